@@ -1,0 +1,122 @@
+"""Every size of VOLO in one table.
+
+Sources: VOLO, arXiv:2106.13112, table 2 (D1 to D5). The other sizes are this project's: ``volo_d0`` for
+ordinary photos on small machines, ``volo_tiny_32`` and ``volo_micro_32`` for images of 32 pixels.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from volo.names import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class VOLOConfig:
+    """The architecture of a VOLO.
+
+    Attributes:
+        img_size: pixels (height, width) for which the position embeddings are laid out; other sizes run too.
+        in_chans: channels of the image.
+        num_classes: outputs of both heads; 0 for a model without heads.
+        patch_size: image pixels along a stage-1 token; a stage-2 token covers twice as many.
+        stem_width: channels of the convolutional stem.
+        dims: channels of the two stages.
+        depths: blocks of the Outlooker stage, then of the three groups of transformer blocks.
+        heads: attention heads of the two stages.
+        mlp_ratio: hidden width of every MLP by the block's width.
+        class_depth: class-attention blocks.
+        outlook_kernel: K, the side of an outlook window, odd.
+        outlook_stride: distance between outlook windows, in stage-1 tokens.
+        qkv_bias: biases in the query, key and value projections of stage 2 and the class blocks.
+        drop_path_rate: stochastic depth of the last block; grows linearly over all blocks, Outlookers counted.
+        drop_path_outlookers: apply it to the Outlookers as well; the authors' training, and so the default,
+            never does.
+        pos_drop_rate: dropout after the position embedding (the authors' ``drop_rate``).
+        attn_drop_rate: dropout of attention weights.
+    """
+
+    img_size: tuple[int, int] = (224, 224)
+    in_chans: int = 3
+    num_classes: int = 1000
+    patch_size: int = 8
+    stem_width: int = 64
+    dims: tuple[int, int] = (192, 384)
+    depths: tuple[int, int, int, int] = (4, 4, 8, 2)
+    heads: tuple[int, int] = (6, 12)
+    mlp_ratio: float = 3.0
+    class_depth: int = 2
+    outlook_kernel: int = 3
+    outlook_stride: int = 2
+    qkv_bias: bool = False
+    drop_path_rate: float = 0.0
+    drop_path_outlookers: bool = False
+    pos_drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, size in (("img_size", 2), ("dims", 2), ("depths", 4), ("heads", 2)):
+            value = getattr(self, name)
+            if len(value) != size or not all(isinstance(item, int) and item > 0 for item in value):
+                raise ValueError(f"{name} must be {size} positive integers, not {value!r}")
+        for name in ("in_chans", "patch_size", "stem_width", "class_depth", "outlook_kernel", "outlook_stride"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        if not isinstance(self.num_classes, int) or self.num_classes < 0:
+            raise ValueError(f"num_classes must be an integer of at least 0, not {self.num_classes!r}")
+        for name in ("drop_path_rate", "pos_drop_rate", "attn_drop_rate"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(f"{name} must lie in [0, 1), not {value!r}")
+        if self.patch_size % 2:
+            raise ValueError(f"patch_size must be even (the stem halves the image), not {self.patch_size}")
+        if self.outlook_kernel % 2 == 0:
+            raise ValueError(f"outlook_kernel must be odd, not {self.outlook_kernel}")
+        for dim, heads in zip(self.dims, self.heads, strict=True):
+            if dim % heads:
+                raise ValueError(f"dims {self.dims} must be multiples of heads {self.heads}")
+        if min(self.img_size) < 2 * self.patch_size:
+            raise ValueError(f"img_size must be at least {2 * self.patch_size} pixels a side, not {self.img_size}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "VOLOConfig":
+        """Build from JSON values: lists become tuples, an unknown key is an error that names the nearest."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"unknown model argument {key!r}{nearest(key, known)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+_D1 = VOLOConfig()
+_D2 = VOLOConfig(dims=(256, 512), heads=(8, 16), depths=(6, 4, 10, 4))
+_D3 = VOLOConfig(dims=(256, 512), heads=(8, 16), depths=(8, 8, 16, 4))
+_D4 = VOLOConfig(dims=(384, 768), heads=(12, 16), depths=(8, 8, 16, 4))
+_D5 = VOLOConfig(dims=(384, 768), heads=(12, 16), depths=(12, 12, 20, 4), mlp_ratio=4.0, stem_width=128)
+_D0 = VOLOConfig(dims=(128, 256), heads=(4, 8), depths=(3, 3, 5, 2), stem_width=32)
+_32 = VOLOConfig(img_size=(32, 32), patch_size=4, num_classes=10)
+_TINY = replace(_32, dims=(128, 224), heads=(4, 7), depths=(4, 1, 2, 1))
+_MICRO = replace(_32, dims=(64, 128), heads=(2, 4), depths=(2, 1, 1, 1), stem_width=32)
+
+
+def _at(config: VOLOConfig, size: int) -> VOLOConfig:
+    return replace(config, img_size=(size, size))
+
+
+#: name → configuration. A name without its size, ``volo_d1``, means the first row that begins with it.
+VARIANTS: dict[str, VOLOConfig] = {
+    "volo_micro_32": _MICRO,
+    "volo_tiny_32": _TINY,
+    "volo_d0_224": _D0,
+    "volo_d1_224": _D1,
+    "volo_d1_384": _at(_D1, 384),
+    "volo_d2_224": _D2,
+    "volo_d2_384": _at(_D2, 384),
+    "volo_d3_224": _D3,
+    "volo_d3_448": _at(_D3, 448),
+    "volo_d4_224": _D4,
+    "volo_d4_448": _at(_D4, 448),
+    "volo_d5_224": _D5,
+    "volo_d5_448": _at(_D5, 448),
+    "volo_d5_512": _at(_D5, 512),
+}

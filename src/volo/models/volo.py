@@ -1,0 +1,173 @@
+"""The Vision Outlooker.
+
+Shape letters: B batch, H W image, h1 w1 stage-1 tokens (H/8 in the paper's sizes), h2 w2 stage-2 tokens
+(H/16), C1 C2 channels of the stages, K classes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from volo.layers import ClassBlock, Downsample, Outlooker, PatchEmbed, Transformer, resize_position_embedding
+from volo.models.config import VOLOConfig
+
+
+class Features(NamedTuple):
+    """What the network knows before its heads: ``cls`` (B, C2) and ``tokens`` (B, h2, w2, C2), normalised."""
+
+    cls: Tensor
+    tokens: Tensor
+
+
+class Logits(NamedTuple):
+    """What the heads say: ``cls`` (B, K) of the class token and ``tokens`` (B, h2, w2, K) of every patch token."""
+
+    cls: Tensor
+    tokens: Tensor
+
+
+class VOLO(nn.Module):
+    """Vision Outlooker: Outlookers on a fine token grid, then transformer blocks on one half as fine.
+
+    Images are (B, in_chans, H, W), floating, normalised; any height and width of at least one stage-2 token
+    (2·patch_size pixels) runs, and what is left over beyond whole tokens is ignored. Parameter names and
+    shapes are those of the authors' and of timm's checkpoints.
+
+    Attributes:
+        config: the architecture.
+        feature_channels: channels of the maps that :meth:`forward_feature_maps` gives.
+        feature_strides: image pixels by map position of these maps.
+
+    Source: VOLO, arXiv:2106.13112, section 3.
+    """
+
+    def __init__(self, config: VOLOConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_channels = config.dims
+        self.feature_strides = (config.patch_size, 2 * config.patch_size)
+        fine, coarse = config.dims
+
+        self.patch_embed = PatchEmbed(config.in_chans, config.stem_width, fine, config.patch_size)
+        rates = _drop_path_rates(config)
+        outlookers = nn.Sequential(*(self._outlooker(next(rates)) for _ in range(config.depths[0])))
+        groups = [nn.Sequential(*(self._transformer(next(rates)) for _ in range(n))) for n in config.depths[1:]]
+        self.network = nn.ModuleList([outlookers, Downsample(fine, coarse), *groups])
+        grid = [side // (2 * config.patch_size) for side in config.img_size]
+        self.pos_embed = nn.Parameter(torch.zeros(1, *grid, coarse))
+        self.pos_drop = nn.Dropout(config.pos_drop_rate)
+
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, coarse))
+        self.post_network = nn.ModuleList(self._class_block() for _ in range(config.class_depth))
+        self.norm = nn.LayerNorm(coarse)
+        self.head = nn.Linear(coarse, config.num_classes) if config.num_classes else None
+        self.aux_head = nn.Linear(coarse, config.num_classes) if config.num_classes else None
+        self._init_weights()
+
+    def _outlooker(self, drop_path: float) -> Outlooker:
+        config = self.config
+        return Outlooker(
+            config.dims[0],
+            config.heads[0],
+            mlp_ratio=config.mlp_ratio,
+            kernel_size=config.outlook_kernel,
+            stride=config.outlook_stride,
+            attn_drop=config.attn_drop_rate,
+            drop_path=drop_path if config.drop_path_outlookers else 0.0,
+        )
+
+    def _transformer(self, drop_path: float) -> Transformer:
+        config = self.config
+        return Transformer(
+            config.dims[1],
+            config.heads[1],
+            mlp_ratio=config.mlp_ratio,
+            qkv_bias=config.qkv_bias,
+            attn_drop=config.attn_drop_rate,
+            drop_path=drop_path,
+        )
+
+    def _class_block(self) -> ClassBlock:
+        config = self.config
+        return ClassBlock(
+            config.dims[1],
+            config.heads[1],
+            mlp_ratio=config.mlp_ratio,
+            qkv_bias=config.qkv_bias,
+            attn_drop=config.attn_drop_rate,
+        )
+
+    @torch.no_grad()
+    def _init_weights(self) -> None:
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Cut images (B, in_chans, H, W) into stage-1 tokens (B, h1, w1, C1).
+
+        Raises:
+            ValueError: the images have another layout, too few pixels, or another number of channels.
+        """
+        config, smallest = self.config, 2 * self.config.patch_size
+        if images.ndim != 4 or images.shape[1] != config.in_chans:
+            raise ValueError(f"images must be (B, {config.in_chans}, H, W), not {tuple(images.shape)}")
+        if images.shape[2] < smallest or images.shape[3] < smallest:
+            raise ValueError(
+                f"images must be at least {smallest}x{smallest} pixels, not {images.shape[2]}x{images.shape[3]}"
+            )
+        return self.patch_embed(images)
+
+    def _stages(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Stage-1 tokens to the output maps of both stages: (B, h1, w1, C1) and (B, h2, w2, C2)."""
+        fine = self.network[0](tokens)
+        coarse = self.network[1](fine)
+        coarse = self.pos_drop(coarse + resize_position_embedding(self.pos_embed, coarse.shape[1:3]))
+        for group in self.network[2:]:
+            coarse = group(coarse)
+        return fine, coarse
+
+    def forward_tokens(self, tokens: Tensor) -> Features:
+        """Carry stage-1 tokens (B, h1, w1, C1) through both stages and the class attention."""
+        _, coarse = self._stages(tokens)
+        flat = coarse.flatten(1, 2)
+        cls = self.cls_token.expand(len(flat), -1, -1)
+        for block in self.post_network:
+            cls = block(cls, flat)
+        return Features(self.norm(cls.squeeze(1)), self.norm(coarse))
+
+    def forward_features(self, images: Tensor) -> Features:
+        """Images (B, in_chans, H, W) to normalised class and patch tokens."""
+        return self.forward_tokens(self.embed(images))
+
+    def forward_head(self, features: Features) -> Logits:
+        """Apply both heads: the class head to the class token, the token head to every patch token.
+
+        Raises:
+            RuntimeError: the model was made with ``num_classes=0``.
+        """
+        if self.head is None or self.aux_head is None:
+            raise RuntimeError("this model has no heads (num_classes=0); use forward_features or forward_feature_maps")
+        return Logits(self.head(features.cls), self.aux_head(features.tokens))
+
+    def forward_feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to the maps of both stages, channels first: (B, C1, h1, w1) and (B, C2, h2, w2)."""
+        fine, coarse = self._stages(self.embed(images))
+        return fine.permute(0, 3, 1, 2), coarse.permute(0, 3, 1, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) to logits (B, K): the class token's, plus half the strongest of the patches'."""
+        logits = self.forward_head(self.forward_features(images))
+        return logits.cls + 0.5 * logits.tokens.amax(dim=(1, 2))
+
+
+def _drop_path_rates(config: VOLOConfig) -> Iterator[float]:
+    """The rate of every block in order, from 0 to ``drop_path_rate``; class blocks have none."""
+    last = max(1, sum(config.depths) - 1)
+    return (config.drop_path_rate * i / last for i in range(sum(config.depths)))
