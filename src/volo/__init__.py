@@ -1,0 +1,70 @@
+"""VOLO, the Vision Outlooker, in PyTorch: train it, judge it, use it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from volo.extras import missing_extra
+
+if TYPE_CHECKING:
+    from volo.inference import Prediction, Predictor
+    from volo.inference.evaluate import Evaluation, evaluate
+    from volo.models import VOLO, VOLOConfig, create_model, list_models, load_model
+    from volo.ops import outlook_attention
+    from volo.training.config import TrainConfig
+    from volo.training.run import TrainResult, resume, train
+
+__version__ = "0.1.0"
+
+#: public name → the module that defines it, imported when the name is first used: ``import volo`` is cheap.
+_HOMES = {
+    "VOLO": "volo.models",
+    "VOLOConfig": "volo.models",
+    "create_model": "volo.models",
+    "list_models": "volo.models",
+    "load_model": "volo.models",
+    "outlook_attention": "volo.ops",
+    "Prediction": "volo.inference",
+    "Predictor": "volo.inference",
+    "Evaluation": "volo.inference.evaluate",
+    "evaluate": "volo.inference.evaluate",
+    "TrainConfig": "volo.training.config",
+    "TrainResult": "volo.training.run",
+    "resume": "volo.training.run",
+    "train": "volo.training.run",
+}
+
+__all__ = [
+    "VOLO",
+    "Evaluation",
+    "Prediction",
+    "Predictor",
+    "TrainConfig",
+    "TrainResult",
+    "VOLOConfig",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load_model",
+    "outlook_attention",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'volo' has no attribute {name!r}")
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        hint = missing_extra(error)
+        if hint is None:
+            raise
+        raise ModuleNotFoundError(f"volo.{name}: {hint}", name=error.name) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,73 @@
+"""The command ``volo``: one verb, one file."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from volo.extras import missing_extra
+from volo.names import nearest
+
+#: verb → what it does; each is a module of this package with ``run(arguments)``.
+VERBS = {
+    "train": "train a model on a folder of images",
+    "eval": "judge a trained model on labelled images",
+    "predict": "name what is on images with a trained model",
+    "models": "list the model sizes",
+    "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0, 1 for a failure, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    if not given or given[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if given[0] == "--version":
+        from volo import __version__
+
+        print(__version__)
+        return 0
+    try:
+        return _dispatch(given)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) or debug:
+            raise
+        hint = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+        message = hint or _one_line(error)
+        print(f"volo {given[0]}: {message}", file=sys.stderr)
+        return 2 if hint or isinstance(error, ValueError | OSError) else 1
+
+
+def _dispatch(given: list[str]) -> int:
+    verb, *rest = given
+    if verb not in VERBS:
+        raise ValueError(f"there is no such command{nearest(verb, VERBS)}")
+    return importlib.import_module(f"volo.cli.{verb}").run(rest)
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of the message; of an error that is not the user's, its type and how to see more."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else type(error).__name__
+    if isinstance(error, ValueError | OSError):
+        return first
+    return f"{type(error).__name__}: {first} (--debug shows where)"
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<9} {what}" for verb, what in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: volo COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "volo COMMAND --help tells more; --version prints the version; --debug shows tracebacks.",
+        ]
+    )

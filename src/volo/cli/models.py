@@ -1,0 +1,34 @@
+"""``volo models``: list the model sizes."""
+
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from volo.cli.parser import VerbParser, parse
+from volo.models import create_model, list_models
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print a row for each name."""
+    parse(VerbParser(prog="volo models", description="List the model sizes."), arguments)
+    table = Table()
+    for heading in ("name", "pixels", "classes", "parameters (M)", "dims", "blocks", "patch"):
+        table.add_column(heading, justify="left" if heading == "name" else "right")
+    for name in list_models():
+        with torch.device("meta"):
+            model = create_model(name)
+        config = model.config
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        table.add_row(
+            name,
+            f"{config.img_size[0]}",
+            f"{config.num_classes}",
+            f"{parameters / 1e6:.2f}",
+            ", ".join(map(str, config.dims)),
+            ", ".join(map(str, config.depths)),
+            f"{config.patch_size}",
+        )
+    Console().print(table)
+    return 0

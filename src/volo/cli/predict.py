@@ -1,0 +1,124 @@
+"""``volo predict``: name what is on images with a trained model."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from volo.cli.parser import VerbParser, parse
+from volo.data import ImageError, find_images, read_image
+from volo.files import replacing
+from volo.inference import Prediction, Predictor
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print a table, or JSON or CSV."""
+    parser = VerbParser(prog="volo predict", description="Name what is on images with a trained model.")
+    parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
+    parser.add_argument(
+        "images", nargs="+", help="files, folders (all images below them) and patterns such as 'a/*.jpg'"
+    )
+    parser.add_argument("--top_k", type=int, default=3, help="names for each image")
+    parser.add_argument("--output", type=str | None, help="file to write, *.json or *.csv, in place of the table")
+    parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
+    parser.add_argument(
+        "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
+    )
+    parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
+    given = parse(parser, arguments)
+    if given["top_k"] < 1 or given["batch_size"] < 1:
+        raise ValueError("--top_k and --batch_size must be at least 1")
+    output = Path(given["output"]) if given["output"] else None
+    if output is not None and output.suffix not in (".json", ".csv"):
+        raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
+
+    paths = find_images(given["images"])
+    predictor = Predictor(given["model"], device=given["device"])
+    reader = _Reader(paths, predictor.preprocessing.channels, strict=given["strict"])
+    predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"])
+    results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
+    if output is None:
+        Console().print(_table(results))
+    else:
+        with replacing(output) as temporary:
+            temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
+        print(f"{len(results)} predictions are in {output}")
+    if reader.bad:
+        print(f"{reader.bad} of {len(paths)} images could not be read", file=sys.stderr)
+    if not results:
+        raise ValueError("not one image could be read")
+    return 0
+
+
+class _Reader:
+    """Reads images one by one, warning of those that cannot be read.
+
+    Attributes:
+        good: paths of the images given out so far. bad: how many could not be read.
+    """
+
+    def __init__(self, paths: Sequence[Path], channels: int, *, strict: bool) -> None:
+        self.paths, self.channels, self.strict = paths, channels, strict
+        self.good: list[Path] = []
+        self.bad = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for path in self.paths:
+            try:
+                image = read_image(path, self.channels)
+            except ImageError as error:
+                if self.strict:
+                    raise
+                print(f"warning: {error}; left out", file=sys.stderr)
+                self.bad += 1
+            else:
+                self.good.append(path)
+                yield image
+
+
+Results = Sequence[tuple[Path, Prediction]]
+
+
+def _table(results: Results) -> Table:
+    table = Table()
+    table.add_column("image", overflow="fold")
+    table.add_column("prediction")
+    table.add_column("then")
+    for path, prediction in results:
+        ranked = [
+            f"{name} {probability:.1%}"
+            for name, probability in zip(prediction.names, prediction.probabilities, strict=True)
+        ]
+        table.add_row(str(path), ranked[0], ", ".join(ranked[1:]))
+    return table
+
+
+def _json(results: Results) -> str:
+    records = [
+        {
+            "image": str(path),
+            "predictions": [
+                {"name": name, "probability": round(probability, 6)}
+                for name, probability in zip(prediction.names, prediction.probabilities, strict=True)
+            ],
+        }
+        for path, prediction in results
+    ]
+    return json.dumps(records, indent=2, ensure_ascii=False) + "\n"
+
+
+def _csv(results: Results) -> str:
+    """One row for each image and rank."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["image", "rank", "name", "probability"])
+    for path, prediction in results:
+        for rank, (name, probability) in enumerate(zip(prediction.names, prediction.probabilities, strict=True), 1):
+            writer.writerow([path, rank, name, f"{probability:.6f}"])
+    return text.getvalue()

@@ -1,0 +1,138 @@
+"""Batches whose every draw is a function of (seed, epoch, sample index).
+
+The sampler hands out keys, (epoch, index), and a sample seeds its own generator with them: neither the
+number of worker processes nor an interruption can change what a sample becomes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from volo.data.images import ImageError, ImageSet
+
+Key = tuple[int, int]
+
+
+class Sample(NamedTuple):
+    """One image: ``pixels`` (H, W, channels) uint8, None where unreadable, and what was wrong on the way."""
+
+    pixels: np.ndarray | None
+    label: int
+    index: int
+    problems: tuple[str, ...]
+
+
+class Batch(NamedTuple):
+    """``images`` (B, channels, H, W) uint8, channels-last in memory; ``labels`` and ``indices`` (B,) int64.
+
+    ``problems`` are the messages of images that could not be read and are not in the batch.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    problems: tuple[str, ...]
+
+
+class TrainImages(Dataset[Sample]):
+    """Augmented training images; one that cannot be read gives way to the next that can."""
+
+    def __init__(
+        self, images: ImageSet, transform: Callable[[Image.Image, np.random.Generator], np.ndarray], seed: int
+    ) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        problems: list[str] = []
+        for offset in range(len(self)):
+            chosen = (index + offset) % len(self)
+            try:
+                pixels = self.transform(self.images.read(chosen), rng)
+            except ImageError as error:
+                problems.append(str(error))
+            else:
+                return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems))
+        raise ImageError(f"not one of the {len(self)} training images can be read; the last: {problems[-1]}")
+
+
+class EvalImages(Dataset[Sample]):
+    """Images as evaluation wants them; one that cannot be read is left out of its batch."""
+
+    def __init__(self, images: ImageSet, transform: Callable[[Image.Image], np.ndarray]) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        label = self.images.labels[index]
+        try:
+            return Sample(self.transform(self.images.read(index)), label, index, ())
+        except ImageError as error:
+            return Sample(None, label, index, (str(error),))
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples of one size; those without pixels only leave their problems."""
+    problems = tuple(problem for sample in samples for problem in sample.problems)
+    good = [(sample.pixels, sample) for sample in samples if sample.pixels is not None]
+    images = torch.from_numpy(np.stack([pixels for pixels, _ in good])) if good else torch.empty(0, 1, 1, 1).byte()
+    labels = torch.tensor([sample.label for _, sample in good], dtype=torch.int64)
+    indices = torch.tensor([sample.index for _, sample in good], dtype=torch.int64)
+    return Batch(images.permute(0, 3, 1, 2), labels, indices, problems)
+
+
+class EpochSampler(Sampler[Key]):
+    """Keys (epoch, index) in an order drawn from (seed, epoch), this process's share of them.
+
+    Attributes:
+        skip: keys to leave out at the start of the next pass only, for going on in the middle of an epoch.
+    """
+
+    def __init__(self, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.world_size
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        mine = order[self.rank : len(self) * self.world_size : self.world_size]
+        start, self.skip = self.skip, 0
+        return iter([(self.epoch, int(index)) for index in mine[start:]])
+
+
+def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:
+    """Full batches of ``batch_size`` in the sampler's order; what is left of an epoch is dropped."""
+    return DataLoader(
+        images,  # type: ignore[arg-type]  # the keys are pairs, which Dataset's own annotation does not foresee
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        drop_last=True,
+        persistent_workers=workers > 0,
+    )
+
+
+def eval_loader(
+    images: EvalImages, *, batch_size: int, workers: int, indices: range | None = None
+) -> DataLoader[Sample]:
+    """All images in order, or those of ``indices``."""
+    return DataLoader(images, batch_size=batch_size, sampler=indices, num_workers=workers, collate_fn=collate)

@@ -1,0 +1,98 @@
+"""Augmentation of one training image. Every draw comes from the generator that is handed in."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from volo.data.preprocessing import Preprocessing, as_array
+from volo.data.rand_augment import RandAugment, random_filter
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """The paper's augmentations, in the order in which they are applied.
+
+    Attributes:
+        hflip: probability of a horizontal flip.
+        rand_augment: mean level of RandAugment, 0–10; 0 leaves it out.
+        rand_augment_std: standard deviation of that level.
+        rand_augment_count: operations drawn for an image, each applied with probability one half.
+        crop_scale: share of the image's area that the random resized crop keeps, (least, most). None takes
+            the paper's (0.08, 1) for images of at least 128 pixels and (0.5, 1) for smaller ones, of which a
+            smaller crop leaves nothing to see.
+        crop_ratio: width by height of the crop, (least, most).
+        erasing: probability of replacing a random box by noise.
+    """
+
+    hflip: float = 0.5
+    rand_augment: float = 9.0
+    rand_augment_std: float = 0.5
+    rand_augment_count: int = 2
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    erasing: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("hflip", "erasing"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"augment.{name} is a probability, 0–1, not {getattr(self, name)}")
+        if not 0.0 <= self.rand_augment <= 10.0:
+            raise ValueError(f"augment.rand_augment is a level, 0–10, not {self.rand_augment}")
+        if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:
+            raise ValueError(f"augment.crop_scale must rise within 0–1, not {self.crop_scale}")
+        if not 0.0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"augment.crop_ratio must be positive and rise, not {self.crop_ratio}")
+
+    def resolved_crop_scale(self, size: tuple[int, int]) -> tuple[float, float]:
+        """``crop_scale``, or the default for images of ``size`` pixels."""
+        if self.crop_scale is not None:
+            return self.crop_scale
+        return (0.08, 1.0) if min(size) >= 128 else (0.5, 1.0)
+
+
+class TrainTransform:
+    """Flip, RandAugment and random resized crop of one image; erasing follows on the normalised batch."""
+
+    def __init__(self, config: AugmentConfig, preprocessing: Preprocessing) -> None:
+        self.config = config
+        self.size = preprocessing.size
+        self.scale = config.resolved_crop_scale(preprocessing.size)
+        self.rand_augment = RandAugment(
+            magnitude=config.rand_augment,
+            magnitude_std=config.rand_augment_std,
+            count=config.rand_augment_count if config.rand_augment > 0 else 0,
+            probability=0.5,
+            fill=tuple(round(255 * value) for value in preprocessing.mean),
+        )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        """An ``L`` or ``RGB`` image of any size to (H, W, channels) uint8 of the model's size."""
+        if rng.random() < self.config.hflip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.rand_augment.count:
+            image = self.rand_augment(image, rng)
+        left, top, width, height = random_crop_box(image.width, image.height, self.scale, self.config.crop_ratio, rng)
+        box = (left, top, left + width, top + height)
+        return as_array(image.resize((self.size[1], self.size[0]), random_filter(rng), box=box))
+
+
+def random_crop_box(
+    width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """Draw (left, top, width, height) of a crop: area uniform in ``scale``, aspect log-uniform in ``ratio``.
+
+    Ten tries; then the largest centred box whose aspect is allowed.
+
+    Source: Going Deeper with Convolutions, arXiv:1409.4842, section 6.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1)), w, h
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+    return (width - w) // 2, (height - h) // 2, w, h

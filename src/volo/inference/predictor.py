@@ -1,0 +1,120 @@
+"""Using a trained model: images in, names and probabilities out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from volo.data import Preprocessing, as_channels, read_image
+from volo.models import load_model
+
+#: A file, a picture, an array (H, W) or (H, W, 3) uint8 0–255, or a tensor (1 or 3, H, W) uint8 0–255.
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of one image, the likeliest first.
+
+    Attributes:
+        names: class names.
+        indices: their indices.
+        probabilities: 0–1, softmax over all classes.
+    """
+
+    names: tuple[str, ...]
+    indices: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """The likeliest class."""
+        return self.names[0]
+
+    @property
+    def probability(self) -> float:
+        """The probability of the likeliest class."""
+        return self.probabilities[0]
+
+
+class Predictor:
+    """Classify images with a trained model.
+
+    >>> predictor = Predictor("runs/pets")
+    >>> predictor("photo.jpg").name
+
+    Args:
+        path: a run folder, or any folder with ``model.safetensors`` and ``config.json``.
+        device: where to compute; None takes an accelerator where there is one.
+
+    Raises:
+        ValueError: the folder holds no trained model.
+    """
+
+    def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
+        trained = load_model(path)
+        if device is None:
+            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        self.device = torch.device(device or "cpu")
+        self.model = trained.model.to(self.device)
+        self.class_names = trained.class_names
+        self.preprocessing = Preprocessing.from_dict(trained.preprocessing)
+
+    def __call__(self, image: ImageLike, *, top_k: int = 5) -> Prediction:
+        """Classify one image.
+
+        Raises:
+            volo.data.ImageError: a file that cannot be read. ValueError: an array or tensor of another form.
+        """
+        return next(self.predict([image], top_k=top_k))
+
+    def predict(self, images: Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
+        """Classify images one after the other, computing ``batch_size`` at a time."""
+        remaining = iter(images)
+        while batch := list(islice(remaining, batch_size)):
+            pixels = np.stack([self.preprocessing.pixels(self._picture(image)) for image in batch])
+            for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
+                yield self._prediction(probabilities, top_k)
+
+    @torch.inference_mode()
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
+        logits = self.model(self.preprocessing.normalize(pixels.to(self.device)))
+        return logits.float().softmax(dim=-1).cpu()
+
+    def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
+        values, indices = probabilities.topk(min(top_k, len(self.class_names)))
+        chosen = tuple(indices.tolist())
+        return Prediction(tuple(self.class_names[i] for i in chosen), chosen, tuple(values.tolist()))
+
+    def _picture(self, image: ImageLike) -> Image.Image:
+        if isinstance(image, str | Path):
+            return read_image(image, self.preprocessing.channels)
+        if isinstance(image, Tensor):
+            image = _channels_last(image)
+        if isinstance(image, np.ndarray):
+            image = _from_array(image)
+        return as_channels(image, self.preprocessing.channels)
+
+
+def _channels_last(tensor: Tensor) -> np.ndarray:
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or tensor.dtype != torch.uint8:
+        raise ValueError(
+            f"a tensor image must be (1 or 3, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
+        )
+    return tensor.permute(1, 2, 0).cpu().numpy()
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        raise ValueError(
+            f"an array image must be (H, W) or (H, W, 3) uint8, 0–255, not {tuple(array.shape)} {array.dtype}"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))

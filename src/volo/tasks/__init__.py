@@ -1,0 +1,1 @@
+"""What is learned: Lightning modules with their losses and metrics. Needs the extra ``volo[train]``."""

@@ -1,0 +1,103 @@
+"""Learning to classify images."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+from torchmetrics.aggregation import MeanMetric
+
+from volo.data import Batch, Preprocessing
+from volo.models import VOLO
+from volo.tasks.losses import LossConfig, repeated_label_loss
+from volo.tasks.metrics import classification_metrics
+from volo.tasks.mixtoken import draw_box, mix_tokens, unmix_logits
+
+
+class ClassificationTask(pl.LightningModule):
+    """A VOLO that learns classes with the dense token loss and MixToken.
+
+    Every draw of a step (erasing, MixToken's box, drop path, dropout) is a function of the seed, the number of
+    batches before it, and the process's rank.
+
+    Args:
+        model: the network, whose number of classes is that of the labels.
+        preprocessing: its mean and standard deviation normalise the batches, which are uint8.
+        loss: weights of the loss.
+        erasing: probability of replacing a random box of an image by noise.
+        seed: see above.
+        configure: gives the optimizer configuration that Lightning expects of ``configure_optimizers``.
+    """
+
+    def __init__(
+        self,
+        model: VOLO,
+        *,
+        preprocessing: Preprocessing,
+        loss: LossConfig,
+        erasing: float,
+        seed: int,
+        configure: Callable[[VOLO], dict[str, Any]],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.preprocessing = preprocessing
+        self.loss = loss
+        self.seed = seed
+        self.configure = configure
+        self.erase = RandomErasing(probability=erasing, mode="pixel", device="cpu")
+        self.box_generator = torch.Generator()
+        self.val_metrics = classification_metrics(model.config.num_classes)
+        self.val_loss = MeanMetric()
+
+    def configure_optimizers(self) -> Any:
+        return self.configure(self.model)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        # timm's schedulers compute the rate from the number of steps done, which makes resuming exact.
+        scheduler.step_update(self.global_step)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # All generators that the step uses: torch's (drop path, noise), Python's (boxes of erasing), MixToken's.
+        seeds = np.random.SeedSequence((self.seed, self._batches_before(), self.global_rank)).generate_state(3)
+        torch.manual_seed(int(seeds[0]))
+        random.seed(int(seeds[1]))
+        self.box_generator.manual_seed(int(seeds[2]))
+
+    def _batches_before(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.erase.device = batch.images.device
+        images = self.erase(self.preprocessing.normalize(batch.images))
+        tokens = self.model.embed(images)
+        if not self.loss.mix_token:
+            loss = repeated_label_loss(
+                self.loss, self.model.forward_head(self.model.forward_tokens(tokens)), batch.labels
+            )
+        else:
+            grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
+            box = draw_box(grid, self.box_generator)
+            logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
+            logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
+            loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if not len(batch.labels):  # all of its images were unreadable
+            return
+        logits = self.model(self.preprocessing.normalize(batch.images))
+        self.val_loss.update(F.cross_entropy(logits.float(), batch.labels), len(batch.labels))
+        self.val_metrics.update(logits, batch.labels)
+
+    def on_validation_epoch_end(self) -> None:
+        scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
+        self.log_dict({"val_loss": self.val_loss.compute(), **scores})
+        self.val_loss.reset()
+        self.val_metrics.reset()

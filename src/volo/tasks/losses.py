@@ -1,0 +1,67 @@
+"""The training loss of VOLO where images have one label and tokens none of their own.
+
+Source: All Tokens Matter (token labeling), arXiv:2104.10858, equation 3; without token labels the image's
+label stands for each of its tokens.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from volo.models import Logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the loss.
+
+    Attributes:
+        label_smoothing: share of every target that is spread evenly over the classes.
+        class_weight: of the class token's loss.
+        dense_weight: of the mean loss of the patch tokens; 0 trains on the logits of inference instead, the
+            class token's plus half the strongest patch's.
+        mix_token: patch tokens of one image into another (MixToken).
+    """
+
+    label_smoothing: float = 0.1
+    class_weight: float = 1.0
+    dense_weight: float = 0.5
+    mix_token: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"loss.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+        if self.class_weight < 0 or self.dense_weight < 0 or self.class_weight + self.dense_weight == 0:
+            raise ValueError(
+                "loss.class_weight and loss.dense_weight must not be negative, nor both zero; "
+                f"they are {self.class_weight} and {self.dense_weight}"
+            )
+
+
+def repeated_label_loss(config: LossConfig, logits: Logits, labels: Tensor, kept: float = 1.0) -> Tensor:
+    """The loss of ``logits`` against image ``labels`` (B,) int64, repeated for every token.
+
+    Args:
+        config: the weights.
+        logits: class logits (B, K), and token logits (B, h2, w2, K) already un-mixed.
+        labels: class indices.
+        kept: share of each image that is its own; the rest belongs to its counterpart in the flipped batch.
+
+    Returns:
+        A scalar.
+    """
+    tokens = logits.tokens.flatten(1, 2)
+    cls = logits.cls if config.dense_weight else logits.cls + 0.5 * tokens.amax(dim=1)
+    loss = config.class_weight * kept * _cross_entropy(cls, labels, config)
+    if kept < 1.0:
+        loss = loss + config.class_weight * (1.0 - kept) * _cross_entropy(cls, labels.flip(0), config)
+    if config.dense_weight:
+        repeated = labels.repeat_interleave(tokens.shape[1])
+        loss = loss + config.dense_weight * _cross_entropy(tokens.flatten(0, 1), repeated, config)
+    return loss
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
+    return F.cross_entropy(logits.to(torch.float32), labels, label_smoothing=config.label_smoothing)

@@ -1,0 +1,226 @@
+"""What accompanies a run: its record, its progress on the terminal, and a clean stop at Ctrl-C."""
+
+import csv
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from volo.data import Batch
+from volo.files import replacing
+from volo.training.curves import draw_curves
+
+LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
+
+
+class Interrupted(Exception):  # a wish, not an error
+    """The person at the keyboard asked the run to stop; its state was saved before this was raised."""
+
+
+class Record(Callback):
+    """One row of figures for every epoch: in ``metrics.csv``, as ``curves.png``, and in every checkpoint.
+
+    Attributes:
+        rows: figures by name, one dictionary for each epoch done.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, float]] = []
+        self._started = self._validation_started = 0.0
+        self._validation_seconds = 0.0
+        self._images = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started, self._validation_seconds, self._images = time.perf_counter(), 0.0, 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._images += len(batch.labels) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation_seconds += time.perf_counter() - self._validation_started
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = time.perf_counter() - self._started
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+                **dict(sorted(figures.items())),
+                "lr": trainer.optimizers[0].param_groups[0]["lr"],
+                "images_per_second": self._images / max(seconds - self._validation_seconds, 1e-9),
+                "seconds": seconds,
+            }
+        )
+        if trainer.is_global_zero:
+            with (
+                replacing(self.folder / "metrics.csv") as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as file,
+            ):
+                writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+                writer.writeheader()
+                writer.writerows(self.rows)
+            draw_curves(self.rows, self.folder / "curves.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+
+class Problems(Callback):
+    """Warn once of every image that cannot be read, or stop there when ``strict``.
+
+    Attributes:
+        seen: the messages so far.
+    """
+
+    def __init__(self, console: Console, *, strict: bool) -> None:
+        self.console, self.strict = console, strict
+        self.seen: set[str] = set()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._note(batch)
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._note(batch)
+
+    def _note(self, batch: Batch) -> None:
+        for problem in batch.problems:
+            if self.strict:
+                raise ValueError(f"{problem} (strict)")
+            if problem not in self.seen:
+                self.seen.add(problem)
+                self.console.print(f"warning: {problem}; left out", markup=False, highlight=False)
+
+
+class StopOnInterrupt(Callback):
+    """At the first Ctrl-C, finish the batch, save the run, raise :class:`Interrupted`; a second one stops at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.checkpoint = folder / LAST_CHECKPOINT
+        self._asked = False
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self._asked = True
+        signal.signal(signal.SIGINT, self._previous)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # All processes must agree, since saving is a collective act.
+        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+            trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+
+class RunProgress(ProgressBar):
+    """A bar over all batches of the run with loss, images per second and time left, and a line for every epoch."""
+
+    def __init__(self, console: Console, record: Record) -> None:
+        super().__init__()
+        self.record = record
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[speed]:,.0f} images/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._enabled = True
+        self._loss = self._speed = 0.0
+        self._last = 0.0
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(trainer.max_epochs, int)
+        self._task = self.progress.add_task(
+            self._epoch(trainer),
+            total=int(trainer.max_epochs * trainer.num_training_batches),
+            completed=trainer.fit_loop.epoch_loop.total_batch_idx + 1,
+            loss=0.0,
+            speed=0.0,
+        )
+        if self._enabled:
+            self.progress.start()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._last = self._last or time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        if self.progress.disable:
+            return
+        now = time.perf_counter()
+        speed = len(batch.labels) * trainer.world_size / max(now - self._last, 1e-9)
+        self._last = now
+        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
+        # Averages over about twenty batches, so that the figures can be read.
+        self._loss = loss if not self._loss else 0.95 * self._loss + 0.05 * loss
+        self._speed = speed if not self._speed else 0.95 * self._speed + 0.05 * speed
+        self.progress.update(
+            self._task, advance=1, description=self._epoch(trainer), loss=self._loss, speed=self._speed
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._enabled:
+            return
+        row = self.record.rows[-1]
+        left = (trainer.max_epochs or 0) - row["epoch"]
+        seconds = left * row["seconds"]
+        self.progress.console.print(
+            f"{self._epoch(trainer)}  loss {row['train_loss']:.3f}  validation loss {row['val_loss']:.3f}  "
+            f"top-1 {row['val_top1']:.2%}  {row['images_per_second']:,.0f} images/s  "
+            f"{int(seconds // 60)}:{int(seconds % 60):02d} left",
+            highlight=False,
+        )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.progress.stop()
+
+    @staticmethod
+    def _epoch(trainer: pl.Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

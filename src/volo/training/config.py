@@ -1,0 +1,184 @@
+"""Everything that decides a training run, in one frozen tree that is saved beside its results."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from volo.data import AugmentConfig
+from volo.names import nearest
+from volo.tasks.losses import LossConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The images.
+
+    Attributes:
+        path: a folder with a folder for each class (or train and val folders of that form), or ``fashion-mini``,
+            the embedded data set.
+        val_fraction: share of every class held out for validation where there is no val folder.
+        channels: 1 to read images as grey, 3 as colour; None takes what the data has.
+        workers: processes that decode and augment; None takes one for each core but one, 8 at most.
+        strict: stop at the first image that cannot be read, instead of warning and going on.
+    """
+
+    path: str = ""
+    val_fraction: float = 0.1
+    channels: int | None = None
+    workers: int | None = None
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.val_fraction < 1.0:
+            raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"data.channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"data.workers must be at least 0, not {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network; None leaves a value as the named variant has it.
+
+    Attributes:
+        name: one of ``volo models``.
+        img_size: pixels, the side of the square images it is trained on.
+        drop_path_rate: stochastic depth of the last block.
+        drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training never had.
+        pos_drop_rate: dropout after the position embedding.
+        attn_drop_rate: dropout of attention weights.
+    """
+
+    name: str = "volo_d0_224"
+    img_size: int | None = None
+    drop_path_rate: float | None = None
+    drop_path_outlookers: bool | None = None
+    pos_drop_rate: float | None = None
+    attn_drop_rate: float | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The arguments for ``create_model`` that were given."""
+        return {key: value for key, value in asdict(self).items() if key != "name" and value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, and a learning rate that warms up and falls along a cosine, step by step.
+
+    Attributes:
+        lr: the learning rate at its height.
+        lr_batch: the global batch size that ``lr`` is meant for: the rate used is lr · global batch / lr_batch.
+            None uses ``lr`` as it is.
+        weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
+        betas: decay of AdamW's two averages.
+        warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
+        warmup_lr: where the warm-up begins.
+        min_lr: where the cosine ends.
+        cooldown_epochs: last epochs at ``min_lr``, part of ``epochs``.
+        ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
+    """
+
+    lr: float = 1e-3
+    lr_batch: int | None = None
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_epochs: float = 5.0
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    cooldown_epochs: int = 0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or self.warmup_lr < 0 or self.min_lr < 0:
+            raise ValueError("optim.lr must be positive, optim.warmup_lr and optim.min_lr at least 0")
+        if self.lr_batch is not None and self.lr_batch < 1:
+            raise ValueError(f"optim.lr_batch must be at least 1, not {self.lr_batch}")
+        if self.weight_decay < 0 or self.warmup_epochs < 0 or self.cooldown_epochs < 0:
+            raise ValueError("optim.weight_decay, warmup_epochs and cooldown_epochs must be at least 0")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        output: folder for everything the run makes; None makes ``runs/<data>-<model>``.
+        epochs: passes over the training images, warm-up and cool-down included.
+        batch_size: images of one step on one device.
+        accumulate: batches whose gradients are added up for one step.
+        seed: decides every random draw.
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` … as Lightning names them.
+        devices: how many, or ``auto``: every GPU, one CPU process.
+        strategy: Lightning's, ``auto``, ``ddp`` …
+        precision: Lightning's, ``32-true``, ``bf16-mixed``, ``16-mixed`` …
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    output: str | None = None
+    epochs: int = 100
+    batch_size: int = 64
+    accumulate: int = 1
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    strategy: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
+            raise ValueError(
+                f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "
+                f"of {self.epochs} epochs; lower optim.warmup_epochs or raise epochs"
+            )
+
+    def to_json(self) -> str:
+        """The whole tree as JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> "TrainConfig":
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: no JSON, or a key that is not known (the message gives the nearest).
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no training configuration: {error}") from error
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+        """Build from nested JSON values; what is left out has its default.
+
+        Raises:
+            ValueError: a key that is not known (the message gives the nearest), or a value that is not allowed.
+        """
+        return _build(cls, values, "")
+
+
+def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
+    """A dataclass of ``kind`` from JSON values, sections built in turn."""
+    types = get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        if key not in types:
+            raise ValueError(f"unknown setting {prefix + key!r}{nearest(key, [f.name for f in fields(kind)])}")
+        if is_dataclass(types[key]):
+            value = _build(types[key], value, f"{prefix}{key}.")  # type: ignore[arg-type]
+        arguments[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)

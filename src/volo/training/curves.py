@@ -1,0 +1,47 @@
+"""The course of a run as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from volo.inference.pictures import save_figure
+
+
+def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """Draw losses and validation accuracy by epoch into a PNG."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plot_loss(left, rows)
+    plot_accuracy(right, rows)
+    save_figure(figure, path)
+
+
+def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
+    """Training and validation loss by epoch."""
+    epochs = [row["epoch"] for row in rows]
+    axes.plot(epochs, [row["train_loss"] for row in rows], label="training (class and token loss)")
+    axes.plot(epochs, [row["val_loss"] for row in rows], label="validation (cross-entropy)")
+    _finish(axes, "loss")
+
+
+def plot_accuracy(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
+    """Validation accuracy by epoch, the best one marked."""
+    epochs = [row["epoch"] for row in rows]
+    top1 = [row["val_top1"] for row in rows]
+    best = max(range(len(rows)), key=top1.__getitem__)
+    axes.plot(epochs, top1, color="tab:green", label="validation top-1")
+    axes.plot(epochs[best], top1[best], "o", color="tab:green", label=f"best {top1[best]:.2%}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    _finish(axes, "accuracy")
+
+
+def _finish(axes: Any, title: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)

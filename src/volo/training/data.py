@@ -1,0 +1,52 @@
+"""The loaders of a run, as Lightning wants them."""
+
+import os
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from volo.data import EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
+
+
+class RunData(pl.LightningDataModule):
+    """Training and validation batches; a run that goes on finds its place in the middle of an epoch.
+
+    Attributes:
+        steps_per_epoch: full batches of this process in an epoch.
+    """
+
+    def __init__(
+        self, train: TrainImages, val: EvalImages, *, batch_size: int, workers: int, seed: int, world_size: int
+    ) -> None:
+        super().__init__()
+        self.train, self.val = train, val
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.steps_per_epoch = len(train) // world_size // batch_size
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"{len(train)} training images do not fill one batch of {batch_size} on each of {world_size} devices; "
+                "lower --batch_size"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        sampler = EpochSampler(
+            len(self.train), seed=self.seed, rank=self.trainer.global_rank, world_size=self.trainer.world_size
+        )
+        # Lightning starts the first iterator before it tells the sampler the epoch, and has restored its counters
+        # of batches by now: both are read here, and a resumed epoch begins where it was left.
+        sampler.set_epoch(self.trainer.current_epoch)
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        sampler.skip = self.batch_size * (done % self.steps_per_epoch)
+        return train_loader(self.train, sampler, batch_size=self.batch_size, workers=self.workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        assert self.trainer is not None
+        mine = range(self.trainer.global_rank, len(self.val), self.trainer.world_size)
+        return eval_loader(self.val, batch_size=self.batch_size, workers=self.workers, indices=mine)
+
+
+def default_workers() -> int:
+    """One loading process for each core but one, 8 at most."""
+    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4

@@ -1,0 +1,289 @@
+"""One training run, from its configuration to the deliverable."""
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from rich.console import Console
+
+from volo.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    EvalImages,
+    Preprocessing,
+    TrainImages,
+    TrainTransform,
+    open_data,
+    with_channels,
+)
+from volo.files import replacing
+from volo.inference import Predictor
+from volo.inference.evaluate import Evaluation, evaluate
+from volo.inference.pictures import draw_confusion
+from volo.models import VOLOConfig, create_model, save_model
+from volo.tasks.classification import ClassificationTask
+from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
+from volo.training.config import TrainConfig
+from volo.training.data import RunData, default_workers
+from volo.training.optim import configure_optimizers, learning_rate
+
+CONFIG_FILE = "train.json"
+RESULTS_FILE = "results.json"
+BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
+
+#: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run made.
+
+    Attributes:
+        folder: everything is in here.
+        evaluation: of the best epoch's weights on the validation images; None on all processes but the first.
+        interrupted: the run was stopped and can go on with :func:`resume`.
+    """
+
+    folder: Path
+    evaluation: Evaluation | None
+    interrupted: bool = False
+
+
+def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
+    """Train a model.
+
+    The run folder holds ``train.json`` (the configuration), ``metrics.csv``, ``curves.png``, ``confusion.png``,
+    ``results.json``, ``checkpoints/best.ckpt`` and ``last.ckpt`` for resuming, and the deliverable that
+    everything else reads: ``model.safetensors`` and ``config.json``.
+
+    Args:
+        config: everything that decides the run.
+        console: where to report; None reports nothing.
+
+    Raises:
+        ValueError: the configuration or the data cannot be used; the message says why.
+        OSError: the run folder cannot be written.
+    """
+    folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
+    if (folder / LAST_CHECKPOINT).exists():
+        raise ValueError(
+            f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
+        )
+    # A run that ended before its first checkpoint leaves its configuration alone: nothing is lost by starting anew.
+    if folder.exists() and any(
+        item.name not in (CONFIG_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
+    ):
+        raise ValueError(f"{folder} exists and is not empty; choose another --output")
+    config = replace(config, output=str(folder))
+    run = _Run(config, folder, console or Console(quiet=True))
+    (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(config.to_json(), encoding="utf-8")
+    return run.go(checkpoint=None)
+
+
+def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult:
+    """Go on with a run that was stopped, from its last checkpoint, as if it had not been.
+
+    Raises:
+        ValueError: the folder holds no run, or none that can go on.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError(f"{folder} holds no run: {folder / CONFIG_FILE} does not exist")
+    if not (folder / LAST_CHECKPOINT).is_file():
+        raise ValueError(f"{folder} has no checkpoint yet; remove the folder and start the run anew")
+    config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
+    return _Run(config, folder, console or Console(quiet=True)).go(checkpoint=folder / LAST_CHECKPOINT)
+
+
+class _Run:
+    """The parts of a run, put together and checked before anything is written."""
+
+    def __init__(self, config: TrainConfig, folder: Path, console: Console) -> None:
+        self.config, self.folder, self.console = config, folder, console
+        train_images, self.val_images = open_data(
+            config.data.path, val_fraction=config.data.val_fraction, seed=config.seed
+        )
+        self.class_names = train_images.class_names
+        if len(self.class_names) < 2:
+            raise ValueError(f"{config.data.path} has one class only, {self.class_names[0]!r}; a classifier needs two")
+        channels = config.data.channels or train_images.channels
+        train_images, self.val_images = with_channels(train_images, channels), with_channels(self.val_images, channels)
+        model = create_model(
+            config.model.name,
+            num_classes=len(self.class_names),
+            in_chans=channels,
+            **config.model.overrides(),
+        )
+        self.architecture: VOLOConfig = model.config
+        self.preprocessing = _preprocessing(model.config)
+        self.workers = default_workers() if config.data.workers is None else config.data.workers
+        self.record = Record(folder)
+        self.problems = Problems(console, strict=config.data.strict)
+        with _quiet():
+            self.trainer = self._trainer()
+            self.data = RunData(
+                TrainImages(train_images, TrainTransform(config.augment, self.preprocessing), config.seed),
+                EvalImages(self.val_images, self.preprocessing.pixels),
+                batch_size=config.batch_size,
+                workers=self.workers,
+                seed=config.seed,
+                world_size=self.trainer.world_size,
+            )
+            self.task = self._task(model)
+
+    @property
+    def global_batch(self) -> int:
+        return self.config.batch_size * self.config.accumulate * self.trainer.world_size
+
+    def _trainer(self) -> pl.Trainer:
+        config = self.config
+        callbacks: list[Callback] = [self.problems, self.record, RunProgress(self.console, self.record)]
+        if config.optim.ema_decay:
+            callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
+        callbacks += [
+            StopOnInterrupt(self.folder),
+            ModelCheckpoint(
+                dirpath=self.folder / BEST_CHECKPOINT.parent,
+                filename=BEST_CHECKPOINT.stem,
+                monitor="val_top1",
+                mode="max",
+                save_last=True,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ]
+        try:
+            return pl.Trainer(
+                max_epochs=config.epochs,
+                accelerator=config.accelerator,
+                devices=config.devices,
+                strategy=config.strategy,
+                precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
+                accumulate_grad_batches=config.accumulate,
+                callbacks=callbacks,
+                logger=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+            )
+        except MisconfigurationException as error:
+            raise ValueError(str(error)) from error
+
+    def _task(self, model: torch.nn.Module) -> ClassificationTask:
+        config = self.config
+
+        def configure(model: Any) -> dict[str, Any]:
+            return configure_optimizers(
+                model,
+                config.optim,
+                epochs=config.epochs,
+                steps_per_epoch=self.data.steps_per_epoch // config.accumulate,
+                global_batch=self.global_batch,
+            )
+
+        # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
+        return ClassificationTask(
+            model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            preprocessing=self.preprocessing,
+            loss=config.loss,
+            erasing=config.augment.erasing,
+            seed=config.seed,
+            configure=configure,
+        )
+
+    def go(self, checkpoint: Path | None) -> TrainResult:
+        self._announce(checkpoint)
+        started = time.perf_counter()
+        interrupted = False
+        try:
+            with _quiet():
+                self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+        except Interrupted:
+            interrupted = True
+        if not self.trainer.is_global_zero:
+            return TrainResult(folder=self.folder, evaluation=None, interrupted=interrupted)
+        self._report_problems()
+        if interrupted and not (self.folder / BEST_CHECKPOINT).exists():
+            return TrainResult(folder=self.folder, evaluation=None, interrupted=True)
+        self._deliver()
+        evaluation = None if interrupted else self._judge(time.perf_counter() - started)
+        return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
+
+    def _announce(self, checkpoint: Path | None) -> None:
+        config, counts = self.config, (len(self.data.train), len(self.data.val))
+        parameters = sum(parameter.numel() for parameter in self.task.model.parameters())
+        rate = learning_rate(config.optim, self.global_batch)
+        self.console.print(
+            f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
+            f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
+            f"batch {self.global_batch}, learning rate {rate:.3g}, {config.epochs} epochs; "
+            f"{'going on in' if checkpoint else 'writing to'} {self.folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _report_problems(self) -> None:
+        if self.problems.seen:
+            self.console.print(f"{len(self.problems.seen)} unreadable images were left out", highlight=False)
+
+    def _deliver(self) -> None:
+        """Write the best epoch's weights (the average, where one is kept) as the deliverable."""
+        state = torch.load(self.folder / BEST_CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
+        weights = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+        save_model(
+            self.folder,
+            self.architecture,
+            weights,
+            class_names=self.class_names,
+            preprocessing=asdict(self.preprocessing),
+        )
+
+    def _judge(self, seconds: float) -> Evaluation:
+        evaluation = evaluate(
+            Predictor(self.folder), self.val_images, batch_size=self.config.batch_size, workers=self.workers
+        )
+        draw_confusion(evaluation, self.folder / "confusion.png")
+        results = {**evaluation.summary(), "seconds": round(seconds, 1), "epochs": len(self.record.rows)}
+        with replacing(self.folder / RESULTS_FILE) as temporary:
+            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        return evaluation
+
+
+def _preprocessing(architecture: VOLOConfig) -> Preprocessing:
+    """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
+    grey = architecture.in_chans == 1
+    return Preprocessing(
+        size=architecture.img_size,
+        crop_pct=0.96 if min(architecture.img_size) >= 128 else 1.0,
+        mean=GREY_MEAN if grey else IMAGENET_MEAN,
+        std=GREY_STD if grey else IMAGENET_STD,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's hints to developers from the terminal of a person who trains."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
+            yield
+    finally:
+        logger.setLevel(level)
