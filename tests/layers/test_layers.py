@@ -77,22 +77,20 @@ def test_outlook_attention_rejects_sizes_that_do_not_fit(arguments, message):
         OutlookAttention(dim, heads, **({"kernel_size": kernel[0]} if kernel else {}))
 
 
-@pytest.mark.parametrize("qkv_bias", [False, True])
-def test_attention_is_softmax_of_scaled_products(qkv_bias):
+def test_attention_is_softmax_of_scaled_products():
     heads, dim, length = 3, 12, 6
-    layer = randomised(Attention(dim, heads, qkv_bias=qkv_bias))
+    layer = randomised(Attention(dim, heads))
     x = random(2, 2, 3, dim)
-    qkv = x @ layer.qkv.weight.T + (layer.qkv.bias if qkv_bias else 0)
+    qkv = x @ layer.qkv.weight.T
     q, k, v = (part.reshape(2, length, heads, -1) for part in qkv.chunk(3, dim=-1))
     weights = (torch.einsum("bqnd,bknd->bnqk", q, k) / (dim // heads) ** 0.5).softmax(-1)
     mixed = torch.einsum("bnqk,bknd->bqnd", weights, v).reshape(x.shape)
     assert_close(layer(x), mixed @ layer.proj.weight.T + layer.proj.bias)
 
 
-@pytest.mark.parametrize("qkv_bias", [False, True])
-def test_class_attention_queries_with_the_first_token(qkv_bias):
+def test_class_attention_queries_with_the_first_token():
     heads, dim = 3, 12
-    layer = randomised(ClassAttention(dim, heads, qkv_bias=qkv_bias))
+    layer = randomised(ClassAttention(dim, heads))
     x = random(2, 5, dim)
     k, v = (part.reshape(2, 5, heads, -1) for part in layer.kv(x).chunk(2, dim=-1))
     q = layer.q(x[:, 0]).reshape(2, heads, -1)

@@ -23,9 +23,14 @@ class ImageSet(Protocol):
         channels: 1 for grey images, 3 for colour.
     """
 
-    class_names: tuple[str, ...]
-    labels: Sequence[int]
-    channels: int
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> Sequence[int]: ...
+
+    @property
+    def channels(self) -> int: ...
 
     def name(self, index: int) -> str:
         """What to call an image where a person looks: its path, or its place in an array."""

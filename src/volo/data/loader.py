@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
     pixels: np.ndarray | None
     label: int
-    index: int
+    position: int
     problems: tuple[str, ...]
 
 
@@ -88,7 +88,7 @@ def collate(samples: list[Sample]) -> Batch:
     good = [(sample.pixels, sample) for sample in samples if sample.pixels is not None]
     images = torch.from_numpy(np.stack([pixels for pixels, _ in good])) if good else torch.empty(0, 1, 1, 1).byte()
     labels = torch.tensor([sample.label for _, sample in good], dtype=torch.int64)
-    indices = torch.tensor([sample.index for _, sample in good], dtype=torch.int64)
+    indices = torch.tensor([sample.position for _, sample in good], dtype=torch.int64)
     return Batch(images.permute(0, 3, 1, 2), labels, indices, problems)
 
 
@@ -121,7 +121,7 @@ class EpochSampler(Sampler[Key]):
 def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:
     """Full batches of ``batch_size`` in the sampler's order; what is left of an epoch is dropped."""
     return DataLoader(
-        images,  # type: ignore[arg-type]  # the keys are pairs, which Dataset's own annotation does not foresee
+        images,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,

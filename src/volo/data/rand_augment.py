@@ -28,8 +28,10 @@ def _nothing(share: float, rng: np.random.Generator) -> None:
     return None
 
 
+Argument = Callable[[float, np.random.Generator], float | None]
+
 #: timm's name of the operation → (its argument from level / 10, whether it moves pixels).
-OPERATIONS: dict[str, tuple[Callable[[float, np.random.Generator], float | None], bool]] = {
+OPERATIONS: dict[str, tuple[Argument, bool]] = {
     "AutoContrast": (_nothing, False),
     "Equalize": (_nothing, False),
     "Invert": (_nothing, False),
@@ -68,7 +70,7 @@ class RandAugment:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """A changed copy of an ``L`` or ``RGB`` image; the same generator state gives the same picture."""
-        from timm.data.auto_augment import NAME_TO_OP
+        from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
 
         names = list(OPERATIONS)
         for name in rng.choice(names, self.count):
@@ -78,7 +80,7 @@ class RandAugment:
             to_argument, moves = OPERATIONS[name]
             argument = to_argument(level / _LEVELS, rng)
             options = {"resample": random_filter(rng), "fillcolor": self._fill(image)} if moves else {}
-            image = NAME_TO_OP[name](image, *([] if argument is None else [argument]), **options)
+            image = NAME_TO_OP[name](image, *([] if argument is None else [argument]), **options)  # type: ignore[operator]
         return image
 
     def _fill(self, image: Image.Image) -> int | tuple[int, ...]:

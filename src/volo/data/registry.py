@@ -1,6 +1,6 @@
 """Opening data by what a person writes: a folder, or the name of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from volo.data.embedded import fashion_mini
@@ -9,7 +9,7 @@ from volo.data.images import Converted, ImageSet
 from volo.names import nearest
 
 #: name → a function that gives training and validation images.
-DATASETS: dict[str, Callable[[], tuple[ImageSet, ImageSet]]] = {"fashion-mini": fashion_mini}
+DATASETS: Mapping[str, Callable[[], tuple[ImageSet, ImageSet]]] = {"fashion-mini": fashion_mini}
 
 
 def open_data(path: str, *, val_fraction: float = 0.1, seed: int = 0) -> tuple[ImageSet, ImageSet]:

@@ -14,11 +14,11 @@ from volo.layers.mlp import Mlp
 class Attention(nn.Module):
     """Multi-head self-attention over a token map, (B, h, w, C) to the same shape."""
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = False, attn_drop: float = 0.0) -> None:
+    def __init__(self, dim: int, num_heads: int, *, attn_drop: float = 0.0) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.attn_drop = attn_drop
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,13 +38,12 @@ class Transformer(nn.Module):
         num_heads: int,
         *,
         mlp_ratio: float,
-        qkv_bias: bool = False,
         attn_drop: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, attn_drop=attn_drop)
+        self.attn = Attention(dim, num_heads, attn_drop=attn_drop)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
@@ -60,12 +59,12 @@ class ClassAttention(nn.Module):
     Source: CaiT, arXiv:2103.17239, section 3.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = False, attn_drop: float = 0.0) -> None:
+    def __init__(self, dim: int, num_heads: int, *, attn_drop: float = 0.0) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.attn_drop = attn_drop
-        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
-        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(dim, 2 * dim, bias=False)
+        self.q = nn.Linear(dim, dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,12 +78,10 @@ class ClassAttention(nn.Module):
 class ClassBlock(nn.Module):
     """A pre-norm residual block that updates the class token (B, 1, C) from itself and the tokens (B, L, C)."""
 
-    def __init__(
-        self, dim: int, num_heads: int, *, mlp_ratio: float, qkv_bias: bool = False, attn_drop: float = 0.0
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float, attn_drop: float = 0.0) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = ClassAttention(dim, num_heads, qkv_bias=qkv_bias, attn_drop=attn_drop)
+        self.attn = ClassAttention(dim, num_heads, attn_drop=attn_drop)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 

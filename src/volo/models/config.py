@@ -4,6 +4,7 @@ Sources: VOLO, arXiv:2106.13112, table 2 (D1 to D5). The other sizes are this pr
 ordinary photos on small machines, ``volo_tiny_32`` and ``volo_micro_32`` for images of 32 pixels.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -27,12 +28,13 @@ class VOLOConfig:
         class_depth: class-attention blocks.
         outlook_kernel: K, the side of an outlook window, odd.
         outlook_stride: distance between outlook windows, in stage-1 tokens.
-        qkv_bias: biases in the query, key and value projections of stage 2 and the class blocks.
         drop_path_rate: stochastic depth of the last block; grows linearly over all blocks, Outlookers counted.
         drop_path_outlookers: apply it to the Outlookers as well; the authors' training, and so the default,
             never does.
         pos_drop_rate: dropout after the position embedding (the authors' ``drop_rate``).
         attn_drop_rate: dropout of attention weights.
+        init_std: standard deviation of the linear layers' first weights. The paper's 0.02 suits its widths; None
+            takes 1 / sqrt(inputs) of every layer, with which the small sizes learn several times faster.
     """
 
     img_size: tuple[int, int] = (224, 224)
@@ -47,27 +49,33 @@ class VOLOConfig:
     class_depth: int = 2
     outlook_kernel: int = 3
     outlook_stride: int = 2
-    qkv_bias: bool = False
     drop_path_rate: float = 0.0
     drop_path_outlookers: bool = False
     pos_drop_rate: float = 0.0
     attn_drop_rate: float = 0.0
+    init_std: float | None = 0.02
 
     def __post_init__(self) -> None:
-        for name, size in (("img_size", 2), ("dims", 2), ("depths", 4), ("heads", 2)):
+        for name, length in (("img_size", 2), ("dims", 2), ("depths", 4), ("heads", 2)):
             value = getattr(self, name)
-            if len(value) != size or not all(isinstance(item, int) and item > 0 for item in value):
-                raise ValueError(f"{name} must be {size} positive integers, not {value!r}")
+            if not isinstance(value, tuple) or len(value) != length or not all(_is_count(item) for item in value):
+                raise ValueError(f"{name} must be {length} positive integers, not {value!r}")
         for name in ("in_chans", "patch_size", "stem_width", "class_depth", "outlook_kernel", "outlook_stride"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not _is_count(value):
                 raise ValueError(f"{name} must be a positive integer, not {value!r}")
-        if not isinstance(self.num_classes, int) or self.num_classes < 0:
+        if self.num_classes != 0 and not _is_count(self.num_classes):
             raise ValueError(f"num_classes must be an integer of at least 0, not {self.num_classes!r}")
         for name in ("drop_path_rate", "pos_drop_rate", "attn_drop_rate"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < 1:
+            if not _is_number(value) or not 0 <= value < 1:
                 raise ValueError(f"{name} must lie in [0, 1), not {value!r}")
+        if not isinstance(self.drop_path_outlookers, bool):
+            raise ValueError(f"drop_path_outlookers must be True or False, not {self.drop_path_outlookers!r}")
+        if not _is_number(self.mlp_ratio) or not self.mlp_ratio * min(self.dims) >= 1:
+            raise ValueError(f"mlp_ratio must be a positive number, not {self.mlp_ratio!r}")
+        if self.init_std is not None and not (_is_number(self.init_std) and self.init_std > 0):
+            raise ValueError(f"init_std must be positive or None, not {self.init_std!r}")
         if self.patch_size % 2:
             raise ValueError(f"patch_size must be even (the stem halves the image), not {self.patch_size}")
         if self.outlook_kernel % 2 == 0:
@@ -85,7 +93,16 @@ class VOLOConfig:
         for key in values:
             if key not in known:
                 raise ValueError(f"unknown model argument {key!r}{nearest(key, known)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 _D1 = VOLOConfig()
@@ -94,7 +111,7 @@ _D3 = VOLOConfig(dims=(256, 512), heads=(8, 16), depths=(8, 8, 16, 4))
 _D4 = VOLOConfig(dims=(384, 768), heads=(12, 16), depths=(8, 8, 16, 4))
 _D5 = VOLOConfig(dims=(384, 768), heads=(12, 16), depths=(12, 12, 20, 4), mlp_ratio=4.0, stem_width=128)
 _D0 = VOLOConfig(dims=(128, 256), heads=(4, 8), depths=(3, 3, 5, 2), stem_width=32)
-_32 = VOLOConfig(img_size=(32, 32), patch_size=4, num_classes=10)
+_32 = VOLOConfig(img_size=(32, 32), patch_size=4, num_classes=10, init_std=None)
 _TINY = replace(_32, dims=(128, 224), heads=(4, 7), depths=(4, 1, 2, 1))
 _MICRO = replace(_32, dims=(64, 128), heads=(2, 4), depths=(2, 1, 1, 1), stem_width=32)
 

@@ -41,5 +41,5 @@ def create_model(name: str, *, img_size: int | tuple[int, int] | None = None, **
         ValueError: the name or an argument is unknown (the message gives the nearest), or a value is not allowed.
     """
     if img_size is not None:
-        overrides["img_size"] = (img_size, img_size) if isinstance(img_size, int) else img_size
+        overrides["img_size"] = img_size if isinstance(img_size, tuple) else (img_size, img_size)
     return VOLO(VOLOConfig.from_dict({**asdict(model_config(name)), **overrides}))

@@ -32,7 +32,8 @@ class VOLO(nn.Module):
     """Vision Outlooker: Outlookers on a fine token grid, then transformer blocks on one half as fine.
 
     Images are (B, in_chans, H, W), floating, normalised; any height and width of at least one stage-2 token
-    (2·patch_size pixels) runs, and what is left over beyond whole tokens is ignored. Parameter names and
+    (2·patch_size pixels) runs. The stem halves a size rounding up, the two steps after it round down: what is left
+    over beyond whole tokens is ignored. Parameter names and
     shapes are those of the authors' and of timm's checkpoints.
 
     Attributes:
@@ -84,7 +85,6 @@ class VOLO(nn.Module):
             config.dims[1],
             config.heads[1],
             mlp_ratio=config.mlp_ratio,
-            qkv_bias=config.qkv_bias,
             attn_drop=config.attn_drop_rate,
             drop_path=drop_path,
         )
@@ -95,7 +95,6 @@ class VOLO(nn.Module):
             config.dims[1],
             config.heads[1],
             mlp_ratio=config.mlp_ratio,
-            qkv_bias=config.qkv_bias,
             attn_drop=config.attn_drop_rate,
         )
 
@@ -105,7 +104,7 @@ class VOLO(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=self.config.init_std or module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
@@ -137,7 +136,7 @@ class VOLO(nn.Module):
         """Carry stage-1 tokens (B, h1, w1, C1) through both stages and the class attention."""
         _, coarse = self._stages(tokens)
         flat = coarse.flatten(1, 2)
-        cls = self.cls_token.expand(len(flat), -1, -1)
+        cls = self.cls_token.expand(flat.shape[0], -1, -1)
         for block in self.post_network:
             cls = block(cls, flat)
         return Features(self.norm(cls.squeeze(1)), self.norm(coarse))

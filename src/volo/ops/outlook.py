@@ -40,7 +40,7 @@ def outlook_attention(
         backend: a name of ``volo.ops.BACKENDS``; None takes the first that can run.
 
     Returns:
-        (B, H, W, C), dtype and device of ``value``.
+        (B, H, W, C), dtype and device of ``value``; under ``torch.autocast`` the dtype that its matmul gives.
 
     Raises:
         ValueError: shapes or dtypes disagree, or the backend is unknown.

@@ -23,7 +23,8 @@ def outlook_attention_reference(value: Tensor, logits: Tensor, geometry: Geometr
     columns = columns.reshape(batch, heads, channels // heads, window, length).permute(0, 1, 4, 3, 2)  # B N L K² D
 
     weights = (logits * geometry.scale).softmax(dim=-1)
-    weights = F.dropout(weights, geometry.dropout_p)
+    if geometry.dropout_p:
+        weights = F.dropout(weights, geometry.dropout_p)
     weights = weights.reshape(batch, length, heads, window, window).permute(0, 2, 1, 3, 4)  # B N L K² K²
 
     mixed = (weights @ columns).permute(0, 1, 4, 3, 2).reshape(batch, channels * window, length)

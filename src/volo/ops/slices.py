@@ -21,7 +21,8 @@ def outlook_attention_slices(value: Tensor, logits: Tensor, geometry: Geometry) 
     h, w, heads = logits.shape[1:4]
     windows = _gather(value, h, w, geometry).reshape(batch, h, w, geometry.window, heads, channels // heads)
     weights = (logits * geometry.scale).softmax(dim=-1)
-    weights = F.dropout(weights, geometry.dropout_p)
+    if geometry.dropout_p:
+        weights = F.dropout(weights, geometry.dropout_p)
     mixed = weights @ windows.transpose(3, 4)  # B h w N K² D
     return _scatter(mixed, height, width, geometry)
 

@@ -86,7 +86,6 @@ class ClassificationTask(pl.LightningModule):
             logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
             logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
             loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

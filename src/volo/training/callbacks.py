@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -36,14 +37,26 @@ class Record(Callback):
         self._started = self._validation_started = 0.0
         self._validation_seconds = 0.0
         self._images = 0
+        self._loss = torch.zeros(())
+        self._batches = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()  # an epoch that goes on in its middle has no other start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start_clock()
+        self._loss, self._batches = torch.zeros(()), 0
+
+    def _start_clock(self) -> None:
         self._started, self._validation_seconds, self._images = time.perf_counter(), 0.0, 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._images += len(batch.labels) * trainer.world_size
+        # Summed where it is, without waiting for the device.
+        self._loss = self._loss.to(pl_module.device) + outputs["loss"] * trainer.accumulate_grad_batches
+        self._batches += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validation_started = time.perf_counter()
@@ -58,7 +71,8 @@ class Record(Callback):
             {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
-                **dict(sorted(figures.items())),
+                "train_loss": float(trainer.strategy.reduce(self._loss, reduce_op="mean")) / self._batches,
+                **figures,
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],
                 "images_per_second": self._images / max(seconds - self._validation_seconds, 1e-9),
                 "seconds": seconds,
@@ -75,10 +89,10 @@ class Record(Callback):
             draw_curves(self.rows, self.folder / "curves.png")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "loss": self._loss.cpu(), "batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
+        self.rows, self._loss, self._batches = state_dict["rows"], state_dict["loss"], state_dict["batches"]
 
 
 class Problems(Callback):
@@ -130,10 +144,18 @@ class StopOnInterrupt(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # All processes must agree, since saving is a collective act.
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+        # After its last batch an epoch is first judged and saved, since Lightning would not judge it on going on.
+        if not trainer.is_last_batch and self._agreed(trainer):
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._agreed(trainer):  # the checkpoint of the epoch before has just been saved
+            raise Interrupted
+
+    def _agreed(self, trainer: pl.Trainer) -> bool:
+        """Whether any process was asked; all must do the same, since saving is a collective act."""
+        return trainer.strategy.reduce_boolean_decision(self._asked, all=False)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._previous is not None:

@@ -179,6 +179,6 @@ def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
         if key not in types:
             raise ValueError(f"unknown setting {prefix + key!r}{nearest(key, [f.name for f in fields(kind)])}")
         if is_dataclass(types[key]):
-            value = _build(types[key], value, f"{prefix}{key}.")  # type: ignore[arg-type]
+            value = _build(types[key], value, f"{prefix}{key}.")
         arguments[key] = tuple(value) if isinstance(value, list) else value
     return kind(**arguments)

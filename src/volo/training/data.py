@@ -36,8 +36,9 @@ class RunData(pl.LightningDataModule):
         )
         # Lightning starts the first iterator before it tells the sampler the epoch, and has restored its counters
         # of batches by now: both are read here, and a resumed epoch begins where it was left.
-        sampler.set_epoch(self.trainer.current_epoch)
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        loop = self.trainer.fit_loop
+        sampler.set_epoch(loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+        done = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         sampler.skip = self.batch_size * (done % self.steps_per_epoch)
         return train_loader(self.train, sampler, batch_size=self.batch_size, workers=self.workers)
 

@@ -30,12 +30,13 @@ from volo.files import replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.pictures import draw_confusion
-from volo.models import VOLOConfig, create_model, save_model
+from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
 from volo.training.optim import configure_optimizers, learning_rate
+from volo.training.summary import draw_summary
 
 CONFIG_FILE = "train.json"
 RESULTS_FILE = "results.json"
@@ -63,9 +64,9 @@ class TrainResult:
 def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
     """Train a model.
 
-    The run folder holds ``train.json`` (the configuration), ``metrics.csv``, ``curves.png``, ``confusion.png``,
-    ``results.json``, ``checkpoints/best.ckpt`` and ``last.ckpt`` for resuming, and the deliverable that
-    everything else reads: ``model.safetensors`` and ``config.json``.
+    The run folder holds the configuration (``train.json``), ``metrics.csv``, ``results.json``, the pictures
+    ``curves.png``, ``confusion.png`` and ``summary.png``, ``checkpoints/best.ckpt`` and ``last.ckpt`` for
+    resuming, and the deliverable that everything else reads: ``model.safetensors`` and ``config.json``.
 
     Args:
         config: everything that decides the run.
@@ -121,12 +122,14 @@ class _Run:
             raise ValueError(f"{config.data.path} has one class only, {self.class_names[0]!r}; a classifier needs two")
         channels = config.data.channels or train_images.channels
         train_images, self.val_images = with_channels(train_images, channels), with_channels(self.val_images, channels)
-        model = create_model(
-            config.model.name,
-            num_classes=len(self.class_names),
-            in_chans=channels,
-            **config.model.overrides(),
-        )
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            model = create_model(
+                config.model.name,
+                num_classes=len(self.class_names),
+                in_chans=channels,
+                **config.model.overrides(),
+            )
         self.architecture: VOLOConfig = model.config
         self.preprocessing = _preprocessing(model.config)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
@@ -155,15 +158,8 @@ class _Run:
             callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
         callbacks += [
             StopOnInterrupt(self.folder),
-            ModelCheckpoint(
-                dirpath=self.folder / BEST_CHECKPOINT.parent,
-                filename=BEST_CHECKPOINT.stem,
-                monitor="val_top1",
-                mode="max",
-                save_last=True,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
+            self._checkpoint(BEST_CHECKPOINT, monitor="val_top1", mode="max"),
+            self._checkpoint(LAST_CHECKPOINT),
         ]
         try:
             return pl.Trainer(
@@ -182,10 +178,20 @@ class _Run:
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
 
-    def _task(self, model: torch.nn.Module) -> ClassificationTask:
+    def _checkpoint(self, path: Path, **options: Any) -> ModelCheckpoint:
+        """Keep the best or the last epoch in one file of ``path``'s name."""
+        return ModelCheckpoint(
+            dirpath=self.folder / path.parent,
+            filename=path.stem,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+            **options,
+        )
+
+    def _task(self, model: VOLO) -> ClassificationTask:
         config = self.config
 
-        def configure(model: Any) -> dict[str, Any]:
+        def configure(model: VOLO) -> dict[str, Any]:
             return configure_optimizers(
                 model,
                 config.optim,
@@ -196,7 +202,7 @@ class _Run:
 
         # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
         return ClassificationTask(
-            model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            model.to(memory_format=torch.channels_last),
             preprocessing=self.preprocessing,
             loss=config.loss,
             erasing=config.augment.erasing,
@@ -256,6 +262,7 @@ class _Run:
             Predictor(self.folder), self.val_images, batch_size=self.config.batch_size, workers=self.workers
         )
         draw_confusion(evaluation, self.folder / "confusion.png")
+        draw_summary(self.record.rows, evaluation, self.val_images, self.folder / "summary.png")
         results = {**evaluation.summary(), "seconds": round(seconds, 1), "epochs": len(self.record.rows)}
         with replacing(self.folder / RESULTS_FILE) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -283,6 +290,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
+            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
             yield
     finally:

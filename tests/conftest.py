@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = ("blue", "green", "red")
+
+
+def make_images(folder, count, *, seed):
+    """Noisy pictures of three colours, one folder a colour: anything that learns at all tells them apart."""
+    rng = np.random.default_rng(seed)
+    for channel, name in zip((2, 1, 0), CLASSES, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 100, (40, 36, 3), dtype=np.uint8)
+            pixels[..., channel] += 120
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """A folder with train (3 × 8 images) and val (3 × 4 images)."""
+    root = tmp_path / "colours"
+    make_images(root / "train", 8, seed=0)
+    make_images(root / "val", 4, seed=1)
+    return root

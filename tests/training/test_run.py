@@ -1,0 +1,199 @@
+import csv
+import io
+import json
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+import volo
+from volo.tasks.classification import ClassificationTask
+from volo.training.callbacks import Problems
+from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+@pytest.fixture
+def config(image_folder, tmp_path):
+    return TrainConfig(
+        data=DataConfig(path=str(image_folder), workers=0),
+        model=ModelConfig(name="volo_micro_32", drop_path_rate=0.2),
+        optim=OptimConfig(lr=1e-3, warmup_epochs=0.5, ema_decay=0.8),
+        output=str(tmp_path / "run"),
+        epochs=3,
+        batch_size=8,
+        accelerator="cpu",
+    )
+
+
+def weights(result):
+    return load_file(result.folder / "model.safetensors")
+
+
+def last_state(result):
+    return torch.load(result.folder / "checkpoints/last.ckpt", weights_only=True)
+
+
+def metrics(result):
+    with (result.folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def interrupt_at(monkeypatch, batch):
+    """Press Ctrl-C while the given batch, counted from 0, is computed."""
+    original, count = ClassificationTask.training_step, iter(range(10**6))
+
+    def step(self, *arguments):
+        if next(count) == batch:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+
+
+def test_a_run_learns_and_leaves_what_it_promises(config, image_folder):
+    result = volo.train(replace(config, epochs=8, optim=replace(config.optim, ema_decay=0.0)))
+    assert result.evaluation.top1 == 1.0
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {
+        "train.json", "metrics.csv", "curves.png", "confusion.png", "summary.png", "results.json",
+        "checkpoints", "model.safetensors", "config.json",
+    }  # fmt: skip
+    assert {path.name for path in (result.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for picture in ("curves.png", "confusion.png", "summary.png"):
+        assert len(set(Image.open(result.folder / picture).convert("L").tobytes())) > 10
+    rows = metrics(result)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    assert json.loads((result.folder / "results.json").read_text())["top1"] == 1.0
+    assert TrainConfig.load(result.folder / "train.json").epochs == 8
+
+    predictor = volo.Predictor(result.folder)
+    assert predictor(image_folder / "val/green/00.png").name == "green"
+
+
+def test_neither_workers_nor_repetition_change_a_run(config, tmp_path):
+    one = volo.train(config)
+    two = volo.train(replace(config, output=str(tmp_path / "two"), data=replace(config.data, workers=2)))
+    assert_same(weights(one), weights(two))
+
+
+def test_another_seed_is_another_run(config, tmp_path):
+    one = volo.train(config)
+    two = volo.train(replace(config, output=str(tmp_path / "two"), seed=1))
+    assert not torch.equal(weights(one)["head.weight"], weights(two)["head.weight"])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, batch, workers):
+    config = replace(config, data=replace(config.data, workers=workers))
+    whole = volo.train(replace(config, output=str(tmp_path / "whole")))
+
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, batch)
+        stopped = volo.train(config)
+    assert stopped.interrupted
+    assert last_state(stopped)["global_step"] == batch + 1
+    resumed = volo.resume(stopped.folder)
+
+    assert not resumed.interrupted
+    one, two = last_state(whole), last_state(resumed)
+    assert one["global_step"] == two["global_step"] == 9
+    for part in ("state_dict", "current_model_state"):
+        assert_same(one[part], two[part])
+    assert one["lr_schedulers"] == two["lr_schedulers"]
+    for first, second in zip(metrics(whole), metrics(resumed), strict=True):
+        for figure in ("epoch", "step", "train_loss", "val_loss", "val_top1", "lr"):
+            assert first[figure] == second[figure]
+
+
+def test_a_run_can_go_on_once_it_has_ended_and_stays_as_it_is(config):
+    one = volo.train(config)
+    before = weights(one)
+    assert_same(before, weights(volo.resume(one.folder)))
+
+
+def test_an_unreadable_image_is_named_once_and_counted(config, image_folder):
+    (image_folder / "train/red/00.png").write_bytes(b"not an image")
+    (image_folder / "val/red/00.png").write_bytes(b"nor this")
+    console = Console(record=True, width=500, file=io.StringIO())
+    result = volo.train(config, console=console)
+    text = console.export_text()
+    for part in ("train", "val"):
+        assert text.count(f"warning: cannot read image {image_folder / part / 'red/00.png'}") == 1
+    assert "2 unreadable images were left out" in text
+    assert len(result.evaluation.labels) == 11
+    assert len(result.evaluation.problems) == 1
+
+
+def test_strict_makes_an_unreadable_image_an_error(config, image_folder):
+    (image_folder / "train/red/00.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"red/00\.png.*not an image.*\(strict\)"):
+        volo.train(replace(config, data=replace(config.data, strict=True)))
+
+
+def test_a_folder_with_a_run_or_other_files_is_not_overwritten(config):
+    result = volo.train(config)
+    with pytest.raises(ValueError, match=f"--resume {result.folder}"):
+        volo.train(config)
+    for path in (result.folder / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="exists and is not empty"):
+        volo.train(config)
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_can_be_repeated(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Problems, "_note", lambda self, batch: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            volo.train(config)
+    assert volo.train(config).evaluation is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 64}, "24 training images do not fill one batch of 64"),
+        ({"accelerator": "abacus"}, "abacus"),
+        ({"model": ModelConfig(name="volo_micro")}, None),
+        ({"model": ModelConfig(name="volo_mikro_32")}, "did you mean 'volo_micro_32'"),
+        ({"data": DataConfig(path="fashion-maxi")}, "did you mean 'fashion-mini'"),
+    ],
+)
+def test_a_configuration_that_cannot_run_says_why_and_writes_nothing(config, tmp_path, change, message):
+    config = replace(config, **change)
+    if message is None:
+        assert volo.train(config).evaluation is not None
+        return
+    with pytest.raises(ValueError, match=message):
+        volo.train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_only_is_refused(config, tmp_path):
+    Image.new("RGB", (32, 32)).save((tmp_path / "one/cat").mkdir(parents=True) or tmp_path / "one/cat/a.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "one/cat/b.png")
+    with pytest.raises(ValueError, match="one class only, 'cat'"):
+        volo.train(replace(config, data=DataConfig(path=str(tmp_path / "one"))))
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no run: .*train\.json"):
+        volo.resume(tmp_path)
+
+
+def test_grey_training_of_colour_images_predicts_grey(config, image_folder):
+    result = volo.train(replace(config, data=replace(config.data, channels=1)))
+    predictor = volo.Predictor(result.folder)
+    assert predictor.model.config.in_chans == 1
+    assert len(predictor(image_folder / "val/red/00.png").names) == 3
