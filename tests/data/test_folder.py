@@ -125,7 +125,7 @@ def test_a_split_depends_on_the_seed_alone():
     assert split(images, 0.5, 7) != split(images, 0.5, 8)
 
 
-def test_a_larger_class_elsewhere_is_drawn_too_and_not_cut_off_the_end():
+def test_the_share_is_drawn_and_not_cut_off_an_end():
     val = split(listed([100]), 0.1, 0)[1]
     numbers = [int(path.stem) for path in val.paths]
     assert numbers not in (list(range(10)), list(range(90, 100)))
@@ -193,7 +193,7 @@ def test_an_unknown_name_gives_the_nearest_known_one(open_):
 
 def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
     missing = str(tmp_path / "photos")
-    with pytest.raises(ValueError, match="no folder and no data set is named .*; there are: ") as error:
+    with pytest.raises(ValueError, match=r"no folder and no data set is named .*; there are: ") as error:
         open_data(missing)
     assert missing in str(error.value)
     assert all(name in str(error.value) for name in DATASETS)
@@ -202,5 +202,5 @@ def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
 @pytest.mark.parametrize("open_", [open_data, open_validation_data])
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path, open_):
     grow(tmp_path, "photos.zip")
-    with pytest.raises(ValueError, match="photos.zip is a file; give a folder of class folders or one of: fashion-mini"):
+    with pytest.raises(ValueError, match=r"photos\.zip is a file; give a folder of class folders or one of: "):
         open_(str(tmp_path / "photos.zip"))

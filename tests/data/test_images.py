@@ -1,5 +1,6 @@
 """Reading one image, and the sets of labelled images."""
 
+import re
 import warnings
 
 import numpy as np
@@ -112,6 +113,11 @@ def test_exif_orientation_is_applied(tmp_path, orientation, upright):
 # Files that cannot be read
 
 
+def unreadable(path, reason: str) -> str:
+    """The pattern of the message about ``path``."""
+    return f"^cannot read image {re.escape(str(path))}: {reason}"
+
+
 def cut(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -122,7 +128,7 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, ending):
     path = tmp_path / f"half.{ending}"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     cut(path, 0.5)
-    with pytest.raises(ImageError, match=f"cannot read image {path}: ."):
+    with pytest.raises(ImageError, match=unreadable(path, ".")):
         read_image(path)
 
 
@@ -131,7 +137,7 @@ def test_a_corrupt_file_is_an_error_that_names_it(colours):
     middle = data.index(b"IDAT") + 12
     data[middle : middle + 20] = bytes(20)
     colours.write_bytes(data)
-    with pytest.raises(ImageError, match=f"cannot read image {colours}: ."):
+    with pytest.raises(ImageError, match=unreadable(colours, ".")):
         read_image(colours)
 
 
@@ -139,14 +145,14 @@ def test_a_corrupt_file_is_an_error_that_names_it(colours):
 def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=f"cannot read image {path}: not an image that Pillow can read$"):
+    with pytest.raises(ImageError, match=unreadable(path, "not an image that Pillow can read$")):
         read_image(path)
 
 
 def test_a_missing_file_and_a_folder_are_errors_that_say_so(tmp_path):
-    with pytest.raises(ImageError, match=r"cannot read image .*gone\.png: No such file or directory$"):
+    with pytest.raises(ImageError, match=unreadable(tmp_path / "gone.png", "No such file or directory$")):
         read_image(tmp_path / "gone.png")
-    with pytest.raises(ImageError, match=f"cannot read image {tmp_path}: .+"):
+    with pytest.raises(ImageError, match=unreadable(tmp_path, ".")):
         read_image(tmp_path)
 
 

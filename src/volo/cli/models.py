@@ -14,8 +14,8 @@ def run(arguments: Sequence[str]) -> int:
     """Print a row for each name."""
     parse(VerbParser(prog="volo models", description="List the model sizes."), arguments)
     table = Table()
-    for heading in ("name", "pixels", "classes", "parameters (M)", "dims", "blocks", "patch"):
-        table.add_column(heading, justify="left" if heading == "name" else "right")
+    for heading in ("name", "pixels", "patch", "parameters", "dims", "blocks"):
+        table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     for name in list_models():
         with torch.device("meta"):
             model = create_model(name)
@@ -24,11 +24,10 @@ def run(arguments: Sequence[str]) -> int:
         table.add_row(
             name,
             f"{config.img_size[0]}",
-            f"{config.num_classes}",
-            f"{parameters / 1e6:.2f}",
+            f"{config.patch_size}",
+            f"{parameters / 1e6:.2f} M",
             ", ".join(map(str, config.dims)),
             ", ".join(map(str, config.depths)),
-            f"{config.patch_size}",
         )
     Console().print(table)
     return 0

@@ -12,13 +12,18 @@ from volo.names import nearest
 class VerbParser(ArgumentParser):
     """An argument parser whose errors are ``ValueError``, for :func:`volo.cli.main` to print."""
 
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        unknown = re.search(r"(?:Unrecognized arguments:|Option|Key) ['\"]?(--?)?([\w.]+)", message)
-        options = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-        if unknown and unknown[2] not in options:
-            prefix = "--" if unknown[1] or "Unrecognized" in message else ""
-            suggestion = nearest(unknown[2], options).replace("'", f"'{prefix}", 1)
-            raise ValueError(f"unknown option {prefix}{unknown[2]}{suggestion}") from ex
+        unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message, re.IGNORECASE)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            raise ValueError(f"unknown option {unknown[1]}{nearest(unknown[1], options)}") from ex
+        unknown = re.search(r"Option '([\w.]+)' is not accepted", message)
+        if unknown:
+            keys = [action.dest for action in self._actions]
+            raise ValueError(f"unknown setting {unknown[1]!r}{nearest(unknown[1], keys)}") from ex
         raise ValueError(" ".join(message.split())) from ex
 
 

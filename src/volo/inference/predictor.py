@@ -53,14 +53,17 @@ class Predictor:
         device: where to compute; None takes an accelerator where there is one.
 
     Raises:
-        ValueError: the folder holds no trained model.
+        ValueError: the folder holds no trained model, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
         trained = load_model(path)
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        self.device = torch.device(device or "cpu")
+        try:
+            self.device = torch.device(device or "cpu")
+        except RuntimeError:
+            raise ValueError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, mps …") from None
         self.model = trained.model.to(self.device)
         self.class_names = trained.class_names
         self.preprocessing = Preprocessing.from_dict(trained.preprocessing)

@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/train.stamp  ## train, judge and use a VOLO on the embedded data
+	$(BIN)/volo demo
+
+test: .venv/dev.stamp  ## the default test suite
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/dev.stamp  ## images per second beside timm
+	$(BIN)/python benchmarks/models.py
+
+.venv/%.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,243 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from volo.cli import VERBS, main
+from volo.models import create_model, save_model
+from volo.tasks.classification import ClassificationTask
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    """A model for the three colours that goes by the mean colour of the image, and so is always right."""
+    model = create_model("volo_micro_32", num_classes=3)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    preprocessing = {"size": [32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    save_model(
+        folder,
+        model.config,
+        model.state_dict(),
+        class_names=("blue", "green", "red"),
+        preprocessing=preprocessing,
+    )
+    return folder
+
+
+TRAINING = ["--model.name=volo_micro_32", "--batch_size=8", "--data.workers=0", "--optim.warmup_epochs=0"]
+
+
+def volo(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_help_lists_every_verb_and_each_verb_explains_itself(capsys):
+    assert volo("--help") == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            volo(verb, "--help")
+        assert stop.value.code == 0
+        assert f"volo {verb}" in capsys.readouterr().out
+
+
+def test_train_eval_predict(image_folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert volo("train", image_folder, f"--output={run}", "--epochs=8", *TRAINING) == 0
+    out = capsys.readouterr().out
+    assert "epoch 8/8" in out
+    assert "top-1 100.00% on 12 validation images" in out
+
+    assert volo("eval", run, image_folder, f"--output={tmp_path / 'judged'}") == 0
+    assert "top-1 100.00%" in capsys.readouterr().out
+    assert json.loads((tmp_path / "judged/results.json").read_text())["images"] == 12
+    assert (tmp_path / "judged/confusion.png").stat().st_size > 1000
+
+    assert volo("predict", run, image_folder / "val/red") == 0
+    out = capsys.readouterr().out
+    assert out.count("red ") >= 4
+
+
+def test_predictions_as_json_and_csv_agree(model_folder, image_folder, tmp_path):
+    for name in ("out.json", "out.csv"):
+        assert volo("predict", model_folder, image_folder / "val", f"--output={tmp_path / name}", "--top_k=2") == 0
+    records = json.loads((tmp_path / "out.json").read_text())
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(records) == 12
+    assert len(rows) == 24
+    for record, first in zip(records, rows[::2], strict=True):
+        best = record["predictions"][0]
+        assert record["image"] == first["image"]
+        assert best["name"] == first["name"]
+        assert best["probability"] == pytest.approx(float(first["probability"]), abs=1e-6)
+        assert best["probability"] >= record["predictions"][1]["probability"]
+
+
+def test_predict_takes_files_folders_and_patterns(model_folder, image_folder, tmp_path):
+    out = tmp_path / "out.json"
+    names = [image_folder / "val/red/00.png", image_folder / "val/blue", f"{image_folder}/val/g*/0[12].png"]
+    assert volo("predict", model_folder, *names, f"--output={out}") == 0
+    assert len(json.loads(out.read_text())) == 1 + 4 + 2
+
+
+def test_an_unreadable_image_is_a_warning_and_with_strict_an_error(model_folder, image_folder, tmp_path, capsys):
+    bad = image_folder / "val/red/bad.png"
+    bad.write_bytes(b"nothing")
+    assert volo("predict", model_folder, image_folder / "val/red", f"--output={tmp_path / 'a.json'}") == 0
+    err = capsys.readouterr().err
+    assert f"cannot read image {bad}" in err
+    assert "1 of 5 images could not be read" in err
+    assert volo("predict", model_folder, bad.parent, f"--output={tmp_path / 'b.json'}", "--strict") == 2
+    assert not (tmp_path / "b.json").exists()
+    assert volo("eval", model_folder, image_folder) == 0
+    assert volo("eval", model_folder, image_folder, "--strict") == 2
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(image_folder, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    original = ClassificationTask.training_step
+
+    def step(self, batch, batch_idx):
+        if self.trainer.global_step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassificationTask, "training_step", step)
+        assert volo("train", image_folder, f"--output={run}", "--epochs=3", *TRAINING) == 130
+    assert f"volo train --resume {run}" in capsys.readouterr().err
+    assert (run / "model.safetensors").exists()
+    assert volo("train", "--resume", run) == 0
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 9
+
+
+def broken(tmp_path, kind):
+    """A folder with one thing wrong."""
+    root = tmp_path / kind
+    pixel = Image.new("RGB", (32, 32))
+    for part in ("train", "val"):
+        for name in ("cat", "dog"):
+            (root / part / name).mkdir(parents=True)
+            pixel.save(root / part / name / "a.png")
+    if kind == "class without images":
+        (root / "train/emu").mkdir()
+        (root / "val/emu").mkdir()
+    elif kind == "class missing from validation":
+        (root / "val/dog/a.png").unlink()
+        (root / "val/dog").rmdir()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train"], "name a folder"),
+        (["train", "{nowhere}"], "no folder and no data set is named"),
+        (["train", "{file}"], "is a file"),
+        (["train", "{empty}"], "has no class folders"),
+        (["train", "{class without images}"], "no images in"),
+        (["train", "{class missing from validation}"], "lacks the classes dog"),
+        (["train", "{good}", "--epoch=3"], "unknown option --epoch; did you mean '--epochs'"),
+        (["train", "{good}", "--model.drop_path=0.3"], "'--model.drop_path_rate'"),
+        (["train", "{good}", "--epochs=many"], "epochs"),
+        (["train", "{good}", "--epochs=0"], "epochs must be at least 1"),
+        (["train", "{good}", "--model.name=volo_d9"], "unknown model 'volo_d9'"),
+        (["train", "{good}", "--output={file}/run", "--batch_size=1", "--model.name=volo_micro_32"], "file"),
+        (["train", "{good}", "--recipe=fashion_mini"], "did you mean 'fashion-mini'"),
+        (["train", "{good}", "--recipe={recipe}"], "unknown setting 'modle.name'; did you mean 'model.name'"),
+        (["train", "--resume", "{empty}"], "holds no run"),
+        (["eval", "{empty}", "{good}"], "is no trained model"),
+        (["eval", "{nowhere}", "{good}"], "is no trained model"),
+        (["eval", "{model}", "{good}"], "does not know the classes cat, dog"),
+        (["eval", "{model}"], "required"),
+        (["predict", "{model}", "{nowhere}"], "neither a file, a folder nor a pattern"),
+        (["predict", "{model}", "{empty}"], "has no images"),
+        (["predict", "{file}", "{good}"], "is no trained model"),
+        (["predict", "{model}", "{good}", "--output=a.txt"], ".json or .csv"),
+        (["predict", "{model}", "{good}", "--top_k=0"], "at least 1"),
+        (["predict", "{model}", "{good}", "--device=abacus"], "abacus"),
+        (["predict", "{model}", "{good}", "--topk=3"], "did you mean '--top_k'"),
+        (["models", "--all"], "--all"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(tmp_path, model_folder, capsys, arguments, message):
+    places = {
+        "nowhere": tmp_path / "nowhere",
+        "empty": tmp_path / "empty",
+        "file": tmp_path / "file",
+        "model": model_folder,
+        "recipe": tmp_path / "recipe.yaml",
+        **{kind: broken(tmp_path, kind) for kind in ("good", "class without images", "class missing from validation")},
+    }
+    places["empty"].mkdir()
+    places["file"].write_text("text")
+    places["recipe"].write_text("modle:\n  name: volo_micro_32\n")
+    before = sorted(tmp_path.rglob("*"))
+    code = volo(*(argument.format_map(places) for argument in arguments))
+    captured = capsys.readouterr()
+    assert code == 2, captured
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.out + captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError, match="no folder"):
+        volo("train", tmp_path / "nowhere", "--debug")
+
+
+def test_a_failure_of_ours_is_one_line_and_exit_code_1(model_folder, image_folder, monkeypatch, capsys):
+    monkeypatch.setattr("volo.inference.Predictor.predict", lambda *a, **k: 1 / 0)
+    assert volo("predict", model_folder, image_folder) == 1
+    assert capsys.readouterr().err == "volo predict: ZeroDivisionError: division by zero (--debug shows where)\n"
+
+
+@pytest.mark.parametrize("verb", ["train", "eval"])
+def test_a_missing_extra_is_named(verb, model_folder, image_folder):
+    code = f"""
+import sys
+for name in ("pytorch_lightning", "timm", "torchmetrics", "matplotlib"):
+    sys.modules[name] = None
+from volo.cli import main
+arguments = {{"train": [{str(image_folder)!r}], "eval": [{str(model_folder)!r}, {str(image_folder)!r}]}}
+sys.exit(main([{verb!r}, *arguments[{verb!r}]]))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "pip install 'volo[train]'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_predicting_needs_no_extra(model_folder, image_folder):
+    code = f"""
+import sys
+for name in ("pytorch_lightning", "timm", "torchmetrics", "matplotlib"):
+    sys.modules[name] = None
+from volo.cli import main
+sys.exit(main(["predict", {str(model_folder)!r}, {str(image_folder / "val")!r}]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_models_lists_every_size(capsys):
+    assert volo("models") == 0
+    out = capsys.readouterr().out
+    for words in ("volo_d1_224", "26.63", "volo_d5_512", "296.09", "volo_micro_32"):
+        assert words in out
+
+
+@pytest.mark.slow
+def test_demo(tmp_path, capsys):
+    assert volo("demo", f"--output={tmp_path / 'demo'}", "--epochs=1") == 0
+    assert (tmp_path / "demo/summary.png").exists()
+    assert "Ankle boot" in capsys.readouterr().out

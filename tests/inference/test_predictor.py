@@ -1,0 +1,202 @@
+"""Using a trained model: whatever form an image has, however many come at once."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from volo.data import ImageError, Preprocessing
+from volo.inference import Prediction, Predictor
+from volo.models import create_model, save_model
+
+NAMES = ("ant", "bee", "cat")
+
+
+def trained(folder, channels: int):
+    """A run folder with a small model of random weights, whose answers differ clearly from image to image."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    model = create_model("volo_micro_32", num_classes=3, in_chans=channels)
+    for head in (model.head, model.aux_head):
+        torch.nn.init.normal_(head.weight, std=0.3)
+    mean = (0.4,) * channels
+    preprocessing = Preprocessing(size=(32, 32), crop_pct=0.9, mean=mean, std=mean)
+    save_model(folder, model.config, model.state_dict(), class_names=NAMES, preprocessing=asdict(preprocessing))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    return Predictor(trained(tmp_path_factory.mktemp("runs") / "colour", 3), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    return Predictor(trained(tmp_path_factory.mktemp("runs") / "grey", 1), device="cpu")
+
+
+def pixels(seed: int = 0, height: int = 40, width: int = 50) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)).copy()
+
+
+def close(first: Prediction, second: Prediction) -> bool:
+    return first.indices == second.indices and first.probabilities == pytest.approx(second.probabilities, abs=1e-5)
+
+
+# Forms of an image
+
+
+@pytest.mark.parametrize("which", ["colour", "grey"])
+@pytest.mark.parametrize("picture", [pixels(), pixels()[..., 0]], ids=["of a colour image", "of a grey image"])
+def test_every_form_of_an_image_gives_the_same_prediction(which, picture, request, tmp_path):
+    predictor, path = request.getfixturevalue(which), tmp_path / "image.png"
+    Image.fromarray(picture).save(path)
+    tensor = torch.from_numpy(np.atleast_3d(picture)).permute(2, 0, 1)
+    forms = [str(path), Image.fromarray(picture), picture, np.atleast_3d(picture), picture[::-1][::-1], tensor]
+    expected = predictor(path)
+    for form in forms:
+        assert predictor(form) == expected
+
+
+def test_different_images_give_different_predictions(colour, grey):
+    for predictor in (colour, grey):
+        assert not close(predictor(pixels(0)), predictor(pixels(1)))
+
+
+def test_transparency_and_palettes_are_turned_into_colours(colour):
+    picture = Image.fromarray(pixels())
+    assert colour(picture.convert("RGBA")) == colour(picture)
+    palette = picture.quantize(16)
+    assert colour(palette) == colour(palette.convert("RGB"))
+
+
+def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(colour):
+    picture = Image.fromarray(pixels(3, 97, 61))
+    cropped = colour.preprocessing.crop(picture)
+    assert cropped.size == (32, 32)
+    batch = torch.tensor(np.asarray(cropped)).permute(2, 0, 1)[None]
+    expected = colour.model(colour.preprocessing.normalize(batch)).softmax(-1)[0]
+    got = colour(picture)
+    assert got.probabilities == pytest.approx(expected[list(got.indices)].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((8, 8, 3)), r"an array image must be \(H, W\) or \(H, W, 3\) uint8, 0–255, not \(8, 8, 3\) float64"),
+        (np.zeros((3, 8, 8), np.uint8), r"an array image must be .* not \(3, 8, 8\) uint8"),
+        (np.zeros((8, 8, 4), np.uint8), r"an array image must be .* not \(8, 8, 4\) uint8"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"an array image must be .* not \(1, 8, 8, 3\) uint8"),
+        (np.zeros(8, np.uint8), r"an array image must be .* not \(8,\) uint8"),
+        (torch.zeros(3, 8, 8), r"a tensor image must be \(1 or 3, H, W\) uint8, 0–255, not \(3, 8, 8\) torch.float32"),
+        (torch.zeros(8, 8, 3, dtype=torch.uint8), r"a tensor image must be .* not \(8, 8, 3\) torch.uint8"),
+        (torch.zeros(8, 8, dtype=torch.uint8), r"a tensor image must be .* not \(8, 8\) torch.uint8"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"a tensor image must be .* not \(1, 3, 8, 8\) torch.uint8"),
+    ],
+)
+def test_arrays_and_tensors_of_another_form_are_named(colour, image, message):
+    with pytest.raises(ValueError, match=message):
+        colour(image)
+
+
+@pytest.mark.xfail(reason="a side of zero is divided by", raises=ZeroDivisionError)
+@pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), torch.zeros(3, 5, 0, dtype=torch.uint8)])
+def test_an_image_without_pixels_is_an_error(colour, image):
+    with pytest.raises(ValueError, match="0"):
+        colour(image)
+
+
+@pytest.mark.xfail(reason="only files are turned upright", raises=AssertionError)
+def test_an_opened_photo_is_turned_upright_like_its_file(colour, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels()).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as picture:
+        assert colour(picture) == colour(tmp_path / "turned.png")
+
+
+def test_files_that_cannot_be_read_are_named(colour, tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(ImageError, match=r"cannot read image .*gone\.jpg"):
+        colour(tmp_path / "gone.jpg")
+    with pytest.raises(ImageError, match=r"cannot read image .*text\.jpg"):
+        colour(str(tmp_path / "text.jpg"))
+
+
+# Predictions
+
+
+def test_classes_come_with_the_likeliest_first(colour):
+    prediction = colour(pixels())
+    assert prediction.names == tuple(NAMES[index] for index in prediction.indices)
+    assert list(prediction.probabilities) == sorted(prediction.probabilities, reverse=True)
+    assert (prediction.name, prediction.probability) == (prediction.names[0], prediction.probabilities[0])
+
+
+@pytest.mark.parametrize("top_k", [3, 5, 1000])
+def test_top_k_beyond_the_classes_gives_them_all(colour, top_k):
+    prediction = colour(pixels(), top_k=top_k)
+    assert sorted(prediction.names) == sorted(NAMES)
+    assert sum(prediction.probabilities) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_top_k_gives_the_first_of_them(colour):
+    everything, one = colour(pixels()), colour(pixels(), top_k=1)
+    assert (one.names, one.indices, one.probabilities) == (
+        everything.names[:1],
+        everything.indices[:1],
+        everything.probabilities[:1],
+    )
+
+
+@pytest.mark.xfail(reason="not checked")
+@pytest.mark.parametrize("arguments", [{"top_k": 0}, {"top_k": -1}, {"batch_size": 0}, {"batch_size": -1}])
+def test_a_top_k_or_batch_size_below_one_is_an_error_that_names_it(colour, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        list(colour.predict([pixels()], **arguments))
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 7])
+def test_predictions_do_not_depend_on_the_batch_size(colour, count):
+    images = [pixels(seed, 30 + seed, 45) for seed in range(count)]
+    alone = [colour(image) for image in images]
+    for batch_size in (1, 3, 32):
+        together = list(colour.predict(images, batch_size=batch_size))
+        assert len(together) == count
+        assert all(close(first, second) for first, second in zip(together, alone, strict=True))
+
+
+def test_images_are_taken_as_predictions_are_wanted(colour):
+    taken = []
+
+    def images():
+        for seed in range(9):
+            taken.append(seed)
+            yield pixels(seed)
+
+    predictions = colour.predict(images(), batch_size=2)
+    assert taken == []
+    next(predictions)
+    assert taken == [0, 1]
+    assert len(list(predictions)) == 8
+
+
+def test_predicting_leaves_the_model_as_it_was(colour):
+    before = {name: tensor.clone() for name, tensor in colour.model.state_dict().items()}
+    list(colour.predict([pixels(0), pixels(1)]))
+    assert not colour.model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in colour.model.state_dict().items())
+
+
+def test_without_a_device_one_is_chosen(tmp_path, colour):
+    predictor = Predictor(trained(tmp_path / "run", 3))
+    assert predictor.device == next(predictor.model.parameters()).device
+    assert close(predictor(pixels()), colour(pixels()))
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="is no trained model"):
+        Predictor(tmp_path)

@@ -1,0 +1,295 @@
+"""Saving and loading a trained model: what is stored, what is said about damage, and nothing half-written."""
+
+import json
+import os
+import re
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from volo.files import replacing
+from volo.models import create_model, load_model, save_model
+from volo.models import weights as weights_module
+from volo.models.weights import CONFIG_FILE, WEIGHTS_FILE
+
+NAMES = ("ant", "Ohrwurm", "蜂")
+PREPROCESSING = {"size": [32, 32], "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5], "std": [0.25]}
+
+
+def micro(seed: int = 0):
+    """A small model whose every tensor differs from a fresh one's."""
+    torch.manual_seed(seed)
+    model = create_model("volo_micro_32", num_classes=3, in_chans=1, drop_path_rate=0.1).eval()
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.add_(torch.rand_like(tensor), alpha=0.1)
+    return model
+
+
+def save(folder, model, **changes):
+    settings = {"class_names": NAMES, "preprocessing": PREPROCESSING, **changes}
+    save_model(folder, model.config, model.state_dict(), **settings)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return micro()
+
+
+@pytest.fixture
+def folder(tmp_path, model):
+    save(tmp_path, model)
+    return tmp_path
+
+
+def describe(folder, **changes) -> None:
+    """Change the description in ``folder``; None removes a key."""
+    path = folder / CONFIG_FILE
+    description = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
+
+
+def error_of(folder, file: str) -> str:
+    """The one-line message of loading, which names the file at fault."""
+    with pytest.raises(ValueError, match=f"^{re.escape(str(folder / file))} ") as error:
+        load_model(folder)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# There and back
+
+
+def test_a_model_comes_back_bit_for_bit(folder, model):
+    loaded = load_model(folder)
+    assert loaded.class_names == NAMES
+    assert loaded.preprocessing == PREPROCESSING
+    assert loaded.model.config == model.config
+    assert loaded.model.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in loaded.model.state_dict().items():
+        assert tensor.dtype == model.state_dict()[name].dtype
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
+    loaded = load_model(folder).model
+    images = torch.randn(2, 1, 32, 32)
+    assert not any(module.training for module in loaded.modules())
+    assert_close(loaded(images), model(images), rtol=0, atol=0)
+
+
+def test_the_folder_holds_two_files_and_the_description_is_readable(folder, model):
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE] == sorted(os.listdir(folder))  # noqa: PTH208
+    description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert description["format_version"] == 1
+    assert description["class_names"] == list(NAMES)
+    assert description["architecture"]["dims"] == list(model.config.dims)
+
+
+def test_the_folder_may_be_named_by_its_weights_or_as_text(folder):
+    for path in (folder / WEIGHTS_FILE, str(folder), str(folder / WEIGHTS_FILE)):
+        assert load_model(path).class_names == NAMES
+
+
+def test_weights_in_another_layout_are_stored_alike(tmp_path, model):
+    turned = {
+        name: tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    save_model(tmp_path, model.config, turned, class_names=NAMES, preprocessing=PREPROCESSING)
+    for name, tensor in load_model(tmp_path).model.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_loading_takes_no_part_in_the_global_draws(folder):
+    """A fresh model is drawn before its weights are replaced; the values must not leak into the result."""
+    first, second = load_model(folder).model, load_model(folder).model
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+# What is missing or damaged
+
+
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"gone is no trained model: .*config\.json does not exist; give a run folder$"
+    ):
+        load_model(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE])
+def test_a_missing_file_is_named(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(ValueError, match=f"is no trained model: {re.escape(str(folder / file))} does not exist"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format_version": 1,', b"hello", b"[]", b"null", b"{}", b"\xff\xfe\x00"])
+def test_a_description_that_is_none_is_an_error(folder, content):
+    (folder / CONFIG_FILE).write_bytes(content)
+    assert "is no description of a volo model: " in error_of(folder, CONFIG_FILE)
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1"])
+def test_another_version_asks_for_an_upgrade(folder, version):
+    describe(folder, format_version=version)
+    message = error_of(folder, CONFIG_FILE)
+    assert f"has format version {version}; this volo reads version 1; upgrade volo" in message
+
+
+@pytest.mark.parametrize("key", ["architecture", "class_names", "preprocessing"])
+def test_a_description_that_lacks_a_part_is_an_error(folder, key):
+    describe(folder, **{key: None})
+    assert f"does not describe a model: '{key}'" in error_of(folder, CONFIG_FILE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"dims": [64]}, "dims must be 2 positive integers"),
+        ({"dims": 64}, "64"),
+        ({"depth": [1, 1, 1, 1]}, "unknown model argument 'depth'; did you mean 'depths'"),
+        ({"patch_size": 3}, "patch_size must be even"),
+    ],
+)
+def test_an_architecture_that_cannot_be_is_an_error(folder, model, changes, reason):
+    describe(folder, architecture={**asdict(model.config), **changes})
+    message = error_of(folder, CONFIG_FILE)
+    assert "does not describe a model: " in message
+    assert reason in message
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"no safetensors at all\n" * 100])
+def test_a_file_that_is_no_safetensors_is_an_error(folder, content):
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    assert "is no safetensors file: " in error_of(folder, WEIGHTS_FILE)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.5, 0.999])
+def test_a_truncated_weights_file_is_an_error(folder, share):
+    data = (folder / WEIGHTS_FILE).read_bytes()
+    (folder / WEIGHTS_FILE).write_bytes(data[: int(share * len(data))])
+    assert "is no safetensors file: " in error_of(folder, WEIGHTS_FILE)
+
+
+def test_a_pickled_file_is_never_loaded(folder, model):
+    torch.save(model.state_dict(), folder / WEIGHTS_FILE)
+    assert "is no safetensors file: " in error_of(folder, WEIGHTS_FILE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"num_classes": 4}, "size mismatch for"),
+        ({"in_chans": 3}, "size mismatch for patch_embed.conv.0.weight"),
+        ({"depths": (2, 1, 1, 2)}, "Missing key(s) in state_dict: "),
+        ({"depths": (1, 1, 1, 1)}, "Unexpected key(s) in state_dict: "),
+        ({"num_classes": 0}, "Unexpected key(s) in state_dict: "),
+    ],
+)
+def test_weights_of_another_architecture_are_an_error(folder, model, changes, problem):
+    describe(folder, architecture=asdict(replace(model.config, **changes)))
+    message = error_of(folder, WEIGHTS_FILE)
+    assert "does not fit the architecture in config.json: " in message
+    assert problem in message
+
+
+@pytest.mark.xfail(
+    reason="the names are not counted: predicting fails later, or gives them in silence to the wrong class"
+)
+@pytest.mark.parametrize("names", [["ant", "bee"], ["ant", "bee", "cat", "dog"], "abc"])
+def test_class_names_that_do_not_fit_the_outputs_are_an_error(folder, names):
+    describe(folder, class_names=names)
+    error_of(folder, CONFIG_FILE)
+
+
+# Nothing half-written
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_saving_anew_replaces_the_model(folder):
+    other = micro(seed=1)
+    save(folder, other, class_names=("x", "y", "z"))
+    loaded = load_model(folder)
+    assert loaded.class_names == ("x", "y", "z")
+    assert torch.equal(loaded.model.head.weight, other.head.weight)
+    assert len(contents(folder)) == 2
+
+
+def test_a_failure_while_weights_are_written_leaves_the_old_model(folder, monkeypatch):
+    def fail(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    before = contents(folder)
+    monkeypatch.setattr(weights_module, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save(folder, micro(seed=1))
+    assert contents(folder) == before
+
+
+def test_a_failure_while_the_first_model_is_written_leaves_nothing(tmp_path, model, monkeypatch):
+    def fail(tensors, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weights_module, "save_file", fail)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, model)
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.xfail(reason="the weights are replaced before the description is put into words")
+def test_a_description_that_cannot_be_stored_leaves_the_old_model(folder):
+    before = contents(folder)
+    with pytest.raises(TypeError, match="JSON"):
+        save(folder, micro(seed=1), preprocessing={"size": object()})
+    assert contents(folder) == before
+
+
+def test_a_file_is_replaced_once_all_is_written(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path
+        assert path.read_text() == "old"
+    assert contents(tmp_path) == {"file.txt": b"new"}
+
+
+def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write_half():
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_half()
+    assert contents(tmp_path) == {"file.txt": b"old"}
+
+
+def test_two_writers_do_not_share_a_temporary(tmp_path):
+    with replacing(tmp_path / "file.txt") as first, replacing(tmp_path / "file.txt") as second:
+        assert first != second
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
+def test_files_follow_the_umask(tmp_path, model, umask, mode):
+    before = os.umask(umask)
+    try:
+        save(tmp_path, model)
+        assert os.umask(umask) == umask  # and it is left as it was
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
