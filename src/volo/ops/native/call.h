@@ -27,4 +27,10 @@ struct VoloSet {
     void (*run)(const VoloCall&, std::int64_t task, void* scratch);
 };
 
-extern const VoloSet volo_base, volo_avx2, volo_avx512;
+#if defined(__x86_64__)
+extern const VoloSet volo_portable, volo_avx2, volo_avx512;
+#elif defined(__aarch64__)
+extern const VoloSet volo_neon;
+#else
+extern const VoloSet volo_portable;
+#endif

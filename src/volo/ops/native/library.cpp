@@ -13,19 +13,21 @@ extern "C" __attribute__((weak)) void GOMP_parallel(void (*body)(void*), void* d
 
 namespace {
 
-constexpr int kSets = 3;
-
 // From the least to the most preferred; null: not compiled in, or not for this processor.
 const VoloSet* set(int index) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (index == 2) return avx512 ? &volo_avx512 : nullptr;
     if (index == 1) return avx2 ? &volo_avx2 : nullptr;
+    return index == 0 ? &volo_portable : nullptr;
+#elif defined(__aarch64__)
+    return index == 0 ? &volo_neon : nullptr;
+#else
+    return index == 0 ? &volo_portable : nullptr;
 #endif
-    return index == 0 ? &volo_base : nullptr;
 }
 
 struct Work {
@@ -57,7 +59,7 @@ std::int64_t bands(std::int64_t batch, std::int64_t h, std::int64_t threads) {
 
 // The name of an instruction set that can run here, from the least preferred (0) up; null: not this one.
 VOLO_EXPORT const char* volo_outlook_set(int index) {
-    const VoloSet* found = index >= 0 && index < kSets ? set(index) : nullptr;
+    const VoloSet* found = set(index);
     return found ? found->name : nullptr;
 }
 
@@ -69,7 +71,7 @@ VOLO_EXPORT int volo_outlook_has_threads() { return GOMP_parallel != nullptr; }
 VOLO_EXPORT std::int64_t volo_outlook_run(const void* value, const void* logits, const void* grad, void* sums,
                                           void* grad_logits, const std::int64_t* sizes, double scale,
                                           std::int64_t dtype, std::int64_t threads, int set_index) {
-    const VoloSet* chosen = set_index < kSets ? set(set_index) : nullptr;
+    const VoloSet* chosen = set(set_index);
     if (!chosen) return -2;
     VoloCall call = {value, logits, grad, sums, grad_logits, sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
                      sizes[5], sizes[6], sizes[7], sizes[8], sizes[9], dtype, scale, 1};
