@@ -83,7 +83,7 @@ def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
 
 
 def test_the_folder_holds_two_files_and_the_description_is_readable(folder, model):
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE] == sorted(os.listdir(folder))  # noqa: PTH208
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
     description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     assert description["format_version"] == 1
     assert description["class_names"] == list(NAMES)
@@ -103,12 +103,6 @@ def test_weights_in_another_layout_are_stored_alike(tmp_path, model):
     save_model(tmp_path, model.config, turned, class_names=NAMES, preprocessing=PREPROCESSING)
     for name, tensor in load_model(tmp_path).model.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
-
-
-def test_loading_takes_no_part_in_the_global_draws(folder):
-    """A fresh model is drawn before its weights are replaced; the values must not leak into the result."""
-    first, second = load_model(folder).model, load_model(folder).model
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 # What is missing or damaged
