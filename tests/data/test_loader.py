@@ -236,10 +236,10 @@ def test_training_batches_stay_full_and_carry_the_problems(workers):
     assert indices == [0, 2, 2, 3, 4, 5, 7, 7, 8, 9, 10, 11]
 
 
-def test_training_ends_with_an_error_if_no_image_can_be_read():
-    images = training(4, broken=(0, 1, 2, 3))
-    with pytest.raises(ImageError, match="not one of the 4 training images can be read; the last: cannot read picture"):
-        epochs(0, images=images)
+def test_if_no_image_can_be_read_a_sample_has_no_pixels_and_names_them_all():
+    sample = training(4, broken=(0, 1, 2, 3))[(0, 2)]
+    assert sample.pixels is None
+    assert sample.problems == tuple(f"cannot read picture {number}" for number in (2, 3, 0, 1))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -95,10 +95,11 @@ def test_certain_mistakes_keep_the_loss_finite():
     assert result.loss == pytest.approx(-math.log(1e-12))
 
 
-@pytest.mark.xfail(reason="torchmetrics wants two classes", raises=ValueError)
-def test_a_model_of_one_class_is_always_right():
-    result = evaluate(model(["ant"], {10: (1.0,)}), images([10, 10], [0, 0], names=["ant"]))
-    assert (result.top1, result.confusion.tolist()) == (1.0, [[2]])
+def test_a_model_of_one_class_and_a_set_without_images_are_refused():
+    with pytest.raises(ValueError, match="one class, 'ant'"):
+        evaluate(model(["ant"], {10: (1.0,)}), images([10, 10], [0, 0], names=["ant"]))
+    with pytest.raises(ValueError, match="no images"):
+        evaluate(model(), images([], []))
 
 
 def test_the_caller_hears_how_many_images_are_done():

@@ -88,7 +88,6 @@ def test_what_would_be_too_small_is_left_out(classes, numbers, names):
     assert ("c0" in [label.get_text() for label in axes.get_xticklabels()]) == names
 
 
-@pytest.mark.xfail(reason="matplotlib takes what lies between two dollar signs for a formula")
 @pytest.mark.parametrize("name", ["$a_$", "$5 or $10"])
 def test_class_names_are_shown_as_they_are(tmp_path, name):
     result = evaluation([0, 1], [0, 0], names=(name, "other"))

@@ -110,6 +110,8 @@ class Problems(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._note(batch)
+        if not len(batch.labels):
+            raise ValueError(f"not one of the training images can be read; {batch.problems[0]}")
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
