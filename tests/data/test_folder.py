@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volo.data import DATASETS, FileImages, open_data, open_validation_data
@@ -100,6 +100,7 @@ COUNTS = st.lists(st.integers(2, 40), min_size=1, max_size=6)
 FRACTIONS = st.floats(0.01, 0.99)
 
 
+@settings(deadline=None)
 @given(COUNTS, FRACTIONS, st.integers(0, 2**32))
 def test_a_split_parts_all_images_and_keeps_their_labels(counts, fraction, seed):
     images = listed(counts)
@@ -110,6 +111,7 @@ def test_a_split_parts_all_images_and_keeps_their_labels(counts, fraction, seed)
         assert side.class_names == images.class_names
 
 
+@settings(deadline=None)
 @given(COUNTS, FRACTIONS, st.integers(0, 2**32))
 def test_a_split_holds_out_the_share_of_every_class_but_never_none_nor_all(counts, fraction, seed):
     held_out = Counter(split(listed(counts), fraction, seed)[1].labels)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
@@ -27,17 +27,17 @@ def noise(height: int, width: int, mode: str = "RGB", seed: int = 0) -> Image.Im
     return Image.fromarray(rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
-def transform(size: tuple[int, int] = (16, 16), **settings) -> TrainTransform:
+def transform(size: tuple[int, int] = (16, 16), **changes) -> TrainTransform:
     """Nothing but the given augmentations: without any, the image as it is."""
     still = {"hflip": 0.0, "rand_augment": 0.0, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
-    return TrainTransform(AugmentConfig(**{**still, **settings}), Preprocessing(size=size))
+    return TrainTransform(AugmentConfig(**{**still, **changes}), Preprocessing(size=size))
 
 
 # Settings
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("changes", "message"),
     [
         ({"hflip": 1.5}, r"augment\.hflip is a probability, 0–1, not 1\.5"),
         ({"hflip": float("nan")}, r"augment\.hflip is a probability, 0–1, not nan"),
@@ -51,16 +51,15 @@ def transform(size: tuple[int, int] = (16, 16), **settings) -> TrainTransform:
         ({"crop_ratio": (2.0, 1.0)}, r"augment\.crop_ratio must be positive and rise"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(settings, message):
+def test_settings_that_make_no_sense_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        AugmentConfig(**settings)
+        AugmentConfig(**changes)
 
 
-@pytest.mark.xfail(reason="not checked: numpy complains in the middle of the training instead")
-@pytest.mark.parametrize("settings", [{"rand_augment_std": -0.5}, {"rand_augment_count": -1}])
-def test_negative_settings_of_rand_augment_are_named(settings):
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        AugmentConfig(**settings)
+@pytest.mark.parametrize("changes", [{"rand_augment_std": -0.5}, {"rand_augment_count": -1}])
+def test_negative_settings_of_rand_augment_are_named(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        AugmentConfig(**changes)
 
 
 def test_the_default_crop_keeps_more_of_small_images():
@@ -77,6 +76,7 @@ SCALES = st.tuples(st.floats(0.05, 1.0), st.floats(0.05, 1.0)).map(sorted).map(t
 RATIOS = st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)).map(sorted).map(tuple)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, SCALES, RATIOS, st.integers(0, 2**32))
 def test_a_crop_lies_inside_the_image(width, height, scale, ratio, seed):
     left, top, w, h = random_crop_box(width, height, scale, ratio, rng(seed))
@@ -86,9 +86,9 @@ def test_a_crop_lies_inside_the_image(width, height, scale, ratio, seed):
     assert 0 <= top <= height - h
 
 
-@given(st.integers(30, 300), st.integers(30, 300), SCALES, st.integers(0, 2**32))
-def test_a_crop_has_the_area_and_the_aspect_it_may_have(width, height, scale, seed):
-    ratio = (3 / 4, 4 / 3)
+@settings(deadline=None)
+@given(st.integers(30, 300), st.integers(30, 300), SCALES, RATIOS, st.integers(0, 2**32))
+def test_a_crop_has_the_area_and_the_aspect_it_may_have(width, height, scale, ratio, seed):
     left, top, w, h = random_crop_box(width, height, scale, ratio, rng(seed))
     # Sides are rounded to whole pixels: the true ones lie within half a pixel.
     assert (w - 0.5) / (h + 0.5) <= ratio[1]

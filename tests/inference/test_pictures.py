@@ -46,7 +46,7 @@ def axes_with_confusion(result: Evaluation):
 # The confusion matrix
 
 
-@pytest.mark.parametrize("classes", [2, 3, 25, 110])
+@pytest.mark.parametrize("classes", [2, 3, 101])
 def test_a_png_with_the_matrix_is_written(tmp_path, classes):
     names = [f"class {number}" for number in range(classes)]
     right = evaluation(list(range(classes)), list(range(classes)), names=names)
@@ -55,7 +55,7 @@ def test_a_png_with_the_matrix_is_written(tmp_path, classes):
     draw_confusion(shifted, tmp_path / "shifted.png")
     picture, other = pixels(tmp_path / "right.png"), pixels(tmp_path / "shifted.png")
     assert min(picture.shape[:2]) > 300
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+    assert len(np.unique(picture[..., 0])) > 10
     assert not np.array_equal(picture, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["right.png", "shifted.png"]
 
@@ -72,7 +72,8 @@ def test_cells_show_the_share_of_the_true_class_and_the_count():
 
 
 def test_numbers_are_legible_on_their_ground():
-    axes = axes_with_confusion(evaluation(*MIXED))
+    axes = axes_with_confusion(evaluation([0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 0, 2, 2, 2, 0]))
+    assert len(axes.texts) == 5  # of shares 1, 0.5, 0.5, 0.75 and 0.25
     for text in axes.texts:
         column, row = (int(place) for place in text.get_position())
         ground = np.mean(axes.images[0].cmap(axes.images[0].get_array()[row, column])[:3])
@@ -87,7 +88,6 @@ def test_what_would_be_too_small_is_left_out(classes, numbers, names):
     assert ("c0" in [label.get_text() for label in axes.get_xticklabels()]) == names
 
 
-@pytest.mark.xfail(reason="matplotlib takes what lies between two dollar signs for a formula")
 @pytest.mark.parametrize("name", ["$a_$", "$5 or $10"])
 def test_class_names_are_shown_as_they_are(tmp_path, name):
     result = evaluation([0, 1], [0, 0], names=(name, "other"))

@@ -83,7 +83,7 @@ def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
 
 
 def test_the_folder_holds_two_files_and_the_description_is_readable(folder, model):
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE] == sorted(os.listdir(folder))  # noqa: PTH208
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
     description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     assert description["format_version"] == 1
     assert description["class_names"] == list(NAMES)
@@ -103,12 +103,6 @@ def test_weights_in_another_layout_are_stored_alike(tmp_path, model):
     save_model(tmp_path, model.config, turned, class_names=NAMES, preprocessing=PREPROCESSING)
     for name, tensor in load_model(tmp_path).model.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
-
-
-def test_loading_takes_no_part_in_the_global_draws(folder):
-    """A fresh model is drawn before its weights are replaced; the values must not leak into the result."""
-    first, second = load_model(folder).model, load_model(folder).model
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 # What is missing or damaged
@@ -192,15 +186,13 @@ def test_a_pickled_file_is_never_loaded(folder, model):
     ],
 )
 def test_weights_of_another_architecture_are_an_error(folder, model, changes, problem):
-    describe(folder, architecture=asdict(replace(model.config, **changes)))
+    config = replace(model.config, **changes)
+    describe(folder, architecture=asdict(config), class_names=[str(number) for number in range(config.num_classes)])
     message = error_of(folder, WEIGHTS_FILE)
     assert "does not fit the architecture in config.json: " in message
     assert problem in message
 
 
-@pytest.mark.xfail(
-    reason="the names are not counted: predicting fails later, or gives them in silence to the wrong class"
-)
 @pytest.mark.parametrize("names", [["ant", "bee"], ["ant", "bee", "cat", "dog"], "abc"])
 def test_class_names_that_do_not_fit_the_outputs_are_an_error(folder, names):
     describe(folder, class_names=names)
@@ -246,7 +238,6 @@ def test_a_failure_while_the_first_model_is_written_leaves_nothing(tmp_path, mod
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.xfail(reason="the weights are replaced before the description is put into words")
 def test_a_description_that_cannot_be_stored_leaves_the_old_model(folder):
     before = contents(folder)
     with pytest.raises(TypeError, match="JSON"):

@@ -61,9 +61,14 @@ def test_without_a_share_the_whole_target_is_the_image_s_own():
     assert_close(repeated_label_loss(config, logits, LABELS), repeated_label_loss(config, logits, LABELS, 1.0))
 
 
+def test_mix_token_without_the_token_loss_is_refused():
+    with pytest.raises(ValueError, match="MixToken needs the token loss"):
+        LossConfig(dense_weight=0)
+
+
 @pytest.mark.parametrize("kept", [1.0, 0.6])
 def test_without_dense_weight_the_logits_of_inference_are_trained(kept):
-    config, logits = LossConfig(dense_weight=0.0, class_weight=0.8, label_smoothing=0.2), random_logits()
+    config, logits = LossConfig(dense_weight=0, class_weight=0.8, label_smoothing=0.2, mix_token=False), random_logits()
     inference = torch.stack([c + 0.5 * t.flatten(0, 1).max(0).values for c, t in zip(*logits, strict=True)])
     targets = kept * soft(LABELS, 0.2) + (1 - kept) * soft(LABELS.flip(0), 0.2)
     loss = repeated_label_loss(config, logits, LABELS, kept)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -33,6 +33,7 @@ def boxes(grid: tuple[int, int], count: int = 30) -> list[Box]:
 # The box
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(0, 2**32))
 def test_a_box_lies_inside_the_grid(height, width, seed):
     box = draw_box((height, width), generator(seed))
@@ -40,6 +41,7 @@ def test_a_box_lies_inside_the_grid(height, width, seed):
     assert 0 <= box.left <= box.right <= width
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(0, 2**32))
 def test_kept_is_the_share_outside_the_box(height, width, seed):
     box = draw_box((height, width), generator(seed))

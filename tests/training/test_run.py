@@ -142,6 +142,15 @@ def test_strict_makes_an_unreadable_image_an_error(config, image_folder):
         volo.train(replace(config, data=replace(config.data, strict=True)))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_without_one_readable_training_image_the_run_says_so(config, image_folder, workers):
+    for path in (image_folder / "train").rglob("*.png"):
+        path.write_bytes(b"")
+    config = replace(config, data=replace(config.data, workers=workers))
+    with pytest.raises(ValueError, match="not one of the training images can be read; cannot read image"):
+        volo.train(config)
+
+
 def test_a_folder_with_a_run_or_other_files_is_not_overwritten(config):
     result = volo.train(config)
     with pytest.raises(ValueError, match=f"--resume {result.folder}"):

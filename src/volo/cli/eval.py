@@ -66,5 +66,5 @@ def _table(summary: dict) -> Table:
     table.add_column("class")
     table.add_column("named right", justify="right")
     for name, recall in summary["recall"].items():
-        table.add_row(name, f"{recall:.1%}")
+        table.add_row(name, "no images" if recall is None else f"{recall:.1%}")
     return table

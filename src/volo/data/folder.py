@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from volo.data.images import FileImages
 
@@ -37,18 +37,21 @@ def open_validation(root: Path) -> FileImages:
 def list_folder(root: Path) -> FileImages:
     """List ``root/<class>/*``, classes in alphabetical order, images at any depth below them.
 
+    Hidden folders are no classes.
+
     Raises:
         ValueError: no class folders, or a class folder without images.
     """
-    try:
-        class_names, class_to_index = find_classes(str(root))
-    except FileNotFoundError:
+    class_names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not class_names:
         raise ValueError(
             f"{root} has no class folders; expected {root}/<class>/<image>, or train and val folders of that form"
-        ) from None
+        )
+    class_to_index = {name: index for index, name in enumerate(class_names)}
     samples = make_dataset(str(root), class_to_index, extensions=IMG_EXTENSIONS, allow_empty=True)
     labels = [label for _, label in samples]
-    empty = [name for name, label in class_to_index.items() if label not in set(labels)]
+    filled = set(labels)
+    empty = [name for name, label in class_to_index.items() if label not in filled]
     if empty:
         raise ValueError(
             f"no images in {_shown(root / name for name in empty)}; put images there "

@@ -50,15 +50,23 @@ def read_image(path: str | Path, channels: int = 3) -> Image.Image:
             # Pillow warns of oddities inside files (EXIF, palettes) that do not keep them from being read.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return as_channels(ImageOps.exif_transpose(image), channels)
+                return upright(image, channels)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
         raise ImageError(f"cannot read image {path}: {getattr(reason, 'strerror', None) or reason}") from error
 
 
+def upright(image: Image.Image, channels: int) -> Image.Image:
+    """The image turned as its EXIF orientation says, as grey (1 channel) or RGB (3)."""
+    return as_channels(ImageOps.exif_transpose(image), channels)
+
+
 def as_channels(image: Image.Image, channels: int) -> Image.Image:
     """The image as grey (1 channel) or RGB (3)."""
     mode = "L" if channels == 1 else "RGB"
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow would cut 16-bit values off at 255.
+        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
     return image if image.mode == mode else image.convert(mode)
 
 

@@ -17,6 +17,9 @@ from volo.data.images import ImageError, ImageSet
 
 Key = tuple[int, int]
 
+#: First numbers after the seed, so that different kinds of draws never share a stream.
+ORDER, SAMPLE, STEP = range(3)
+
 
 class Sample(NamedTuple):
     """One image: ``pixels`` (H, W, channels) uint8, None where unreadable, and what was wrong on the way."""
@@ -40,7 +43,10 @@ class Batch(NamedTuple):
 
 
 class TrainImages(Dataset[Sample]):
-    """Augmented training images; one that cannot be read gives way to the next that can."""
+    """Augmented training images; one that cannot be read gives way to the next that can.
+
+    Where none can, the sample has no pixels: the process that trains reports that better than one that loads.
+    """
 
     def __init__(
         self, images: ImageSet, transform: Callable[[Image.Image, np.random.Generator], np.ndarray], seed: int
@@ -52,7 +58,7 @@ class TrainImages(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
         problems: list[str] = []
         for offset in range(len(self)):
             chosen = (index + offset) % len(self)
@@ -62,7 +68,7 @@ class TrainImages(Dataset[Sample]):
                 problems.append(str(error))
             else:
                 return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems))
-        raise ImageError(f"not one of the {len(self)} training images can be read; the last: {problems[-1]}")
+        return Sample(None, self.images.labels[index], index, tuple(problems))
 
 
 class EvalImages(Dataset[Sample]):
@@ -112,7 +118,7 @@ class EpochSampler(Sampler[Key]):
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        order = np.random.default_rng((self.seed, ORDER, self.epoch)).permutation(self.length)
         mine = order[self.rank : len(self) * self.world_size : self.world_size]
         start, self.skip = self.skip, 0
         return iter([(self.epoch, int(index)) for index in mine[start:]])

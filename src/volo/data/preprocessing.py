@@ -57,9 +57,12 @@ class Preprocessing:
     def crop(self, image: Image.Image) -> Image.Image:
         """Resize, aspect kept, to cover ``size / crop_pct``, and cut ``size`` out of the centre."""
         height, width = (int(side / self.crop_pct) for side in self.size)
-        factor = max(height / image.height, width / image.width)
-        # Truncated like torchvision's and timm's resize, so that their published scores hold for the same files.
-        covering = [max(height, int(image.height * factor)), max(width, int(image.width * factor))]
+        # In whole numbers and rounded down like torchvision's and timm's resize, so that scores published for
+        # their pipelines hold for the same files.
+        if height * image.width >= width * image.height:
+            covering = [height, max(width, height * image.width // image.height)]
+        else:
+            covering = [max(height, width * image.height // image.width), width]
         resized = TF.resize(image, covering, InterpolationMode(self.interpolation))
         return TF.center_crop(resized, list(self.size))
 
@@ -78,5 +81,5 @@ class Preprocessing:
 
 def as_array(image: Image.Image) -> np.ndarray:
     """An ``L`` or ``RGB`` image as (H, W, channels) uint8."""
-    array = np.asarray(image)
+    array = np.array(image)  # a copy, since what Pillow shares is read-only
     return array[:, :, None] if array.ndim == 2 else array

@@ -72,11 +72,12 @@ class RandAugment:
         """A changed copy of an ``L`` or ``RGB`` image; the same generator state gives the same picture."""
         from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
 
-        names = list(OPERATIONS)
-        for name in rng.choice(names, self.count):
+        names = tuple(OPERATIONS)
+        for place in rng.integers(len(names), size=self.count):
             if rng.random() >= self.probability:
                 continue
-            level = float(np.clip(rng.normal(self.magnitude, self.magnitude_std), 0.0, _LEVELS))
+            level = min(max(rng.normal(self.magnitude, self.magnitude_std), 0.0), _LEVELS)
+            name = names[place]
             to_argument, moves = OPERATIONS[name]
             argument = to_argument(level / _LEVELS, rng)
             options = {"resample": random_filter(rng), "fillcolor": self._fill(image)} if moves else {}

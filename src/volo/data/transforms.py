@@ -40,6 +40,11 @@ class AugmentConfig:
                 raise ValueError(f"augment.{name} is a probability, 0–1, not {getattr(self, name)}")
         if not 0.0 <= self.rand_augment <= 10.0:
             raise ValueError(f"augment.rand_augment is a level, 0–10, not {self.rand_augment}")
+        if self.rand_augment_std < 0 or self.rand_augment_count < 0:
+            raise ValueError(
+                "augment.rand_augment_std and augment.rand_augment_count must be at least 0, "
+                f"not {self.rand_augment_std} and {self.rand_augment_count}"
+            )
         if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:
             raise ValueError(f"augment.crop_scale must rise within 0–1, not {self.crop_scale}")
         if not 0.0 < self.crop_ratio[0] <= self.crop_ratio[1]:

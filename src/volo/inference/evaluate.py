@@ -42,16 +42,19 @@ class Evaluation:
     problems: tuple[str, ...]
 
     def summary(self) -> dict[str, Any]:
-        """The scores as JSON values, and per class the share of its images that were named right."""
+        """The scores as JSON values, and per class the share of its images named right (None without images)."""
         counts = self.confusion.sum(axis=1)
-        recall = np.diag(self.confusion) / np.maximum(counts, 1)
+        right = np.diag(self.confusion)
         return {
             "images": len(self.labels),
             "unreadable": len(self.problems),
             "loss": self.loss,
             "top1": self.top1,
             "top5": self.top5,
-            "recall": {name: round(float(value), 4) for name, value in zip(self.class_names, recall, strict=True)},
+            "recall": {
+                name: round(float(right[i] / counts[i]), 4) if counts[i] else None
+                for i, name in enumerate(self.class_names)
+            },
         }
 
 
@@ -73,8 +76,12 @@ def evaluate(
         on_batch: called after every batch with the number of images done.
 
     Raises:
-        ValueError: a class that the model does not know, or not one readable image.
+        ValueError: a class that the model does not know, a model of one class, or not one readable image.
     """
+    if not len(images.labels):
+        raise ValueError("there are no images to judge the model on")
+    if len(predictor.class_names) < 2:
+        raise ValueError(f"a model of one class, {predictor.class_names[0]!r}, is always right: nothing to judge")
     translate = _translate(images.class_names, predictor.class_names)
     loader = eval_loader(EvalImages(images, predictor.preprocessing.pixels), batch_size=batch_size, workers=workers)
     probabilities, labels, indices, problems = [], [], [], []

@@ -39,8 +39,10 @@ def plot_confusion(axes: Axes, evaluation: Evaluation) -> None:
     axes.set_ylabel("true")
     if len(names) > _MOST_NUMBERED * 5:
         return
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    # Names are shown as they are: matplotlib would read $…$ as a formula.
+    short = [_shortened(name) for name in names]
+    axes.set_xticks(range(len(names)), short, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(names)), short, fontsize=8, parse_math=False)
     if len(names) > _MOST_NUMBERED:
         return
     for (row, column), count in np.ndenumerate(counts):
@@ -50,7 +52,7 @@ def plot_confusion(axes: Axes, evaluation: Evaluation) -> None:
 
 
 def choose_samples(evaluation: Evaluation, *, right: int, wrong: int) -> list[int]:
-    """Rows of the evaluation to show: the surest mistakes first, then right answers of as many classes as can be."""
+    """Rows of the evaluation to show: right answers of as many classes as can be, then the surest mistakes."""
     mistaken = np.flatnonzero(evaluation.predicted != evaluation.labels)
     correct = np.flatnonzero(evaluation.predicted == evaluation.labels)
     mistaken = mistaken[np.argsort(-evaluation.probability[mistaken], kind="stable")][:wrong]
@@ -68,8 +70,12 @@ def plot_sample(axes: Any, evaluation: Evaluation, images: ImageSet, row: int) -
     image = images.read(int(evaluation.indices[row]))
     axes.imshow(np.asarray(image), cmap="gray" if image.mode == "L" else None)
     predicted, label = evaluation.predicted[row], evaluation.labels[row]
-    title = f"{evaluation.class_names[predicted]} {evaluation.probability[row]:.0%}"
+    title = f"{_shortened(evaluation.class_names[predicted])} {evaluation.probability[row]:.0%}"
     if predicted != label:
-        title += f"\nis {evaluation.class_names[label]}"
-    axes.set_title(title, fontsize=8, color="tab:green" if predicted == label else "tab:red")
+        title += f"\nis {_shortened(evaluation.class_names[label])}"
+    axes.set_title(title, fontsize=8, parse_math=False, color="tab:green" if predicted == label else "tab:red")
     axes.axis("off")
+
+
+def _shortened(name: str, length: int = 24) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

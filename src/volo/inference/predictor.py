@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from volo.data import Preprocessing, as_channels, read_image
+from volo.data import Preprocessing, read_image, upright
 from volo.models import load_model
 
 #: A file, a picture, an array (H, W) or (H, W, 3) uint8 0–255, or a tensor (1 or 3, H, W) uint8 0–255.
@@ -66,7 +66,15 @@ class Predictor:
             raise ValueError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, mps …") from None
         self.model = trained.model.to(self.device)
         self.class_names = trained.class_names
-        self.preprocessing = Preprocessing.from_dict(trained.preprocessing)
+        try:
+            self.preprocessing = Preprocessing.from_dict(trained.preprocessing)
+        except TypeError as error:
+            raise ValueError(f"the preprocessing described in {path} is not known to this volo: {error}") from error
+        if self.preprocessing.channels != self.model.config.in_chans:
+            raise ValueError(
+                f"the model in {path} takes {self.model.config.in_chans} channels, "
+                f"its preprocessing gives {self.preprocessing.channels}"
+            )
 
     def __call__(self, image: ImageLike, *, top_k: int = 5) -> Prediction:
         """Classify one image.
@@ -77,7 +85,13 @@ class Predictor:
         return next(self.predict([image], top_k=top_k))
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
-        """Classify images one after the other, computing ``batch_size`` at a time."""
+        """Classify images one after the other, computing ``batch_size`` at a time.
+
+        Raises:
+            ValueError: ``top_k`` or ``batch_size`` is below 1, or an image is of another form than documented.
+        """
+        if top_k < 1 or batch_size < 1:
+            raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size)):
             pixels = np.stack([self.preprocessing.pixels(self._picture(image)) for image in batch])
@@ -102,7 +116,9 @@ class Predictor:
             image = _channels_last(image)
         if isinstance(image, np.ndarray):
             image = _from_array(image)
-        return as_channels(image, self.preprocessing.channels)
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"an image must be a path, a PIL image, an array or a tensor, not {type(image).__name__}")
+        return upright(image, self.preprocessing.channels)
 
 
 def _channels_last(tensor: Tensor) -> np.ndarray:
@@ -110,14 +126,14 @@ def _channels_last(tensor: Tensor) -> np.ndarray:
         raise ValueError(
             f"a tensor image must be (1 or 3, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
         )
-    return tensor.permute(1, 2, 0).cpu().numpy()
+    return tensor.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
         raise ValueError(
             f"an array image must be (H, W) or (H, W, 3) uint8, 0–255, not {tuple(array.shape)} {array.dtype}"
         )
-    return Image.fromarray(np.ascontiguousarray(array))
+    return Image.fromarray(array)

@@ -51,10 +51,11 @@ def save_model(
         "class_names": class_names,
         "preprocessing": preprocessing,
     }
+    text = json.dumps(description, indent=2) + "\n"  # before anything is replaced, since it may fail
     with replacing(folder / WEIGHTS_FILE) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
     with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def load_model(path: str | Path) -> TrainedModel:
@@ -72,7 +73,7 @@ def load_model(path: str | Path) -> TrainedModel:
     description = _read_description(folder / CONFIG_FILE)
     try:
         config = VOLOConfig.from_dict(description["architecture"])
-        class_names = tuple(description["class_names"])
+        class_names = _class_names(description["class_names"], config.num_classes)
         preprocessing = dict(description["preprocessing"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} does not describe a model: {error}") from error
@@ -100,3 +101,9 @@ def _read_description(path: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}; this volo reads version {FORMAT_VERSION}; upgrade volo")
     return description
+
+
+def _class_names(names: Any, count: int) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != count:
+        raise ValueError(f"class_names must be {count} names, one for each output")
+    return tuple(names)

@@ -12,7 +12,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
-from volo.data import Batch, Preprocessing
+from volo.data import STEP, Batch, Preprocessing
 from volo.models import VOLO
 from volo.tasks.losses import LossConfig, repeated_label_loss
 from volo.tasks.metrics import classification_metrics
@@ -64,7 +64,7 @@ class ClassificationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # All generators that the step uses: torch's (drop path, noise), Python's (boxes of erasing), MixToken's.
-        seeds = np.random.SeedSequence((self.seed, self._batches_before(), self.global_rank)).generate_state(3)
+        seeds = np.random.SeedSequence((self.seed, STEP, self._batches_before(), self.global_rank)).generate_state(3)
         torch.manual_seed(int(seeds[0]))
         random.seed(int(seeds[1]))
         self.box_generator.manual_seed(int(seeds[2]))

@@ -33,11 +33,13 @@ class LossConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"loss.label_smoothing must lie in [0, 1), not {self.label_smoothing}")
-        if self.class_weight < 0 or self.dense_weight < 0 or self.class_weight + self.dense_weight == 0:
+        if not (self.class_weight >= 0 and self.dense_weight >= 0 and self.class_weight + self.dense_weight > 0):
             raise ValueError(
                 "loss.class_weight and loss.dense_weight must not be negative, nor both zero; "
                 f"they are {self.class_weight} and {self.dense_weight}"
             )
+        if self.mix_token and self.dense_weight == 0:
+            raise ValueError("MixToken needs the token loss: set loss.dense_weight above 0, or loss.mix_token to false")
 
 
 def repeated_label_loss(config: LossConfig, logits: Logits, labels: Tensor, kept: float = 1.0) -> Tensor:

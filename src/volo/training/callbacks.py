@@ -110,6 +110,8 @@ class Problems(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._note(batch)
+        if not len(batch.labels):
+            raise ValueError(f"not one of the training images can be read; {batch.problems[0]}")
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -122,7 +124,7 @@ class Problems(Callback):
                 raise ValueError(f"{problem} (strict)")
             if problem not in self.seen:
                 self.seen.add(problem)
-                self.console.print(f"warning: {problem}; left out", markup=False, highlight=False)
+                self.console.print(f"warning: {problem}; left out", markup=False, highlight=False, soft_wrap=True)
 
 
 class StopOnInterrupt(Callback):
@@ -238,6 +240,7 @@ class RunProgress(ProgressBar):
             f"top-1 {row['val_top1']:.2%}  {row['images_per_second']:,.0f} images/s  "
             f"{int(seconds // 60)}:{int(seconds % 60):02d} left",
             highlight=False,
+            soft_wrap=True,
         )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

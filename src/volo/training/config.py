@@ -49,6 +49,13 @@ class ModelConfig:
         drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training never had.
         pos_drop_rate: dropout after the position embedding.
         attn_drop_rate: dropout of attention weights.
+        patch_size: image pixels along a stage-1 token, even.
+        stem_width: channels of the convolutional stem.
+        dims: channels of the two stages.
+        depths: blocks of the Outlooker stage, then of the three groups of transformer blocks.
+        heads: attention heads of the two stages.
+        mlp_ratio: hidden width of every MLP by the block's width.
+        init_std: standard deviation of the linear layers' first weights.
     """
 
     name: str = "volo_d0_224"
@@ -57,6 +64,13 @@ class ModelConfig:
     drop_path_outlookers: bool | None = None
     pos_drop_rate: float | None = None
     attn_drop_rate: float | None = None
+    patch_size: int | None = None
+    stem_width: int | None = None
+    dims: tuple[int, int] | None = None
+    depths: tuple[int, int, int, int] | None = None
+    heads: tuple[int, int] | None = None
+    mlp_ratio: float | None = None
+    init_std: float | None = None
 
     def overrides(self) -> dict[str, Any]:
         """The arguments for ``create_model`` that were given."""
