@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -157,6 +158,11 @@ def take_turns(steps: dict[str, Step], *, rounds: int, limit: float) -> dict[str
     return times
 
 
+def installed() -> list[str]:
+    """Those of the peers' packages that are here."""
+    return [name for name in ("timm", "onnx", "onnxruntime", "openvino") if find_spec(name)]
+
+
 def default_batch(config: VOLOConfig, what: str) -> int:
     """As many images as keep a round short on a small machine."""
     if max(config.img_size) <= 32:
@@ -185,19 +191,15 @@ def measure(name: str, what: str, pixels: int | None, options: argparse.Namespac
 
 def table_of(rows: list[dict], facts: dict) -> Table:
     table = Table(title="images per second; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
-    contestants = [name for name in INFERENCE if any(name in row["ratio"] for row in rows)]
-    for column in ("model", "what", "pixels", "batch", "rounds", *contestants):
-        table.add_column(column, justify="left" if column in ("model", "what") else "right")
+    for column in ("model", "what", "pixels", "batch", "rounds", "who", "images/s", "to timm"):
+        table.add_column(column, justify="left" if column in ("model", "what", "who") else "right", no_wrap=True)
     for row in rows:
-        counts = (row["model"], row["what"], *(str(row[key]) for key in ("pixels", "batch", "rounds")))
-        table.add_row(*counts, *(cell(row, name) for name in contestants))
+        heads = [str(row[key]) for key in ("model", "what", "pixels", "batch", "rounds")]
+        for name, rate in row["images_per_second"].items():
+            table.add_row(*heads, name, f"{rate:.2f}", f"{row['ratio'][name]:.2f}×")
+            heads = [""] * len(heads)
+        table.add_section()
     return table
-
-
-def cell(row: dict, name: str) -> str:
-    if name not in row["ratio"]:
-        return ""
-    return f"{row['images_per_second'][name]:.2f}" + (f" {row['ratio'][name]:.2f}×" if name != "timm" else "")
 
 
 def jobs_of(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -214,17 +216,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=VARIANTS, metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     choices = ("inference", "training", "both")
     parser.add_argument("--what", choices=choices, default="both", help=f"both: training of {', '.join(TRAINED)} alone")
-    parser.add_argument(
-        "--peers",
-        nargs="+",
-        choices=("all", *INFERENCE),
-        default=USUAL,
-        metavar="NAME",
-        help=f"who takes part in inference: all, or of {', '.join(INFERENCE)}; default: {', '.join(USUAL)}",
-    )
-    parser.add_argument(
-        "--pixels", nargs="+", type=int, default=[None], help="sides of the images; default: the model's"
-    )
+    peers = f"who takes part in inference: all, or of {', '.join(INFERENCE)}; default: {', '.join(USUAL)}"
+    parser.add_argument("--peers", nargs="+", choices=("all", *INFERENCE), default=USUAL, metavar="NAME", help=peers)
+    parser.add_argument("--pixels", nargs="+", type=int, default=[None], help="sides of images; default: the model's")
     parser.add_argument("--batch", type=int, help="default: 64 for 32 pixels, 8 or 4 (training) up to D1@224, else 1")
     parser.add_argument("--rounds", type=int, default=15, help="most rounds of a row")
     parser.add_argument("--seconds", type=float, default=12, help="time after which a row starts no further round")
@@ -244,12 +238,12 @@ def main() -> None:
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
-    console, facts, rows = Console(), machine("timm"), []
+    console, facts, rows = Console(), machine(*installed()), []
     for pixels in options.pixels:
         for name, what in jobs_of(options):
             rows.append(measure(name, what, pixels, options))
-            done = ", ".join(f"{key} {cell(rows[-1], key)}" for key in rows[-1]["ratio"])
-            console.print(f"{name} {what} at {rows[-1]['pixels']}, batch {rows[-1]['batch']}: {done}", highlight=False)
+            done = ", ".join(f"{key} {ratio:.2f}×" for key, ratio in rows[-1]["ratio"].items())
+            console.print(f"{name} {what} at {rows[-1]['pixels']} pixels: {done}", highlight=False, soft_wrap=True)
             if options.json:
                 options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n")
     console.print(table_of(rows, facts))
