@@ -211,7 +211,8 @@ class _Run:
         )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
-        self._announce(checkpoint)
+        if self.trainer.is_global_zero:
+            self._announce(checkpoint)
         started = time.perf_counter()
         interrupted = False
         try:
