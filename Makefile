@@ -17,7 +17,9 @@ lint: .venv/dev.stamp  ## formatting, lint, types
 bench: .venv/dev.stamp  ## images per second beside timm
 	$(BIN)/python benchmarks/models.py
 
-.venv/%.stamp: pyproject.toml
+NATIVE := CMakeLists.txt $(wildcard src/volo/ops/native/*.cpp src/volo/ops/native/*.h)
+
+.venv/%.stamp: pyproject.toml $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@

@@ -3,11 +3,12 @@
 from torch import Tensor
 
 from volo.ops.backend import Backend, Geometry
+from volo.ops.native import NATIVE
 from volo.ops.reference import REFERENCE
 from volo.ops.slices import SLICES
 
 #: In order of preference: the first that does not refuse runs.
-BACKENDS: tuple[Backend, ...] = (SLICES, REFERENCE)
+BACKENDS: tuple[Backend, ...] = (NATIVE, SLICES, REFERENCE)
 
 
 def outlook_attention(

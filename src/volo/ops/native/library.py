@@ -1,0 +1,117 @@
+"""The compiled library behind the native backend: where it is, and one call of it.
+
+Shape letters: B batch, H W map, h w strided map, N heads, D head dim, C = N·D, K window.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from volo.ops.backend import Geometry
+
+#: dtypes the library computes, and their codes in its interface.
+DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_NAMES = ("libvolo_outlook.so", "libvolo_outlook.dylib")
+_PROCESS = os.getpid()
+_Sizes = ctypes.c_int64 * 10
+
+
+@dataclass(frozen=True)
+class Library:
+    """The loaded library.
+
+    Attributes:
+        path: the file it was loaded from.
+        instruction_sets: those that were compiled in and run on this processor, the preferred one last.
+        has_threads: whether PyTorch's OpenMP threads were found; without them all work is done by the caller.
+    """
+
+    path: Path
+    instruction_sets: tuple[str, ...]
+    has_threads: bool
+    _run: Callable[..., int]
+
+    def forward(self, value: Tensor, logits: Tensor, geometry: Geometry, instruction_set: str | None = None) -> Tensor:
+        """(B,H,W,C) and (B,h,w,N,K²,K²), contiguous, to the mixed map (B,H,W,C)."""
+        out = torch.empty_like(value)
+        self._call(value, logits, None, out, None, geometry, instruction_set)
+        return out
+
+    def backward(
+        self, grad: Tensor, value: Tensor, logits: Tensor, geometry: Geometry, instruction_set: str | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of value and logits, from that of the output (B,H,W,C); all contiguous."""
+        grad_value, grad_logits = torch.empty_like(value), torch.empty_like(logits)
+        self._call(value, logits, grad, grad_value, grad_logits, geometry, instruction_set)
+        return grad_value, grad_logits
+
+    def scratch_bytes(self, value: Tensor, logits: Tensor, geometry: Geometry, *, backward: bool) -> int:
+        """What one call takes beyond its inputs and outputs, for as long as it runs."""
+        grad = value if backward else None
+        outputs = torch.empty_like(value), torch.empty_like(logits)
+        return self._call(value, logits, grad, *outputs, geometry, None)
+
+    def _call(
+        self,
+        value: Tensor,
+        logits: Tensor,
+        grad: Tensor | None,
+        sums: Tensor,
+        grad_logits: Tensor | None,
+        geometry: Geometry,
+        instruction_set: str | None,
+    ) -> int:
+        if not sums.numel():
+            return 0
+        batch, height, width, channels = value.shape
+        _, h, w, heads, _, _ = logits.shape
+        layout = geometry.kernel_size, geometry.stride, geometry.padding
+        result = self._run(
+            value.data_ptr(),
+            logits.data_ptr(),
+            None if grad is None else grad.data_ptr(),
+            sums.data_ptr(),
+            None if grad_logits is None else grad_logits.data_ptr(),
+            _Sizes(batch, height, width, h, w, heads, channels // heads, *layout),
+            geometry.scale,
+            DTYPES[value.dtype],
+            # The pool of threads does not survive a fork: a child that enters it waits for ever.
+            torch.get_num_threads() if os.getpid() == _PROCESS else 1,
+            self.instruction_sets.index(instruction_set or self.instruction_sets[-1]),
+        )
+        if result < 0:
+            raise MemoryError("no memory for the scratch of outlook attention; it needs a few rows of the map")
+        return result
+
+
+@cache
+def load() -> Library | str:
+    """The library, or the reason why there is none."""
+    import volo.ops.native as package
+
+    # An editable install keeps what was built in another folder than the sources.
+    paths = [Path(folder) / name for folder in package.__path__ for name in _NAMES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return "the native library was not built; install volo where there is a C++17 compiler (g++ or clang++)"
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"the native library does not load: {error}"
+    library.volo_outlook_set.restype = ctypes.c_char_p
+    library.volo_outlook_run.restype = ctypes.c_int64
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    library.volo_outlook_run.argtypes = [*[pointer] * 5, _Sizes, ctypes.c_double, size, size, ctypes.c_int]
+    names = [library.volo_outlook_set(index) for index in range(3)]
+    return Library(
+        path=path,
+        instruction_sets=tuple(name.decode() for name in names if name),
+        has_threads=bool(library.volo_outlook_has_threads()),
+        _run=library.volo_outlook_run,
+    )

@@ -1,0 +1,121 @@
+// Vectors of VOLO_VECTOR_BYTES bytes as GCC and Clang offer them on every processor, and the few operations on
+// them that the windows need. Everything has internal linkage: this header is compiled once for each instruction
+// set, and a shared inline function would let the linker hand one set's code to another.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#define VOLO_INLINE inline __attribute__((always_inline))
+#define VOLO_LAMBDA __attribute__((always_inline))
+
+namespace {
+
+typedef std::int64_t Index;
+
+template <class A>
+struct Vector {
+    typedef A Type __attribute__((vector_size(VOLO_VECTOR_BYTES)));
+    typedef A Unaligned __attribute__((vector_size(VOLO_VECTOR_BYTES), aligned(sizeof(A))));
+    static constexpr int lanes = VOLO_VECTOR_BYTES / sizeof(A);
+};
+
+typedef Vector<float>::Type Floats;
+typedef std::int32_t Ints __attribute__((vector_size(VOLO_VECTOR_BYTES)));
+constexpr int kLanes = Vector<float>::lanes;
+
+template <class A>
+VOLO_INLINE typename Vector<A>::Type load(const A* from) {
+    return *reinterpret_cast<const typename Vector<A>::Unaligned*>(from);
+}
+
+template <class A>
+VOLO_INLINE void store(A* to, typename Vector<A>::Type x) {
+    *reinterpret_cast<typename Vector<A>::Unaligned*>(to) = x;
+}
+
+template <class A>
+VOLO_INLINE typename Vector<A>::Type splat(A x) {
+    return x - typename Vector<A>::Type{};
+}
+
+// unroll<N>(f) calls f(0_c) ... f(N-1 _c): the index is a constant, so arrays of accumulators become registers.
+template <int I>
+struct Constant {
+    constexpr operator int() const { return I; }
+};
+
+template <int N, int I = 0, class F>
+VOLO_INLINE void unroll(const F& f) {
+    if constexpr (I < N) {
+        f(Constant<I>{});
+        unroll<N, I + 1>(f);
+    }
+}
+
+template <int... I>
+struct Sequence {};
+template <int N, int... I>
+struct Count : Count<N - 1, N - 1, I...> {};
+template <int... I>
+struct Count<0, I...> {
+    typedef Sequence<I...> Type;
+};
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define VOLO_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define VOLO_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
+#endif
+
+// Lane l of the result is a[l] + a[l^H] where bit H of l is clear, and b[l] + b[l^H] where it is set: a step of
+// the tree that turns as many vectors as there are lanes into the vector of their sums.
+template <int H, int... I>
+VOLO_INLINE Floats join(Floats a, Floats b, Sequence<I...>) {
+    const Floats own = VOLO_SHUFFLE(a, b, ((I & H) ? I + kLanes : I)...);
+    const Floats rest = VOLO_SHUFFLE(b, a, ((I & H) ? I + kLanes : I)...);
+    return own + VOLO_SHUFFLE(rest, rest, (I ^ H)...);
+}
+
+// Lane l of the result is the sum of the lanes of leaf(first + l).
+template <int H = 1, class F>
+VOLO_INLINE Floats sums(const F& leaf, int first) {
+    if constexpr (H == kLanes) {
+        return leaf(first);
+    } else {
+        return join<H>(sums<2 * H>(leaf, first), sums<2 * H>(leaf, first + H), typename Count<kLanes>::Type{});
+    }
+}
+
+// e^x for -87.33 <= x <= 88, NaN for NaN; relative error below 1e-7. x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial
+// for e^r (a least-maximum fit of relative error 5e-9), and n added to its exponent bits. Adding 1.5·2^23 rounds to
+// the nearest integer and leaves it in the low bits; ln 2 is split in two so that r keeps its digits without FMA.
+VOLO_INLINE Floats exp_in_range(Floats x) {
+    constexpr float kRound = 12582912.0f;
+    const Floats shifted = x * 0x1.715476p+0f + kRound;
+    const Floats n = shifted - kRound;
+    const Floats r = (x - n * 0x1.63p-1f) + n * 0x1.bd0106p-13f;
+    Floats p = 0x1.6a1a72p-10f * r + 0x1.123fc6p-7f;
+    p = p * r + 0x1.555916p-5f;
+    p = p * r + 0x1.55548ap-3f;
+    p = p * r + 0x1.fffffcp-2f;
+    p = (p * r) * r + r;
+    p = p + 1.0f;
+    return (Floats)((Ints)p + ((Ints)shifted << 23));
+}
+
+// e^x for x <= 0 and NaN, as a softmax needs it; what would be denormal is 0.
+VOLO_INLINE Floats exp_of_negative(Floats x) {
+    constexpr float kLowest = -87.33f;
+    const Ints tiny = x < kLowest;
+    const Floats e = exp_in_range(tiny ? splat(kLowest) : x);
+    return tiny ? Floats{} : e;
+}
+
+VOLO_INLINE Vector<double>::Type exp_of_negative(Vector<double>::Type x) {
+    for (int lane = 0; lane < Vector<double>::lanes; ++lane) x[lane] = std::exp(x[lane]);
+    return x;
+}
+
+}  // namespace
