@@ -10,7 +10,6 @@ never fewer than two rounds. Needs timm (``pip install volo[train]``).
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 from timm.models.volo import VOLO as TimmVOLO
@@ -125,18 +125,6 @@ def measure(name: str, what: str, options: argparse.Namespace) -> dict:
     }
 
 
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def machine() -> dict:
-    versions = {"torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version()}
-    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), **versions}
-
-
 def table_of(rows: list[dict], facts: dict) -> Table:
     table = Table(title="images per second; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     for column in ("model", "what", "batch", "rounds", "ours", "timm", "ratio"):
@@ -179,7 +167,7 @@ def main() -> None:
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
-    console, facts, rows = Console(), machine(), []
+    console, facts, rows = Console(), machine("timm"), []
     for name, what in jobs_of(options):
         rows.append(measure(name, what, options))
         console.print(f"{name} {what}: {rows[-1]['ours']:.2f} images/s, {rows[-1]['ratio']:.2f}× timm's")

@@ -1,12 +1,15 @@
-"""Outlook attention with strided slices in the place of unfold and fold: plain PyTorch, standard operators only.
+"""Outlook attention with slices in the place of unfold and fold: plain PyTorch, standard operators only.
 
-Gathering is K² strided slices of the padded map. Scattering uses that the output rows (and columns) of one
-phase, those with the same remainder by the stride, receive disjoint sets of window rows: every phase is a
-sum of shifted maps, and the phases are interleaved by a reshape. No index arithmetic, no scatter, so the
-path compiles, exports and differentiates by itself.
+The map's rows (and columns) of one phase, those with the same remainder by the stride, form a smaller map, a view.
+Position (i, j) of all windows together is one such map, shifted: that is what gathers the windows. Backwards, every
+phase of the output is a sum of shifted maps of window positions, and the phases are interleaved by a reshape. No
+index arithmetic, no scatter, so the path compiles, exports and differentiates by itself.
 
-Shape letters: B batch, H W map, h w strided map, N heads, D head dim, C = N·D, K window, S stride.
+Shape letters: B batch, H W map, h w strided map, N heads, D head dim, C = N·D, K window, S stride, Q R rows and
+columns of a phase: ceil(H/S), ceil(W/S).
 """
+
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -18,51 +21,54 @@ from volo.ops.backend import Backend, Geometry
 def outlook_attention_slices(value: Tensor, logits: Tensor, geometry: Geometry) -> Tensor:
     """Mix the windows of ``value`` (B,H,W,C) by ``logits`` (B,h,w,N,K²,K²) without im2col's permuted copies."""
     batch, height, width, channels = value.shape
-    h, w, heads = logits.shape[1:4]
-    windows = _gather(value, h, w, geometry).reshape(batch, h, w, geometry.window, heads, channels // heads)
-    weights = (logits * geometry.scale).softmax(dim=-1)
+    h, w, heads, window, _ = logits.shape[1:]
+    dim, length = channels // heads, batch * h * w * heads
+    # PyTorch's softmax over a last dimension as short as K² is an order of magnitude slower than over a first one.
+    weights = (logits.reshape(length * window, window).t().contiguous() * geometry.scale).softmax(dim=0)
     if geometry.dropout_p:
         weights = F.dropout(weights, geometry.dropout_p)
-    mixed = weights @ windows.transpose(3, 4)  # B h w N K² D
-    return _scatter(mixed, height, width, geometry)
+    weights = weights.reshape(window, length, window).permute(1, 2, 0)  # a view: j comes first in memory
+    windows = _gather(value.unflatten(3, (heads, dim)), h, w, geometry).reshape(length, window, dim)
+    mixed = (weights @ windows).reshape(batch, h, w, heads, window, dim)
+    return _scatter(mixed, height, width, geometry).flatten(3)
 
 
 def _gather(value: Tensor, h: int, w: int, geometry: Geometry) -> Tensor:
-    """(B,H,W,C) to (B,h,w,K²,C): the window of every strided position, zeros outside the map."""
-    kernel, stride, pad = geometry.kernel_size, geometry.stride, geometry.padding
-    padded = F.pad(value, (0, 0, pad, pad, pad, pad))
-    rows, cols = stride * (h - 1) + 1, stride * (w - 1) + 1
-    slices = [padded[:, i : i + rows : stride, j : j + cols : stride] for i in range(kernel) for j in range(kernel)]
-    return torch.stack(slices, dim=3)
+    """(B,H,W,N,D) to (B,h,w,N,K²,D): the window of every strided position, zeros outside the map."""
+    stride, (height, width) = geometry.stride, value.shape[1:3]
+    rows, cols = -(-height // stride), -(-width // stride)
+    if (rows * stride, cols * stride) != (height, width):
+        value = F.pad(value, (0, 0, 0, 0, 0, cols * stride - width, 0, rows * stride - height))
+    grid = value.unflatten(2, (cols, stride)).unflatten(1, (rows, stride))  # B Q S R S N D
+    # Unbound once, so that the gradients of a phase's shifts are added at the phase's size, not at the map's.
+    phases = [row.unbind(3) for row in grid.unbind(2)]
+    shifts = [divmod(i - geometry.padding, stride) for i in range(geometry.kernel_size)]
+    return torch.stack([_shifted(phases[a][b], y, x, h, w) for (y, a), (x, b) in product(shifts, shifts)], dim=4)
 
 
 def _scatter(mixed: Tensor, height: int, width: int, geometry: Geometry) -> Tensor:
-    """(B,h,w,N,K²,D) to (B,H,W,N·D): every window added where it was gathered, the padding cut off."""
-    kernel, stride, pad = geometry.kernel_size, geometry.stride, geometry.padding
-    batch, h, w, heads, _, dim = mixed.shape
-    reach = (kernel - 1) // stride  # how many further windows of its phase a position can belong to
-    positions = mixed.flatten(3).unflatten(3, (heads, kernel * kernel, dim)).unbind(dim=4)
-    phases = []
-    for a in range(stride):
-        for b in range(stride):
-            shifted = [
-                F.pad(
-                    positions[i * kernel + j],
-                    (0, 0, 0, 0, j // stride, reach - j // stride, i // stride, reach - i // stride),
-                )
-                for i in range(a, kernel, stride)
-                for j in range(b, kernel, stride)
-            ]
-            phases.append(sum(shifted[1:], start=shifted[0]) if shifted else None)
-    empty = mixed.new_zeros(()).expand(batch, h + reach, w + reach, heads, dim)
-    grid = torch.stack([empty if phase is None else phase for phase in phases], dim=1)
-    grid = grid.unflatten(1, (stride, stride)).permute(0, 3, 1, 4, 2, 5, 6)  # B u a v b N D
-    out = grid.reshape(batch, stride * (h + reach), stride * (w + reach), heads * dim)
-    # Rows beyond the last window receive nothing: where the stride leaves a remainder they are appended as zeros.
-    missing = max(0, pad + height - out.shape[1]), max(0, pad + width - out.shape[2])
-    if any(missing):
-        out = F.pad(out, (0, 0, 0, missing[1], 0, missing[0]))
-    return out[:, pad : pad + height, pad : pad + width]
+    """(B,h,w,N,K²,D) to (B,H,W,N,D): every window added where it was gathered, what falls outside left out."""
+    stride = geometry.stride
+    rows, cols = -(-height // stride), -(-width // stride)
+    shifts = [divmod(i - geometry.padding, stride) for i in range(geometry.kernel_size)]
+    phases: dict[tuple[int, int], Tensor] = {}
+    for position, ((y, a), (x, b)) in zip(mixed.unbind(dim=4), product(shifts, shifts), strict=True):
+        part = _shifted(position, -y, -x, rows, cols)
+        phases[a, b] = phases[a, b] + part if (a, b) in phases else part
+    empty = mixed.new_zeros(()).expand(mixed.shape[0], rows, cols, mixed.shape[3], mixed.shape[5])
+    grid = [torch.stack([phases.get((a, b), empty) for b in range(stride)], dim=3) for a in range(stride)]
+    out = torch.stack(grid, dim=2).flatten(3, 4).flatten(1, 2)  # B Q S R S N D to B Q·S R·S N D
+    return out[:, :height, :width]
+
+
+def _shifted(grid: Tensor, top: int, left: int, rows: int, cols: int) -> Tensor:
+    """``grid[:, top : top + rows, left : left + cols]``, zeros outside the grid (B,Q,R,N,D)."""
+    below, right = top + rows - grid.shape[1], left + cols - grid.shape[2]
+    if not (top or left or below or right):
+        return grid
+    if top + rows <= 0 or below >= rows or left + cols <= 0 or right >= cols:  # all outside
+        return grid.new_zeros(grid.shape[0], rows, cols, *grid.shape[3:])
+    return F.pad(grid, (0, 0, 0, 0, -left, right, -top, below))
 
 
 SLICES = Backend(name="slices", refuse=lambda value, logits, geometry: None, run=outlook_attention_slices)

@@ -100,6 +100,13 @@ def unavailable() -> str | None:
     return loaded if isinstance(loaded, str) else None
 
 
+def _differentiated_by_function() -> bool:
+    """Whether the call is inside torch.func.grad, vjp or jvp; vmap alone is fine."""
+    functorch = torch._C._functorch
+    stack = functorch.get_interpreter_stack() or []
+    return any(level.key() != functorch.TransformType.Vmap for level in stack)
+
+
 def _refuse(value: Tensor, logits: Tensor, geometry: Geometry) -> str | None:
     if value.device.type != "cpu":
         return f"it runs on the CPU, and the tensors are on {value.device.type}"
@@ -107,6 +114,8 @@ def _refuse(value: Tensor, logits: Tensor, geometry: Geometry) -> str | None:
         return f"it has no attention dropout, and dropout_p is {geometry.dropout_p}"
     if value.dtype not in library.DTYPES:
         return f"it computes in {', '.join(map(str, library.DTYPES))}, not {value.dtype}"
+    if not torch.compiler.is_compiling() and _differentiated_by_function():
+        return "torch.func's grad, vjp and jvp do not differentiate custom operators; call backward instead"
     return unavailable()
 
 

@@ -68,6 +68,14 @@ void mix_any(const A* weights, Index row, Index col, Index count, const A* const
     for (; i < last; ++i) mix<1>(weights + i * row, row, col, count, in, sums + i, before + i, offset, dim);
 }
 
+// The sum of the lanes, in pairs: the rounding errors of one lane after the other would add up.
+template <class A>
+VOLO_INLINE A lane_sum(typename Vector<A>::Type x) {
+    for (int half = Vector<A>::lanes / 2; half; half /= 2)
+        for (int lane = 0; lane < half; ++lane) x[lane] += x[lane + half];
+    return x[0];
+}
+
 // Softmax of rows of any length: p = softmax(scale · logits). `line` holds one row, rounded up to whole vectors.
 template <class A>
 void softmax_rows(const A* logits, A* p, Index rows, Index cols, A scale, A* line) {
@@ -88,9 +96,8 @@ void softmax_rows(const A* logits, A* p, Index rows, Index cols, A scale, A* lin
             store(line + j, e);
             total += e;
         }
-        A sum = 0;
-        for (int lane = 0; lane < L; ++lane) sum += total[lane];
-        for (Index j = 0; j < cols; ++j) p[j] = line[j] / sum;
+        const A factor = 1 / lane_sum<A>(total);
+        for (Index j = 0; j < cols; ++j) p[j] = line[j] * factor;
     }
 }
 
@@ -103,8 +110,7 @@ VOLO_INLINE A dot(const A* a, const A* b, Index count) {
     for (; d + L <= count; d += L) acc += load(a + d) * load(b + d);
     A sum = 0;
     for (; d < count; ++d) sum += a[d] * b[d];
-    for (int lane = 0; lane < L; ++lane) sum += acc[lane];
-    return sum;
+    return sum + lane_sum<A>(acc);
 }
 
 // A window of any K in A = float or double. `room` holds what scratch() counts.
@@ -133,11 +139,8 @@ struct AnyWindow {
             mix_any(p, 1, window, window, at.grad, at.sums, at.before, first, last, n * dim, dim);
             for (Index i = 0; grad_logits && i < window; ++i, grad_logits += window) {
                 const A* row = p + i * window;
-                A inner = 0;
-                for (Index j = 0; j < window; ++j) {
-                    line[j] = dot(at.grad[i] + n * dim, at.value[j] + n * dim, dim);
-                    inner += row[j] * line[j];
-                }
+                for (Index j = 0; j < window; ++j) line[j] = dot(at.grad[i] + n * dim, at.value[j] + n * dim, dim);
+                const A inner = dot(row, line, window);
                 for (Index j = 0; j < window; ++j) grad_logits[j] = scale * row[j] * (line[j] - inner);
             }
         }
