@@ -290,6 +290,13 @@ def test_scratch_is_a_few_rows_at_most(dtype, backward):
         assert scratch < 10 * row_in_float32
 
 
+def test_no_channels_give_no_output_and_zero_gradients():
+    value, logits, grad = tensors((PAPER, (2, 5, 5, 0), 1))
+    out, d_value, d_logits = native((PAPER, None, 1), (value, logits, grad))
+    assert out.shape == d_value.shape == value.shape
+    assert torch.equal(d_logits, torch.zeros_like(logits))
+
+
 def test_several_python_threads_at_once():
     size = SIZES["paper"]
     inputs = tensors(size)
