@@ -8,6 +8,7 @@ from volo.extras import missing_extra
 if TYPE_CHECKING:
     from volo.inference import Prediction, Predictor
     from volo.inference.evaluate import Evaluation, evaluate
+    from volo.inference.optimize import optimize_for_inference
     from volo.models import VOLO, VOLOConfig, create_model, list_models, load_model
     from volo.ops import outlook_attention
     from volo.training.config import TrainConfig
@@ -27,6 +28,7 @@ _HOMES = {
     "Predictor": "volo.inference",
     "Evaluation": "volo.inference.evaluate",
     "evaluate": "volo.inference.evaluate",
+    "optimize_for_inference": "volo.inference.optimize",
     "TrainConfig": "volo.training.config",
     "TrainResult": "volo.training.run",
     "resume": "volo.training.run",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate",
     "list_models",
     "load_model",
+    "optimize_for_inference",
     "outlook_attention",
     "resume",
     "train",

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data import Preprocessing, read_image, upright
+from volo.inference.optimize import optimize_for_inference
 from volo.models import load_model
 
 #: A file, a picture, an array (H, W) or (H, W, 3) uint8 0–255, or a tensor (1 or 3, H, W) uint8 0–255.
@@ -52,6 +53,13 @@ class Predictor:
         path: a run folder, or any folder with ``model.safetensors`` and ``config.json``.
         device: where to compute; None takes an accelerator where there is one.
 
+    Attributes:
+        model: the trained model as it was saved, in evaluation mode, on ``device``. Images are classified by a
+            copy of it that :func:`volo.optimize_for_inference` made.
+        device: where the computing is done.
+        class_names: what the outputs mean, in order.
+        preprocessing: what is done to an image first.
+
     Raises:
         ValueError: the folder holds no trained model, or the device is unknown.
     """
@@ -65,6 +73,7 @@ class Predictor:
         except RuntimeError:
             raise ValueError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, mps …") from None
         self.model = trained.model.to(self.device)
+        self._fast = optimize_for_inference(self.model)
         self.class_names = trained.class_names
         try:
             self.preprocessing = Preprocessing.from_dict(trained.preprocessing)
@@ -101,7 +110,7 @@ class Predictor:
     @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
-        logits = self.model(self.preprocessing.normalize(pixels.to(self.device)))
+        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device)))
         return logits.float().softmax(dim=-1).cpu()
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:

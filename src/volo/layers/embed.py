@@ -35,7 +35,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(width, dim, kernel_size=patch_size // 2, stride=patch_size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(self.conv(x)).permute(0, 2, 3, 1)
+        # What follows works along the channels: left in the convolution's layout, every block would copy it again.
+        return self.proj(self.conv(x)).permute(0, 2, 3, 1).contiguous()
 
 
 class Downsample(nn.Module):
@@ -46,7 +47,7 @@ class Downsample(nn.Module):
         self.proj = nn.Conv2d(dim, out_dim, kernel_size=2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
 
 
 def resize_position_embedding(embedding: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,0 +1,110 @@
+"""Layers for inference alone: weights laid out once for oneDNN, and what follows a layer done inside it.
+
+Where oneDNN's own operators cannot serve (another device or dtype, a PyTorch without them, a program that
+``torch.compile`` is to see through) the same layers run PyTorch's ordinary operators.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether weights like this one can be laid out for oneDNN: float32 on the CPU, and a PyTorch that has it."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return False
+    operators = torch.ops.mkldnn
+    return all(
+        hasattr(operators, name) for name in ("_reorder_linear_weight", "_linear_pointwise", "_convolution_pointwise")
+    )
+
+
+class InferenceLinear(nn.Module):
+    """A linear layer with exact GELU behind it, or a residual added to it, in the same pass.
+
+    Maps (..., inputs) to (..., outputs).
+
+    Args:
+        weight: (outputs, inputs).
+        bias: (outputs,) or None.
+        gelu: apply exact GELU to the result.
+        pack: lay the weight out for oneDNN; see :func:`packs`.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False, pack: bool) -> None:
+        super().__init__()
+        self.gelu, self.pack = gelu, pack
+        weight = weight.detach().contiguous()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if pack else nn.Buffer(weight.clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if not self.pack:
+            x = F.linear(x, self.weight, self.bias)
+            x = F.gelu(x) if self.gelu else x
+            return x if residual is None else residual + x
+        if residual is not None:
+            return torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
+        return torch.ops.mkldnn._linear_pointwise(
+            x, self.weight, self.bias, "gelu" if self.gelu else "none", [], "none" if self.gelu else ""
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # oneDNN's layout has no storage that a copy could be made of.
+        return self.__dict__ | ({"weight": self.weight.to_dense()} if self.pack else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.pack:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+
+
+class InferenceConv(nn.Module):
+    """A convolution over channels-last maps, with the BatchNorm behind it folded in, and ReLU in the same pass.
+
+    Args:
+        conv: the convolution, with or without bias; not changed.
+        norm: the normalisation that follows it, with its running mean and variance.
+        relu: apply ReLU to the result.
+        pack: use oneDNN's own operator; see :func:`packs`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, *, relu: bool = False, pack: bool) -> None:
+        super().__init__()
+        self.relu, self.pack = relu, pack
+        self.stride, self.padding = list(conv.stride), [int(side) for side in conv.padding]
+        weight = conv.weight.detach()
+        bias = weight.new_zeros(weight.shape[0]) if conv.bias is None else conv.bias.detach()
+        if norm is not None:
+            weight, bias = _fold(weight, bias, norm)
+        self.register_buffer("weight", weight.clone(memory_format=torch.channels_last))
+        self.register_buffer("bias", bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.pack:
+            x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            return F.relu(x) if self.relu else x
+        # The weight keeps the layout that fits every size of image; laying a stem's few weights out again is nothing.
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, self.weight, self.bias, self.padding, self.stride, [1, 1], 1, "relu" if self.relu else "none", [], ""
+        )
+
+
+def _fold(weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight (outputs, inputs, k, k) and bias of a convolution that does what it and ``norm`` behind it did.
+
+    In float64: a fold in the weights' own precision would add its rounding to every pixel.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    folded = weight.double() * gain.view(-1, 1, 1, 1)
+    shift = (bias.double() - norm.running_mean.double()) * gain + norm.bias.double()
+    return folded.detach().to(weight.dtype), shift.detach().to(bias.dtype)
