@@ -206,3 +206,19 @@ def test_grey_training_of_colour_images_predicts_grey(config, image_folder):
     predictor = volo.Predictor(result.folder)
     assert predictor.model.config.in_chans == 1
     assert len(predictor(image_folder / "val/red/00.png").names) == 3
+
+
+def test_gradient_checkpointing_changes_no_result(config, tmp_path):
+    short = replace(config, epochs=2, optim=replace(config.optim, ema_decay=0.0))
+    saving = replace(short, model=replace(short.model, grad_checkpointing=True), output=str(tmp_path / "saving"))
+    plain, checkpointed = weights(volo.train(short)), weights(volo.train(saving))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(checkpointed[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.filterwarnings("default")
+def test_a_compiled_run_learns(config):
+    result = volo.train(replace(config, epochs=8, compile=True))
+    assert result.evaluation.top1 == 1.0
+    assert not any("_orig_mod" in name for name in weights(result))

@@ -57,6 +57,7 @@ class OptimizedVOLO(VOLO):
     def __init__(self, model: VOLO, *, compile: bool = False) -> None:
         nn.Module.__init__(self)
         self.config = model.config
+        self.grad_checkpointing = False
         self.feature_channels, self.feature_strides = model.feature_channels, model.feature_strides
         pack = packs(model.cls_token) and not compile  # torch.compile lays weights out by itself
         parts: list[Any] = list(model.network)

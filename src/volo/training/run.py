@@ -130,6 +130,7 @@ class _Run:
                 in_chans=channels,
                 **config.model.overrides(),
             )
+        model.set_grad_checkpointing(config.model.grad_checkpointing)
         self.architecture: VOLOConfig = model.config
         self.preprocessing = _preprocessing(model.config)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
@@ -200,6 +201,11 @@ class _Run:
                 global_batch=self.global_batch,
             )
 
+        if config.compile:
+            # Block by block: it leaves the names of the weights alone, and equal blocks share what was compiled.
+            for group in (model.network[0], *model.network[2:]):
+                for block in group.children():
+                    block.compile()
         # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
         return ClassificationTask(
             model.to(memory_format=torch.channels_last),

@@ -1,0 +1,88 @@
+"""``volo doctor``: what runs here, and what a report of an error should say."""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from volo import __version__
+from volo.cli.parser import VerbParser, parse
+from volo.ops import BACKENDS
+from volo.ops.backend import Geometry
+from volo.ops.native import library
+
+#: What behaviour may hang on; whatever else is installed is of no concern here.
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "pytorch-lightning", "torchmetrics")
+PACKAGES += ("onnx", "onnxruntime", "openvino")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print a row for each fact."""
+    parse(
+        VerbParser(prog="volo doctor", description="Say what runs here and why, for a report of an error."), arguments
+    )
+    table = Table(show_header=False, title="volo doctor")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for section in (_operator(), _processor(), _devices(), _versions()):
+        for name, fact in section:
+            table.add_row(name, fact)
+        table.add_section()
+    Console(markup=False, highlight=False).print(table)
+    return 0
+
+
+def _operator() -> Iterator[tuple[str, str]]:
+    """The backends of outlook attention, for a float32 map on the CPU, and the native library."""
+    value, logits = torch.zeros(1, 2, 2, 1), torch.zeros(1, 1, 1, 1, 9, 9)
+    geometry = Geometry(kernel_size=3, stride=2, padding=1, scale=1.0, dropout_p=0.0)
+    reasons = {backend.name: backend.refuse(value, logits, geometry) for backend in BACKENDS}
+    chosen = next(name for name, reason in reasons.items() if reason is None)
+    for name, reason in reasons.items():
+        fact = reason or ("runs: the one that is chosen" if name == chosen else "could run")
+        yield f"operator: {name}", fact
+    loaded = library.load()
+    if isinstance(loaded, library.Library):
+        yield "native library", str(loaded.path)
+        yield "instruction sets", f"{', '.join(loaded.instruction_sets[:-1])}, used: {loaded.instruction_sets[-1]}"
+        threads = "PyTorch's own" if loaded.has_threads else "PyTorch's were not found: one thread alone"
+        yield "native threads", threads
+
+
+def _processor() -> Iterator[tuple[str, str]]:
+    yield "system", platform.platform()
+    yield "processor", f"{_processor_name()}, {os.cpu_count()} cores"
+    yield "PyTorch's CPU code", torch.backends.cpu.get_cpu_capability()
+    yield "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')})"
+    yield "oneDNN", "available" if torch.backends.mkldnn.is_available() else "not available: slower inference"
+
+
+def _processor_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    if not torch.accelerator.is_available():
+        yield "accelerator", "none"
+        return
+    kind = str(torch.accelerator.current_accelerator())
+    for index in range(torch.accelerator.device_count()):
+        yield f"{kind}:{index}", torch.cuda.get_device_name(index) if kind == "cuda" else kind
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "volo", __version__
+    yield "Python", platform.python_version()
+    for name in PACKAGES:
+        try:
+            yield name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield name, "not installed"
