@@ -17,8 +17,10 @@ from volo.ops.backend import Geometry
 from volo.ops.native import library
 
 #: What behaviour may hang on; whatever else is installed is of no concern here.
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "pytorch-lightning", "torchmetrics")
-PACKAGES += ("onnx", "onnxruntime", "openvino")
+PACKAGES = (
+    "torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "pytorch-lightning", "torchmetrics",
+    "onnx", "onnxruntime", "openvino",
+)  # fmt: skip
 
 
 def run(arguments: Sequence[str]) -> int:
