@@ -35,7 +35,7 @@ def plot_accuracy(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
     best = max(range(len(rows)), key=top1.__getitem__)
     axes.plot(epochs, top1, color="tab:green", label="validation top-1")
     axes.plot(epochs[best], top1[best], "o", color="tab:green", label=f"best {top1[best]:.2%}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _finish(axes, "accuracy", len(rows))
 
 
