@@ -2,10 +2,13 @@
 
     python benchmarks/models.py                                      # every size, a few minutes on two cores
     python benchmarks/models.py --quick --models volo_micro_32 volo_d1_224 --json speed.json
+    python benchmarks/models.py --models volo_d1_224 --what inference --peers all      # and what deploys timm's
+    python benchmarks/models.py --models volo_d1_224 --what inference --pixels 224 448 896
 
-Both models hold the same weights. Their runs take turns (ours, timm's, ours, ...), so that a change of the
-machine's speed meets both, and a row gives the median of its rounds. A row is given ``--seconds`` of time, but
-never fewer than two rounds. Needs timm (``pip install volo[train]``).
+All hold the same weights, and timm's model is built for the size at hand. Their runs take turns (one of each, again
+one of each, ...), so that a change of the machine's speed meets all, and a row gives the medians of its rounds. A row
+is given ``--seconds`` of time, but never fewer than two rounds. Needs timm (``pip install volo[train]``); ``--peers
+all`` also onnx, onnxscript, onnxruntime and openvino, and says which of them it leaves out and why.
 """
 
 import argparse
@@ -13,7 +16,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import timm
 import torch
@@ -24,16 +29,20 @@ from rich.table import Table
 from timm.models.volo import VOLO as TimmVOLO
 from torch import Tensor, nn
 
+from volo import optimize_for_inference
 from volo.models import VARIANTS, VOLOConfig, create_model
 
 TRAINED = ("volo_micro_32", "volo_tiny_32", "volo_d1_224")
+#: In the order of the table's columns; every ratio is to the first.
+INFERENCE = ("timm", "timm compiled", "timm ONNX Runtime", "timm OpenVINO", "ours", "optimized", "optimized compiled")
+USUAL = ("timm", "ours", "optimized")
 Step = Callable[[], None]
 
 
 def timm_model(name: str, config: VOLOConfig) -> nn.Module:
     """The model that timm has by that name, or timm's class in our configuration where timm has no such size."""
     if timm.is_model(name):
-        return timm.create_model(name)
+        return timm.create_model(name, img_size=config.img_size)
     return TimmVOLO(
         layers=config.depths,
         embed_dims=[config.dims[0], *[config.dims[1]] * 3],
@@ -46,9 +55,9 @@ def timm_model(name: str, config: VOLOConfig) -> nn.Module:
     )
 
 
-def build_pair(name: str) -> tuple[nn.Module, nn.Module]:
+def build_pair(name: str, config: VOLOConfig) -> tuple[nn.Module, nn.Module]:
     """Our model and timm's with equal weights, each in memory of its own."""
-    ours = create_model(name)
+    ours = create_model(name, img_size=config.img_size)
     with torch.device("meta"):
         theirs = timm_model(name, ours.config)
     weights = {key: tensor.clone() for key, tensor in ours.state_dict().items()}
@@ -86,15 +95,65 @@ def seconds_of(step: Step) -> float:
     return time.perf_counter() - start
 
 
-def take_turns(ours: Step, theirs: Step, *, rounds: int, limit: float) -> tuple[list[float], list[float]]:
-    """Seconds of every round of both, in turn, after one round of each that is not counted."""
-    for step in (ours, theirs):
+def exported(model: nn.Module, images: Tensor, path: Path) -> Path:
+    if not path.exists():
+        with torch.no_grad():
+            torch.onnx.export(model.eval(), (images,), path, dynamo=True, verbose=False)
+    return path
+
+
+def onnx_runtime_step(path: Path, images: Tensor) -> Step:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: images.numpy()}
+    return lambda: session.run(None, feed)
+
+
+def openvino_step(path: Path, images: Tensor) -> Step:
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    settings["INFERENCE_PRECISION_HINT"] = "f32"
+    request = openvino.Core().compile_model(openvino.convert_model(path), "CPU", settings).create_infer_request()
+    return lambda: request.infer([images.numpy()])
+
+
+def inference_steps(ours: nn.Module, theirs: nn.Module, images: Tensor, names: tuple[str, ...], path: Path) -> dict:
+    """The step of every contestant that runs here; of the others it prints why not."""
+    ours.eval()
+    makers: dict[str, Callable[[], Step]] = {
+        "timm": lambda: inference_step(theirs, images),
+        "timm compiled": lambda: inference_step(torch.compile(theirs.eval(), dynamic=False), images),
+        "timm ONNX Runtime": lambda: onnx_runtime_step(exported(theirs, images, path), images),
+        "timm OpenVINO": lambda: openvino_step(exported(theirs, images, path), images),
+        "ours": lambda: inference_step(ours, images),
+        "optimized": lambda: inference_step(optimize_for_inference(ours), images),
+        "optimized compiled": lambda: inference_step(optimize_for_inference(ours, compile=True), images),
+    }
+    steps = {}
+    for name in names:
+        try:
+            steps[name] = makers[name]()
+            steps[name]()
+        except Exception as error:  # whatever a peer fails of, the others are measured
+            steps.pop(name, None)
+            print(f"{name} is left out: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+    return steps
+
+
+def take_turns(steps: dict[str, Step], *, rounds: int, limit: float) -> dict[str, list[float]]:
+    """Seconds of every round of each, in turn, after one round that is not counted."""
+    for step in steps.values():
         step()
-    times: tuple[list[float], list[float]] = ([], [])
-    begin = time.perf_counter()
-    while len(times[0]) < 2 or (len(times[0]) < rounds and time.perf_counter() - begin < limit):
-        times[0].append(seconds_of(ours))
-        times[1].append(seconds_of(theirs))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    begin, done = time.perf_counter(), 0
+    while done < 2 or (done < rounds and time.perf_counter() - begin < limit):
+        for name, step in steps.items():
+            times[name].append(seconds_of(step))
+        done += 1
     return times
 
 
@@ -106,33 +165,39 @@ def default_batch(config: VOLOConfig, what: str) -> int:
     return (8 if what == "inference" else 4) if small else 1
 
 
-def measure(name: str, what: str, options: argparse.Namespace) -> dict:
-    """One row: median images per second of both, and how often ours is as fast as timm's."""
-    batch = options.batch or default_batch(VARIANTS[name], what)
-    images = torch.randn(batch, 3, *VARIANTS[name].img_size)
-    make = inference_step if what == "inference" else training_step
-    ours, theirs = (make(model, images) for model in build_pair(name))
-    rates = [
-        [batch / s for s in times] for times in take_turns(ours, theirs, rounds=options.rounds, limit=options.seconds)
-    ]
-    mine, others = (statistics.median(side) for side in rates)
-    row = {"model": name, "what": what, "batch": batch, "rounds": len(rates[0])}
-    return row | {
-        "ours": mine,
-        "timm": others,
-        "ratio": mine / others,
-        "every_round": {"ours": rates[0], "timm": rates[1]},
-    }
+def measure(name: str, what: str, pixels: int | None, options: argparse.Namespace) -> dict:
+    """One row: median images per second of each, and its ratio to timm's."""
+    config = VARIANTS[name] if pixels is None else replace(VARIANTS[name], img_size=(pixels, pixels))
+    batch = options.batch or default_batch(config, what)
+    images = torch.randn(batch, 3, *config.img_size)
+    ours, theirs = build_pair(name, config)
+    with TemporaryDirectory() as folder:
+        if what == "inference":
+            steps = inference_steps(ours, theirs, images, options.peers, Path(folder, "timm.onnx"))
+        else:
+            steps = {"timm": training_step(theirs, images), "ours": training_step(ours, images)}
+        times = take_turns(steps, rounds=options.rounds, limit=options.seconds)
+    row = {"model": name, "what": what, "pixels": config.img_size[0], "batch": batch, "rounds": len(times["timm"])}
+    medians = {key: batch / statistics.median(seconds) for key, seconds in times.items()}
+    ratios = {key: rate / medians["timm"] for key, rate in medians.items()}
+    return row | {"images_per_second": medians, "ratio": ratios, "seconds_of_every_round": times}
 
 
 def table_of(rows: list[dict], facts: dict) -> Table:
     table = Table(title="images per second; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
-    for column in ("model", "what", "batch", "rounds", "ours", "timm", "ratio"):
-        table.add_column(column, justify="left" if column in ("model", "what") else "right", no_wrap=True)
+    contestants = [name for name in INFERENCE if any(name in row["ratio"] for row in rows)]
+    for column in ("model", "what", "pixels", "batch", "rounds", *contestants):
+        table.add_column(column, justify="left" if column in ("model", "what") else "right")
     for row in rows:
-        counts = (row["model"], row["what"], str(row["batch"]), str(row["rounds"]))
-        table.add_row(*counts, f"{row['ours']:.2f}", f"{row['timm']:.2f}", f"{row['ratio']:.2f}×")
+        counts = (row["model"], row["what"], *(str(row[key]) for key in ("pixels", "batch", "rounds")))
+        table.add_row(*counts, *(cell(row, name) for name in contestants))
     return table
+
+
+def cell(row: dict, name: str) -> str:
+    if name not in row["ratio"]:
+        return ""
+    return f"{row['images_per_second'][name]:.2f}" + (f" {row['ratio'][name]:.2f}×" if name != "timm" else "")
 
 
 def jobs_of(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -149,6 +214,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=VARIANTS, metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     choices = ("inference", "training", "both")
     parser.add_argument("--what", choices=choices, default="both", help=f"both: training of {', '.join(TRAINED)} alone")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        choices=("all", *INFERENCE),
+        default=USUAL,
+        metavar="NAME",
+        help=f"who takes part in inference: all, or of {', '.join(INFERENCE)}; default: {', '.join(USUAL)}",
+    )
+    parser.add_argument(
+        "--pixels", nargs="+", type=int, default=[None], help="sides of the images; default: the model's"
+    )
     parser.add_argument("--batch", type=int, help="default: 64 for 32 pixels, 8 or 4 (training) up to D1@224, else 1")
     parser.add_argument("--rounds", type=int, default=15, help="most rounds of a row")
     parser.add_argument("--seconds", type=float, default=12, help="time after which a row starts no further round")
@@ -158,6 +234,7 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.batch is not None and options.batch < 1:
         parser.error(f"--batch must be at least 1, not {options.batch}")
+    options.peers = INFERENCE if "all" in options.peers else tuple(dict.fromkeys(("timm", *options.peers)))
     if options.quick:
         options.rounds, options.seconds = 3, 3.0
     return options
@@ -168,11 +245,13 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     console, facts, rows = Console(), machine("timm"), []
-    for name, what in jobs_of(options):
-        rows.append(measure(name, what, options))
-        console.print(f"{name} {what}: {rows[-1]['ours']:.2f} images/s, {rows[-1]['ratio']:.2f}× timm's")
-        if options.json:
-            options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n")
+    for pixels in options.pixels:
+        for name, what in jobs_of(options):
+            rows.append(measure(name, what, pixels, options))
+            done = ", ".join(f"{key} {cell(rows[-1], key)}" for key in rows[-1]["ratio"])
+            console.print(f"{name} {what} at {rows[-1]['pixels']}, batch {rows[-1]['batch']}: {done}", highlight=False)
+            if options.json:
+                options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=2) + "\n")
     console.print(table_of(rows, facts))
 
 

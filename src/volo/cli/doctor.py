@@ -18,9 +18,9 @@ from volo.ops.native import library
 
 #: What behaviour may hang on; whatever else is installed is of no concern here.
 PACKAGES = (
-    "torch", "torchvision", "numpy", "pillow", "safetensors", "timm", "pytorch-lightning", "torchmetrics",
-    "onnx", "onnxruntime", "openvino",
-)  # fmt: skip
+    *("torch", "torchvision", "numpy", "pillow", "safetensors"),
+    *("timm", "pytorch-lightning", "torchmetrics", "onnx", "onnxruntime", "openvino"),
+)
 
 
 def run(arguments: Sequence[str]) -> int:
