@@ -14,7 +14,8 @@ lint: .venv/dev.stamp  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/dev.stamp  ## images per second beside timm
+bench: .venv/dev.stamp  ## the operator beside unfold and fold, images per second beside timm
+	$(BIN)/python benchmarks/operators.py
 	$(BIN)/python benchmarks/models.py
 
 NATIVE := CMakeLists.txt $(wildcard src/volo/ops/native/*.cpp src/volo/ops/native/*.h)

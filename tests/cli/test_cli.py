@@ -6,11 +6,14 @@ import sys
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from volo.cli import VERBS, main
+from volo.data import AugmentConfig
 from volo.models import create_model, save_model
 from volo.tasks.classification import ClassificationTask
+from volo.training.config import TrainConfig
 
 
 @pytest.fixture
@@ -189,6 +192,15 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(tmp_path, model_folder, cap
     assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.out + captured.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_configuration_of_a_run_is_a_recipe_and_options_override_it(tmp_path, capsys):
+    recipe = tmp_path / "train.json"
+    recipe.write_text(TrainConfig(augment=AugmentConfig(crop_scale=(0.3, 0.9)), batch_size=3).to_json())
+    with pytest.raises(SystemExit):
+        volo("train", "--batch_size=5", f"--recipe={recipe}", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["batch_size"], printed["augment"]["crop_scale"]) == (5, [0.3, 0.9])
 
 
 def test_debug_shows_the_traceback(tmp_path):

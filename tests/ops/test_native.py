@@ -121,6 +121,16 @@ def test_what_is_not_finite_spreads_as_in_plain_pytorch(kernel, special, instruc
     assert_close(LIBRARY.forward(value, logits, geometry, instruction_set), expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_a_nan_stays_one_whatever_its_bits(instruction_set):
+    geometry = Geometry(kernel_size=3, stride=1, padding=0, scale=1.0, dropout_p=0.0)
+    for bits in (0x7FC00001, 0x7F800001, -1):
+        value, logits, _ = tensors((geometry, (1, 3, 3, 8), 1))
+        logits.view(torch.int32)[0, 0, 0, 0, 4, 4] = bits
+        out = LIBRARY.forward(value, logits, geometry, instruction_set)
+        assert out.isnan().all(-1).flatten().tolist() == [position == 4 for position in range(9)]
+
+
 def test_half_types_round_as_pytorch_does():
     """With K = 1 the softmax is 1: the output is value, read and written again."""
     geometry = Geometry(kernel_size=1, stride=1, padding=0, scale=1.0, dropout_p=0.0)
@@ -278,6 +288,13 @@ def test_scratch_is_a_few_rows_at_most(dtype, backward):
         assert scratch < row_in_float32
     else:
         assert scratch < 10 * row_in_float32
+
+
+def test_no_channels_give_no_output_and_zero_gradients():
+    value, logits, grad = tensors((PAPER, (2, 5, 5, 0), 1))
+    out, d_value, d_logits = native((PAPER, None, 1), (value, logits, grad))
+    assert out.shape == d_value.shape == value.shape
+    assert torch.equal(d_logits, torch.zeros_like(logits))
 
 
 def test_several_python_threads_at_once():

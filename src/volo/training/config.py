@@ -57,7 +57,7 @@ class ModelConfig:
         mlp_ratio: hidden width of every MLP by the block's width.
         init_std: standard deviation of the linear layers' first weights.
         grad_checkpointing: keep only the maps between blocks for the backward pass and compute the rest again: much
-            less memory, about a third more time, the same gradients. No part of the architecture.
+            less memory, more time, the same gradients. No part of the architecture.
     """
 
     name: str = "volo_d0_224"

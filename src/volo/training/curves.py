@@ -23,9 +23,9 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
 def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
     """Training and validation loss by epoch."""
     epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["train_loss"] for row in rows], label="training (class and token loss)")
-    axes.plot(epochs, [row["val_loss"] for row in rows], label="validation (cross-entropy)")
-    _finish(axes, "loss")
+    axes.plot(epochs, [row["train_loss"] for row in rows], marker=".", label="training (class and token loss)")
+    axes.plot(epochs, [row["val_loss"] for row in rows], marker=".", label="validation (cross-entropy)")
+    _finish(axes, "loss", len(rows))
 
 
 def plot_accuracy(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
@@ -35,13 +35,14 @@ def plot_accuracy(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
     best = max(range(len(rows)), key=top1.__getitem__)
     axes.plot(epochs, top1, color="tab:green", label="validation top-1")
     axes.plot(epochs[best], top1[best], "o", color="tab:green", label=f"best {top1[best]:.2%}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _finish(axes, "accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _finish(axes, "accuracy", len(rows))
 
 
-def _finish(axes: Any, title: str) -> None:
+def _finish(axes: Any, title: str, epochs: int) -> None:
     axes.set_title(title)
     axes.set_xlabel("epoch")
+    axes.set_xlim(0.5, epochs + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import time
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,7 +197,7 @@ class _Run:
                 model,
                 config.optim,
                 epochs=config.epochs,
-                steps_per_epoch=self.data.steps_per_epoch // config.accumulate,
+                steps_per_epoch=math.ceil(self.data.steps_per_epoch / config.accumulate),
                 global_batch=self.global_batch,
             )
 
@@ -217,21 +217,23 @@ class _Run:
         )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
-        self._announce(checkpoint)
-        started = time.perf_counter()
+        if self.trainer.is_global_zero:
+            self._announce(checkpoint)
         interrupted = False
         try:
             with _quiet():
                 self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
         except Interrupted:
             interrupted = True
+        except SystemExit:  # what Lightning makes of a second Ctrl-C
+            raise KeyboardInterrupt from None
         if not self.trainer.is_global_zero:
             return TrainResult(folder=self.folder, evaluation=None, interrupted=interrupted)
         self._report_problems()
         if interrupted and not (self.folder / BEST_CHECKPOINT).exists():
             return TrainResult(folder=self.folder, evaluation=None, interrupted=True)
         self._deliver()
-        evaluation = None if interrupted else self._judge(time.perf_counter() - started)
+        evaluation = None if interrupted else self._judge()
         return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
 
     def _announce(self, checkpoint: Path | None) -> None:
@@ -263,13 +265,14 @@ class _Run:
             preprocessing=asdict(self.preprocessing),
         )
 
-    def _judge(self, seconds: float) -> Evaluation:
+    def _judge(self) -> Evaluation:
         evaluation = evaluate(
             Predictor(self.folder), self.val_images, batch_size=self.config.batch_size, workers=self.workers
         )
         draw_confusion(evaluation, self.folder / "confusion.png")
         draw_summary(self.record.rows, evaluation, self.val_images, self.folder / "summary.png")
-        results = {**evaluation.summary(), "seconds": round(seconds, 1), "epochs": len(self.record.rows)}
+        seconds = sum(row["seconds"] for row in self.record.rows)
+        results = {**evaluation.summary(), "epochs": len(self.record.rows), "seconds": round(seconds, 1)}
         with replacing(self.folder / RESULTS_FILE) as temporary:
             temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         return evaluation

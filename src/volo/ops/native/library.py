@@ -47,6 +47,8 @@ class Library:
         self, grad: Tensor, value: Tensor, logits: Tensor, geometry: Geometry, instruction_set: str | None = None
     ) -> tuple[Tensor, Tensor]:
         """The gradients of value and logits, from that of the output (B,H,W,C); all contiguous."""
+        if not value.numel():
+            return torch.zeros_like(value), torch.zeros_like(logits)
         grad_value, grad_logits = torch.empty_like(value), torch.empty_like(logits)
         self._call(value, logits, grad, grad_value, grad_logits, geometry, instruction_set)
         return grad_value, grad_logits

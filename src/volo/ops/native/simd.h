@@ -69,26 +69,35 @@ struct Count<0, I...> {
 #define VOLO_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
 #endif
 
-// Lane l of the result is a[l] + a[l^H] where bit H of l is clear, and b[l] + b[l^H] where it is set: a step of
-// the tree that turns as many vectors as there are lanes into the vector of their sums.
-template <int H, int... I>
-VOLO_INLINE Floats join(Floats a, Floats b, Sequence<I...>) {
-    const Floats own = VOLO_SHUFFLE(a, b, ((I & H) ? I + kLanes : I)...);
-    const Floats rest = VOLO_SHUFFLE(b, a, ((I & H) ? I + kLanes : I)...);
-    return own + VOLO_SHUFFLE(rest, rest, (I ^ H)...);
+// Neighbours added: of the elements of a and then b, the even ones plus the odd ones. An element is one lane, taken
+// within each group of four lanes (Size 1), or such a group (Size 4): the moves that x86 has in one instruction.
+template <int Size>
+constexpr int even_element(int lane) {
+    constexpr int kSpan = Size == 1 ? 4 : kLanes;  // what one step works within
+    const int within = lane % kSpan / Size, half = kSpan / Size / 2;
+    const int from = lane - lane % kSpan + within % half * 2 * Size + lane % Size;
+    return within < half ? from : from + kLanes;
 }
 
-// Lane l of the result is the sum of the lanes of leaf(first + l).
-template <int H = 1, class F>
+template <int Size, int... I>
+VOLO_INLINE Floats add_neighbours(Floats a, Floats b, Sequence<I...>) {
+    return VOLO_SHUFFLE(a, b, even_element<Size>(I)...) + VOLO_SHUFFLE(a, b, (even_element<Size>(I) + Size)...);
+}
+
+// Lane l of the result is the sum of the lanes of leaf(first + l): a tree of additions over as many vectors as there
+// are lanes.
+template <int Leaves = kLanes, class F>
 VOLO_INLINE Floats sums(const F& leaf, int first) {
-    if constexpr (H == kLanes) {
+    if constexpr (Leaves == 1) {
         return leaf(first);
     } else {
-        return join<H>(sums<2 * H>(leaf, first), sums<2 * H>(leaf, first + H), typename Count<kLanes>::Type{});
+        constexpr int kHalf = Leaves / 2;
+        return add_neighbours<(Leaves > 4 ? 4 : 1)>(sums<kHalf>(leaf, first), sums<kHalf>(leaf, first + kHalf),
+                                                    typename Count<kLanes>::Type{});
     }
 }
 
-// e^x for -87.33 <= x <= 88, NaN for NaN; relative error below 1e-7. x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial
+// e^x for -87.33 <= x <= 88; relative error below 1e-7. x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial
 // for e^r (a least-maximum fit of relative error 5e-9), and n added to its exponent bits. Adding 1.5·2^23 rounds to
 // the nearest integer and leaves it in the low bits; ln 2 is split in two so that r keeps its digits without FMA.
 VOLO_INLINE Floats exp_in_range(Floats x) {
@@ -110,7 +119,7 @@ VOLO_INLINE Floats exp_of_negative(Floats x) {
     constexpr float kLowest = -87.33f;
     const Ints tiny = x < kLowest;
     const Floats e = exp_in_range(tiny ? splat(kLowest) : x);
-    return tiny ? Floats{} : e;
+    return tiny ? Floats{} : (x == x ? e : x);  // the exponent bits of a NaN are not to be added to
 }
 
 VOLO_INLINE Vector<double>::Type exp_of_negative(Vector<double>::Type x) {
