@@ -192,7 +192,7 @@ def measure(name: str, what: str, pixels: int | None, options: argparse.Namespac
 def table_of(rows: list[dict], facts: dict) -> Table:
     table = Table(title="images per second; " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     for column in ("model", "what", "pixels", "batch", "rounds", "who", "images/s", "to timm"):
-        table.add_column(column, justify="left" if column in ("model", "what", "who") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("model", "what", "who") else "right", overflow="fold")
     for row in rows:
         heads = [str(row[key]) for key in ("model", "what", "pixels", "batch", "rounds")]
         for name, rate in row["images_per_second"].items():
