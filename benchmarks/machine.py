@@ -2,19 +2,18 @@
 
 import importlib.metadata
 import platform
-from pathlib import Path
 
 import torch
 
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+from volo.cli.doctor import processor_name
 
 
 def machine(*packages: str) -> dict:
     """CPU, threads, and the versions of Python, torch and ``packages``."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", *packages)}
-    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), **versions, "python": platform.python_version()}
+    return {
+        "cpu": processor_name(),
+        "threads": torch.get_num_threads(),
+        **versions,
+        "python": platform.python_version(),
+    }

@@ -58,13 +58,14 @@ def _operator() -> Iterator[tuple[str, str]]:
 
 def _processor() -> Iterator[tuple[str, str]]:
     yield "system", platform.platform()
-    yield "processor", f"{_processor_name()}, {os.cpu_count()} cores"
+    yield "processor", f"{processor_name()}, {os.cpu_count()} cores"
     yield "PyTorch's CPU code", torch.backends.cpu.get_cpu_capability()
     yield "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')})"
     yield "oneDNN", "available" if torch.backends.mkldnn.is_available() else "not available: slower inference"
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """What the processor calls itself."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

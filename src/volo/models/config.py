@@ -34,7 +34,7 @@ class VOLOConfig:
         pos_drop_rate: dropout after the position embedding (the authors' ``drop_rate``).
         attn_drop_rate: dropout of attention weights.
         init_std: standard deviation of the linear layers' first weights. The paper's 0.02 suits its widths; None
-            takes 1 / sqrt(inputs) of every layer, with which the small sizes learn several times faster.
+            takes 1 / sqrt(inputs) of every layer, with which the small sizes learn faster.
     """
 
     img_size: tuple[int, int] = (224, 224)
