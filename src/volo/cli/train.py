@@ -12,8 +12,6 @@ from volo.cli.parser import VerbParser, parse
 from volo.names import nearest
 from volo.training.config import TrainConfig
 
-INTERRUPTED = 130
-
 
 def run(arguments: Sequence[str]) -> int:
     """Train, or go on with a run."""
@@ -43,9 +41,13 @@ def run(arguments: Sequence[str]) -> int:
         if not given["data"]["path"]:
             raise ValueError("name a folder of images, or fashion-mini; volo train --help tells more")
         result = train(TrainConfig.from_dict(given), console=console)
-    if result.interrupted:
-        print(f"stopped; go on with: volo train --resume {result.folder}", file=sys.stderr)
-        return INTERRUPTED
+    if result.stopped_by is not None:
+        if result.first_process:
+            go_on = (
+                "SLURM has queued it again" if result.requeued else f"go on with: volo train --resume {result.folder}"
+            )
+            print(f"stopped by {result.stopped_by.name} and saved; {go_on}", file=sys.stderr)
+        return 128 + result.stopped_by
     if result.evaluation is not None:
         console.print(
             f"best epoch: top-1 {result.evaluation.top1:.2%} on {len(result.evaluation.labels):,} validation images; "

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,27 +21,38 @@ from volo.data import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     EvalImages,
+    ImageSet,
     Preprocessing,
     TrainImages,
     TrainTransform,
     open_data,
     with_channels,
 )
-from volo.files import replacing
+from volo.files import remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.pictures import draw_confusion
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
-from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
+from volo.training.callbacks import Problems, Record, RunProgress
+from volo.training.checkpoints import (
+    BEST_CHECKPOINT,
+    LAST_CHECKPOINT,
+    Checkpoints,
+    Interrupted,
+    WholeCheckpointIO,
+    out_of_space,
+)
+from volo.training.cluster import make_strategy, requeue, started_processes
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
+from volo.training.finite import FiniteLoss
+from volo.training.loggers import make_loggers
 from volo.training.optim import configure_optimizers, learning_rate
 from volo.training.summary import draw_summary
 
 CONFIG_FILE = "train.json"
 RESULTS_FILE = "results.json"
-BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 
 #: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
@@ -53,12 +65,16 @@ class TrainResult:
     Attributes:
         folder: everything is in here.
         evaluation: of the best epoch's weights on the validation images; None on all processes but the first.
-        interrupted: the run was stopped and can go on with :func:`resume`.
+        stopped_by: the signal that stopped the run, which can go on with :func:`resume`; None where it ended.
+        requeued: the stopped run is in SLURM's queue again.
+        first_process: whether this process is the one that reports, of several that train together.
     """
 
     folder: Path
     evaluation: Evaluation | None
-    interrupted: bool = False
+    stopped_by: signal.Signals | None = None
+    requeued: bool = False
+    first_process: bool = True
 
 
 def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
@@ -95,7 +111,7 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
 
 
 def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult:
-    """Go on with a run that was stopped, from its last checkpoint, as if it had not been.
+    """Go on with a run that was stopped, from its last checkpoint or its beginning, as if it had not been.
 
     Raises:
         ValueError: the folder holds no run, or none that can go on.
@@ -103,10 +119,9 @@ def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{folder} holds no run: {folder / CONFIG_FILE} does not exist")
-    if not (folder / LAST_CHECKPOINT).is_file():
-        raise ValueError(f"{folder} has no checkpoint yet; remove the folder and start the run anew")
     config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
-    return _Run(config, folder, console or Console(quiet=True)).go(checkpoint=folder / LAST_CHECKPOINT)
+    checkpoint = folder / LAST_CHECKPOINT
+    return _Run(config, folder, console or Console(quiet=True)).go(checkpoint if checkpoint.is_file() else None)
 
 
 class _Run:
@@ -137,7 +152,7 @@ class _Run:
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
         with _quiet():
-            self.trainer = self._trainer()
+            self.trainer = self._trainer(train_images)
             self.data = RunData(
                 TrainImages(train_images, TrainTransform(config.augment, self.preprocessing), config.seed),
                 EvalImages(self.val_images, self.preprocessing.pixels),
@@ -152,26 +167,34 @@ class _Run:
     def global_batch(self) -> int:
         return self.config.batch_size * self.config.accumulate * self.trainer.world_size
 
-    def _trainer(self) -> pl.Trainer:
+    def _trainer(self, train_images: ImageSet) -> pl.Trainer:
         config = self.config
-        callbacks: list[Callback] = [self.problems, self.record, RunProgress(self.console, self.record)]
+        devices, nodes = started_processes(config.devices, config.nodes)
+        callbacks: list[Callback] = [
+            self.problems,
+            self.record,
+            RunProgress(self.console, self.record),
+            FiniteLoss(self.folder, train_images.name),
+        ]
         if config.optim.ema_decay:
             callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
         callbacks += [
-            StopOnInterrupt(self.folder),
-            self._checkpoint(BEST_CHECKPOINT, monitor="val_top1", mode="max"),
-            self._checkpoint(LAST_CHECKPOINT),
+            self._best_checkpoint(),
+            Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
         try:
             return pl.Trainer(
                 max_epochs=config.epochs,
                 accelerator=config.accelerator,
-                devices=config.devices,
-                strategy=config.strategy,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=make_strategy(config.strategy),
                 precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
                 accumulate_grad_batches=config.accumulate,
+                sync_batchnorm=config.sync_batchnorm,
                 callbacks=callbacks,
-                logger=False,
+                plugins=[WholeCheckpointIO()],
+                logger=make_loggers(config.loggers, self.folder),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
@@ -179,14 +202,14 @@ class _Run:
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
 
-    def _checkpoint(self, path: Path, **options: Any) -> ModelCheckpoint:
-        """Keep the best or the last epoch in one file of ``path``'s name."""
+    def _best_checkpoint(self) -> ModelCheckpoint:
         return ModelCheckpoint(
-            dirpath=self.folder / path.parent,
-            filename=path.stem,
+            dirpath=self.folder / BEST_CHECKPOINT.parent,
+            filename=BEST_CHECKPOINT.stem,
+            monitor="val_top1",
+            mode="max",
             save_on_train_epoch_end=True,
             enable_version_counter=False,
-            **options,
         )
 
     def _task(self, model: VOLO) -> ClassificationTask:
@@ -217,24 +240,68 @@ class _Run:
         )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
+        """Train and judge, from ``checkpoint`` on.
+
+        Raises:
+            RuntimeError: what can befall a run; the message says what to do.
+        """
         if self.trainer.is_global_zero:
+            for folder in (self.folder, self.folder / LAST_CHECKPOINT.parent):
+                remove_temporaries(folder)
             self._announce(checkpoint)
-        interrupted = False
         try:
             with _quiet():
                 self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
-        except Interrupted:
-            interrupted = True
+            evaluation = self._finish()
+        except Interrupted as interruption:
+            return self._leave(interruption.signal)
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
+        except Exception as error:
+            if self.trainer.strategy.launcher is not None:
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)  # the processes it started wait for this one
+            advice = self._advice(error)
+            if advice is None:
+                raise
+            raise RuntimeError(advice) from error
+        return TrainResult(folder=self.folder, evaluation=evaluation, first_process=self.trainer.is_global_zero)
+
+    def _finish(self) -> Evaluation | None:
+        """What is made of a run that has ended; the first process makes it."""
         if not self.trainer.is_global_zero:
-            return TrainResult(folder=self.folder, evaluation=None, interrupted=interrupted)
+            return None
         self._report_problems()
-        if interrupted and not (self.folder / BEST_CHECKPOINT).exists():
-            return TrainResult(folder=self.folder, evaluation=None, interrupted=True)
         self._deliver()
-        evaluation = None if interrupted else self._judge()
-        return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
+        return self._judge()
+
+    def _leave(self, number: signal.Signals) -> TrainResult:
+        """Deliver the best epoch so far; the processes leave together, or what started them would kill the rest."""
+        requeued = False
+        if self.trainer.is_global_zero:
+            self._report_problems()
+            if (self.folder / BEST_CHECKPOINT).exists():
+                self._deliver()
+            requeued = requeue(number)
+        self.trainer.strategy.barrier()
+        return TrainResult(
+            folder=self.folder,
+            evaluation=None,
+            stopped_by=number,
+            requeued=requeued,
+            first_process=self.trainer.is_global_zero,
+        )
+
+    def _advice(self, error: Exception) -> str | None:
+        """What to do about an error that the computer caused, or None."""
+        go_on = f"go on with: volo train --resume {self.folder}"
+        if isinstance(error, OSError) and out_of_space(error):
+            return f"cannot write to {self.folder}: {error.strerror}; when there is space, {go_on}"
+        if "DataLoader worker" in str(error):
+            return (
+                f"a process that loads images died ({str(error).splitlines()[0].rstrip('. ')}); most often memory has "
+                f"run out: lower data.workers in {self.folder / CONFIG_FILE}, which changes no result, and {go_on}"
+            )
+        return None
 
     def _announce(self, checkpoint: Path | None) -> None:
         config, counts = self.config, (len(self.data.train), len(self.data.val))
