@@ -3,6 +3,7 @@
 import csv
 import multiprocessing
 import os
+import socket
 import sys
 
 import torch
@@ -46,6 +47,7 @@ def _main(arguments, file, prepare, extra):
     output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    multiprocessing.set_start_method("fork", force=True)  # loading processes inherit what prepare does
     torch.set_num_threads(1)
     if prepare is not None:
         prepare(*extra)
@@ -93,3 +95,24 @@ def _assert_same(one, other, where):
         assert torch.equal(one, other), where
     else:
         assert one == other, where
+
+
+def together(folder, count, *arguments, prepare=None, extra=()):
+    """Run ``volo`` in ``count`` processes, as torchrun starts them: exit codes and what each printed, by rank."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = []
+    for rank in range(count):
+        (folder / f"rank{rank}").mkdir(exist_ok=True)
+        given = (rank, count, port, prepare, extra)
+        running.append(Volo(folder / f"rank{rank}", *arguments, prepare=_as_torchrun, extra=given))
+    return tuple(zip(*(process.end() for process in running), strict=True))
+
+
+def _as_torchrun(rank, count, port, prepare, extra):
+    os.environ |= {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"}
+    os.environ |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    if prepare is not None:
+        prepare(*extra)

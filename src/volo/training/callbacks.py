@@ -85,10 +85,11 @@ class Record(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        losses = trainer.strategy.all_gather(self._loss.to(pl_module.device)).flatten().cpu()  # each process's own
+        losses = torch.zeros(trainer.world_size, device=pl_module.device)
+        losses[trainer.global_rank] = self._loss
         checkpoint["record"] = {
             "rows": self.rows,
-            "losses": losses,
+            "losses": trainer.strategy.reduce(losses, reduce_op="sum").cpu(),  # each process's own
             "batches": self._batches,
             "images": self._images,
             "seconds": self._seconds(),

@@ -87,6 +87,7 @@ def _shard(task: pl.LightningModule) -> None:
     assert isinstance(task.model, VOLO)
     assert task.device_mesh is not None
     mesh = task.device_mesh["data_parallel"]
+    task.to(memory_format=torch.contiguous_format)  # no other can be cut into shares
     groups: list[nn.Module] = [*task.model.network, task.model.post_network]
     for block in (block for group in groups for block in group.children()):
         fully_shard(block, mesh=mesh)

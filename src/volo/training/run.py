@@ -359,9 +359,10 @@ def _preprocessing(architecture: VOLOConfig) -> Preprocessing:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's hints to developers from the terminal of a person who trains."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -371,4 +372,5 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
