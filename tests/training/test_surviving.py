@@ -202,7 +202,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(kept_image_fo
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 def test_a_full_disk_leaves_the_last_good_checkpoint(kept_image_folder, whole, tmp_path):
     (tmp_path / "run").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", tmp_path / "run"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", tmp_path / "run"], check=True)
     try:
         volo(tmp_path, *train(kept_image_folder, tmp_path), prepare=signal_itself, extra=(signal.SIGTERM, 6))
         ballast = tmp_path / "run/ballast"

@@ -56,10 +56,16 @@ class FiniteLoss(Callback):
         if not self._unseen:
             return
         finite = torch.stack([loss for _, loss, _ in self._unseen]).isfinite().tolist()
-        if trainer.strategy.reduce_boolean_decision(not all(finite), all=False):
-            if all(finite):
-                self._stop("the loss of another process is not finite")
-            where, loss, indices = self._unseen[finite.index(False)]
+        first = finite.index(False) if False in finite else len(finite)
+        if trainer.world_size > 1:  # a bad loss of one process spoils those of all in the next batch
+            mine = torch.tensor(first, device=trainer.strategy.root_device)
+            first_of_all = int(trainer.strategy.reduce(mine, reduce_op="min"))
+        else:
+            first_of_all = first
+        if first_of_all < len(finite):
+            where, loss, indices = self._unseen[first_of_all]
+            if first > first_of_all:
+                self._stop(f"the loss of another process is not finite in {where}")
             names = [self.name(index) for index in indices.tolist()]
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             self._stop(f"the loss is {float(loss)} in {where}, images {', '.join(names[:_NAMED])}{more}", names)

@@ -47,7 +47,7 @@ from volo.training.cluster import make_strategy, requeue, started_processes
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
 from volo.training.finite import FiniteLoss
-from volo.training.loggers import make_loggers
+from volo.training.loggers import LogFigures, make_loggers
 from volo.training.optim import configure_optimizers, learning_rate
 from volo.training.summary import draw_summary
 
@@ -174,6 +174,7 @@ class _Run:
             self.problems,
             self.record,
             RunProgress(self.console, self.record),
+            LogFigures(self.record),
             FiniteLoss(self.folder, train_images.name),
         ]
         if config.optim.ema_decay:
@@ -369,6 +370,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of figures not logged
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
             yield
     finally:
