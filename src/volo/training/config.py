@@ -3,11 +3,16 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from volo.data import AugmentConfig
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
+
+#: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+#: loggers that may run beside ``metrics.csv``.
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,10 @@ class ModelConfig:
 
     Attributes:
         name: one of ``volo models``.
+        pretrained: weights to begin with, as ``create_model`` takes them: a name with its tag
+            (``volo_d1_224.sail_in1k``), a file or run folder, or ``hf-hub:owner/repository``. None begins anew.
+        freeze: learn the two heads alone (linear probing): everything else keeps its weights and stays in evaluation
+            mode, so that its BatchNorm statistics stand still and nothing is dropped.
         img_size: pixels, the side of the square images it is trained on.
         drop_path_rate: stochastic depth of the last block.
         drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training never had.
@@ -61,6 +70,8 @@ class ModelConfig:
     """
 
     name: str = "volo_d0_224"
+    pretrained: str | None = None
+    freeze: bool = False
     img_size: int | None = None
     drop_path_rate: float | None = None
     drop_path_outlookers: bool | None = None
@@ -75,15 +86,25 @@ class ModelConfig:
     init_std: float | None = None
     grad_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        shape = ("patch_size", "stem_width", "dims", "depths", "heads", "mlp_ratio", "init_std")
+        changed = [f"model.{key}" for key in shape if getattr(self, key) is not None]
+        if self.pretrained is not None and changed:
+            raise ValueError(
+                f"model.pretrained brings weights of the named model's own shape; leave out {', '.join(changed)}"
+            )
+        if self.freeze and self.drop_path_rate:
+            raise ValueError("model.freeze leaves no block to drop; leave out model.drop_path_rate")
+
     def overrides(self) -> dict[str, Any]:
         """The arguments for ``create_model`` that were given."""
-        others = ("name", "grad_checkpointing")
+        others = ("name", "freeze", "grad_checkpointing")
         return {key: value for key, value in asdict(self).items() if key not in others and value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, and a learning rate that warms up and falls along a cosine, step by step.
+    """AdamW, and a learning rate that warms up and falls along a cosine.
 
     Attributes:
         lr: the learning rate at its height.
@@ -95,6 +116,9 @@ class OptimConfig:
         warmup_lr: where the warm-up begins.
         min_lr: where the cosine ends.
         cooldown_epochs: last epochs at ``min_lr``, part of ``epochs``.
+        interval: the rate changes with every ``step``, or once an ``epoch`` as in the paper's runs.
+        layer_decay: the rate of a layer is this times that of the layer above it; the heads have the whole rate.
+            1 gives all layers the same. For fine-tuning.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
     """
 
@@ -106,6 +130,8 @@ class OptimConfig:
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
+    interval: Literal["step", "epoch"] = "step"
+    layer_decay: float = 1.0
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
@@ -115,6 +141,10 @@ class OptimConfig:
             raise ValueError(f"optim.lr_batch must be at least 1, not {self.lr_batch}")
         if self.weight_decay < 0 or self.warmup_epochs < 0 or self.cooldown_epochs < 0:
             raise ValueError("optim.weight_decay, warmup_epochs and cooldown_epochs must be at least 0")
+        if self.interval not in ("step", "epoch"):
+            raise ValueError(f"optim.interval must be step or epoch, not {self.interval!r}")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(f"optim.layer_decay must lie in (0, 1], not {self.layer_decay}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
 
@@ -130,9 +160,12 @@ class TrainConfig:
         accumulate: batches whose gradients are added up for one step.
         seed: decides every random draw.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` … as Lightning names them.
-        devices: how many, or ``auto``: every GPU, one CPU process.
+        devices: how many on each node, or ``auto``: every GPU, one CPU process.
+        nodes: machines that train together.
         strategy: Lightning's, ``auto``, ``ddp`` …
-        precision: Lightning's, ``32-true``, ``bf16-mixed``, ``16-mixed`` …
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        sync_batchnorm: the stem's BatchNorm takes its statistics from all devices together; GPUs only.
+        loggers: beside ``metrics.csv``, any of ``tensorboard``, ``wandb`` and ``mlflow``.
         compile: apply ``torch.compile`` to the blocks of both stages. The first step takes a minute or more; it needs
             a C++ compiler on a CPU.
     """
@@ -149,16 +182,28 @@ class TrainConfig:
     seed: int = 0
     accelerator: str = "auto"
     devices: int | str = "auto"
+    nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    sync_batchnorm: bool = False
+    loggers: tuple[str, ...] = ()
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
+        for name in ("epochs", "batch_size", "accumulate", "nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, not {self.seed}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
+        if self.model.freeze and self.optim.layer_decay != 1.0:
+            raise ValueError(
+                "model.freeze trains the heads alone, so optim.layer_decay has no layer to act on; drop one"
+            )
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "

@@ -35,7 +35,7 @@ from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
-from volo.training.optim import configure_optimizers, learning_rate
+from volo.training.optim import configure_optimizers, freeze_backbone, learning_rate
 from volo.training.summary import draw_summary
 
 CONFIG_FILE = "train.json"
@@ -131,6 +131,8 @@ class _Run:
                 **config.model.overrides(),
             )
         model.set_grad_checkpointing(config.model.grad_checkpointing)
+        if config.model.freeze:
+            freeze_backbone(model)
         self.architecture: VOLOConfig = model.config
         self.preprocessing = _preprocessing(model.config)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
@@ -167,6 +169,8 @@ class _Run:
                 max_epochs=config.epochs,
                 accelerator=config.accelerator,
                 devices=config.devices,
+                num_nodes=config.nodes,
+                sync_batchnorm=config.sync_batchnorm,
                 strategy=config.strategy,
                 precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
                 accumulate_grad_batches=config.accumulate,
