@@ -24,6 +24,8 @@ class DataConfig:
             the embedded data set.
         val_fraction: share of every class held out for validation where there is no val folder.
         channels: 1 to read images as grey, 3 as colour; None takes what the data has.
+        crop_pct: share of the shorter side that the centre crop of validation keeps; above 1 the image is smaller than
+            the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
     """
@@ -31,6 +33,7 @@ class DataConfig:
     path: str = ""
     val_fraction: float = 0.1
     channels: int | None = None
+    crop_pct: float | None = None
     workers: int | None = None
     strict: bool = False
 
@@ -39,6 +42,8 @@ class DataConfig:
             raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
         if self.channels not in (None, 1, 3):
             raise ValueError(f"data.channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.crop_pct is not None and self.crop_pct <= 0:
+            raise ValueError(f"data.crop_pct must be positive, not {self.crop_pct}")
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers must be at least 0, not {self.workers}")
 

@@ -134,7 +134,7 @@ class _Run:
         if config.model.freeze:
             freeze_backbone(model)
         self.architecture: VOLOConfig = model.config
-        self.preprocessing = _preprocessing(model.config)
+        self.preprocessing = _preprocessing(model.config, config.data.crop_pct)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
@@ -282,12 +282,13 @@ class _Run:
         return evaluation
 
 
-def _preprocessing(architecture: VOLOConfig) -> Preprocessing:
+def _preprocessing(architecture: VOLOConfig, crop_pct: float | None) -> Preprocessing:
     """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
     grey = architecture.in_chans == 1
+    usual = 0.96 if min(architecture.img_size) >= 128 else 1.0
     return Preprocessing(
         size=architecture.img_size,
-        crop_pct=0.96 if min(architecture.img_size) >= 128 else 1.0,
+        crop_pct=usual if crop_pct is None else crop_pct,
         mean=GREY_MEAN if grey else IMAGENET_MEAN,
         std=GREY_STD if grey else IMAGENET_STD,
     )
