@@ -1,9 +1,12 @@
 """Everything that decides a training run, in one frozen tree that is saved beside its results."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
+
+import yaml
 
 from volo.data import AugmentConfig
 from volo.names import nearest
@@ -113,8 +116,8 @@ class OptimConfig:
 
     Attributes:
         lr: the learning rate at its height.
-        lr_batch: the global batch size that ``lr`` is meant for: the rate used is lr · global batch / lr_batch.
-            None uses ``lr`` as it is.
+        lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
+            None uses the rates as they are.
         weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
         betas: decay of AdamW's two averages.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
@@ -142,6 +145,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.warmup_lr < 0 or self.min_lr < 0:
             raise ValueError("optim.lr must be positive, optim.warmup_lr and optim.min_lr at least 0")
+        if self.min_lr > self.lr:
+            raise ValueError(f"optim.min_lr, {self.min_lr:g}, must not be above optim.lr, {self.lr:g}")
         if self.lr_batch is not None and self.lr_batch < 1:
             raise ValueError(f"optim.lr_batch must be at least 1, not {self.lr_batch}")
         if self.weight_decay < 0 or self.warmup_epochs < 0 or self.cooldown_epochs < 0:
@@ -219,6 +224,14 @@ class TrainConfig:
         """The whole tree as JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
+    def to_yaml(self) -> str:
+        """The whole tree as YAML: a recipe."""
+        return yaml.safe_dump(json.loads(self.to_json()), sort_keys=False)
+
+    def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Where nested ``settings`` are others than these: dotted name → (the value here, the value there)."""
+        return dict(_differences(asdict(self), settings, ""))
+
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
         """Read what :meth:`to_json` wrote.
@@ -240,6 +253,14 @@ class TrainConfig:
             ValueError: a key that is not known (the message gives the nearest), or a value that is not allowed.
         """
         return _build(cls, values, "")
+
+
+def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key, value in theirs.items():
+        if isinstance(value, Mapping):
+            yield from _differences(mine[key], value, f"{prefix}{key}.")
+        elif mine[key] != value:
+            yield prefix + key, (mine[key], value)
 
 
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:

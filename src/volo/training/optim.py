@@ -14,8 +14,13 @@ from volo.training.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, global_batch: int) -> float:
-    """The rate at the schedule's height: linear in the global batch where ``lr_batch`` says so."""
-    return config.lr if config.lr_batch is None else config.lr * global_batch / config.lr_batch
+    """The rate at the schedule's height, linear in the global batch where ``lr_batch`` says so."""
+    return config.lr * _scale(config, global_batch)
+
+
+def _scale(config: OptimConfig, global_batch: int) -> float:
+    """What all rates are multiplied by."""
+    return 1.0 if config.lr_batch is None else global_batch / config.lr_batch
 
 
 def freeze_backbone(model: VOLO) -> None:
@@ -81,18 +86,19 @@ def configure_optimizers(
 ) -> dict[str, Any]:
     """AdamW with the paper's parameter groups, and a schedule to be stepped after every optimizer step.
 
-    The cosine spans all epochs but the cool-down, the warm-up being the beginning of it. Only the height of the
-    curve scales with the global batch; where it begins and ends does not.
+    The cosine spans all epochs but the cool-down, the warm-up being the beginning of it. The whole curve scales with
+    the global batch.
     """
+    scale = _scale(config, global_batch)
     groups = parameter_groups(model, config)
     optimizer = torch.optim.AdamW(groups, lr=learning_rate(config, global_batch), betas=config.betas, fused=True)
     scheduler = _EpochwiseCosine(
         optimizer,
         steps_per_epoch=steps_per_epoch if config.interval == "epoch" else 1,
         t_initial=(epochs - config.cooldown_epochs) * steps_per_epoch,
-        lr_min=config.min_lr,
+        lr_min=config.min_lr * scale,
         warmup_t=round(config.warmup_epochs * steps_per_epoch),
-        warmup_lr_init=config.warmup_lr,
+        warmup_lr_init=config.warmup_lr * scale,
         t_in_epochs=False,
     )
     scheduler.step_update(0)  # without a warm-up timm leaves the first step's rate unscaled

@@ -4,8 +4,8 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from volo.data import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     EvalImages,
+    ImageSet,
     Preprocessing,
     TrainImages,
     TrainTransform,
@@ -33,9 +34,11 @@ from volo.inference.pictures import draw_confusion
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
+from volo.training.checks import LOCK_FILE, check_device, locked, warn_of_workers
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
 from volo.training.optim import configure_optimizers, freeze_backbone, learning_rate
+from volo.training.profile import StageProfiler, Trace
 from volo.training.summary import draw_summary
 
 CONFIG_FILE = "train.json"
@@ -61,7 +64,7 @@ class TrainResult:
     interrupted: bool = False
 
 
-def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
+def train(config: TrainConfig, *, profile: bool = False, console: Console | None = None) -> TrainResult:
     """Train a model.
 
     The run folder holds the configuration (``train.json``), ``metrics.csv``, ``results.json``, the pictures
@@ -70,10 +73,11 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
 
     Args:
         config: everything that decides the run.
+        profile: write where the time goes into the run folder, ``profile.txt`` and ``trace.json``.
         console: where to report; None reports nothing.
 
     Raises:
-        ValueError: the configuration or the data cannot be used; the message says why.
+        ValueError: the configuration, the data or the run folder cannot be used; the message says why.
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
@@ -83,22 +87,37 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
         )
     # A run that ended before its first checkpoint leaves its configuration alone: nothing is lost by starting anew.
     if folder.exists() and any(
-        item.name not in (CONFIG_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
+        item.name not in (CONFIG_FILE, LOCK_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
     ):
         raise ValueError(f"{folder} exists and is not empty; choose another --output")
     config = replace(config, output=str(folder))
-    run = _Run(config, folder, console or Console(quiet=True))
+    run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(config.to_json(), encoding="utf-8")
-    return run.go(checkpoint=None)
+    with run.alone():
+        with replacing(folder / CONFIG_FILE) as temporary:
+            temporary.write_text(config.to_json(), encoding="utf-8")
+        return run.go(checkpoint=None)
 
 
-def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult:
+def resume(
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    profile: bool = False,
+    console: Console | None = None,
+) -> TrainResult:
     """Go on with a run that was stopped, from its last checkpoint, as if it had not been.
 
+    Args:
+        folder: of the run.
+        settings: nested settings to compare with the run's. ``data.workers`` may be another, since it changes no
+            result; all others must be the same.
+        profile: see :func:`train`.
+        console: where to report; None reports nothing.
+
     Raises:
-        ValueError: the folder holds no run, or none that can go on.
+        ValueError: the folder holds no run, or none that can go on, is in use by another run, or ``settings`` differ
+            (the message lists how).
     """
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
@@ -106,15 +125,59 @@ def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult
     if not (folder / LAST_CHECKPOINT).is_file():
         raise ValueError(f"{folder} has no checkpoint yet; remove the folder and start the run anew")
     config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
-    return _Run(config, folder, console or Console(quiet=True)).go(checkpoint=folder / LAST_CHECKPOINT)
+    config = _with_workers(config, folder, settings or {})
+    # The weights are in the checkpoint: there is no need to fetch those that the run began with.
+    config = replace(config, model=replace(config.model, pretrained=None))
+    run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
+    with run.alone():
+        return run.go(checkpoint=folder / LAST_CHECKPOINT)
 
 
-class _Run:
-    """The parts of a run, put together and checked before anything is written."""
+def _with_workers(config: TrainConfig, folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run in ``folder``, with another number of workers where ``settings`` ask for it."""
+    different = config.differences(settings)
+    workers = different.pop("data.workers", (None, config.data.workers))[1]
+    if Path(settings.get("output") or folder).resolve() == folder.resolve():
+        different.pop("output", None)
+    if different:
+        listed = ", ".join(f"{name} {new!r} (the run: {old!r})" for name, (old, new) in different.items())
+        raise ValueError(f"{folder} was begun with another configuration: {listed}; leave these out to go on with it")
+    return replace(config, data=replace(config.data, workers=workers))
 
-    def __init__(self, config: TrainConfig, folder: Path, console: Console) -> None:
+
+def _profiling(folder: Path, wanted: bool) -> dict[str, Any]:
+    """What a run must be given to write where its time goes."""
+    if not wanted:
+        return {}
+    stages = StageProfiler()
+    return {"profiler": stages, "callbacks": [Trace(folder, stages)]}
+
+
+class Run:
+    """The parts of a run, put together and checked before anything is written.
+
+    Args:
+        config: everything that decides the run.
+        folder: where it writes.
+        console: where it reports.
+        images: training and validation images; None opens those that ``config`` names.
+        callbacks: more of Lightning's, beside those of every run.
+        **trainer: more arguments of Lightning's ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        console: Console,
+        *,
+        images: tuple[ImageSet, ImageSet] | None = None,
+        callbacks: Sequence[Callback] = (),
+        **trainer: Any,
+    ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        train_images, self.val_images = open_data(
+        warn_of_workers(config, console)
+        train_images, self.val_images = images or open_data(
             config.data.path, val_fraction=config.data.val_fraction, seed=config.seed
         )
         self.class_names = train_images.class_names
@@ -139,7 +202,8 @@ class _Run:
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
         with _quiet():
-            self.trainer = self._trainer()
+            self.trainer = self._trainer(callbacks, trainer)
+            check_device(config, self.trainer)
             self.data = RunData(
                 TrainImages(train_images, TrainTransform(config.augment, self.preprocessing), config.seed),
                 EvalImages(self.val_images, self.preprocessing.pixels),
@@ -154,19 +218,23 @@ class _Run:
     def global_batch(self) -> int:
         return self.config.batch_size * self.config.accumulate * self.trainer.world_size
 
-    def _trainer(self) -> pl.Trainer:
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the folder for this run; its first process does so for all of them."""
+        return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
+
+    def _trainer(self, more: Sequence[Callback], options: dict[str, Any]) -> pl.Trainer:
         config = self.config
         callbacks: list[Callback] = [self.problems, self.record, RunProgress(self.console, self.record)]
         if config.optim.ema_decay:
             callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
         callbacks += [
+            *more,
             StopOnInterrupt(self.folder),
             self._checkpoint(BEST_CHECKPOINT, monitor="val_top1", mode="max"),
             self._checkpoint(LAST_CHECKPOINT),
         ]
         try:
             return pl.Trainer(
-                max_epochs=config.epochs,
                 accelerator=config.accelerator,
                 devices=config.devices,
                 num_nodes=config.nodes,
@@ -179,6 +247,7 @@ class _Run:
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
+                **{"max_epochs": config.epochs, **options},
             )
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
@@ -241,16 +310,21 @@ class _Run:
         return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
 
     def _announce(self, checkpoint: Path | None) -> None:
-        config, counts = self.config, (len(self.data.train), len(self.data.val))
+        where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
+        self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
+
+    def description(self) -> str:
+        """What is trained on what, with which global batch and at which rate, in one line."""
+        config, counts, trainer = self.config, (len(self.data.train), len(self.data.val)), self.trainer
         parameters = sum(parameter.numel() for parameter in self.task.model.parameters())
         rate = learning_rate(config.optim, self.global_batch)
-        self.console.print(
+        base = "" if config.optim.lr_batch is None else f" ({config.optim.lr:.3g} for {config.optim.lr_batch})"
+        return (
             f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
             f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
-            f"batch {self.global_batch}, learning rate {rate:.3g}, {config.epochs} epochs; "
-            f"{'going on in' if checkpoint else 'writing to'} {self.folder}",
-            highlight=False,
-            soft_wrap=True,
+            f"batch {self.global_batch} = {config.batch_size} × {config.accumulate} accumulated × "
+            f"{trainer.world_size // trainer.num_nodes} devices × {trainer.num_nodes} nodes, "
+            f"learning rate {rate:.3g}{base}, {config.epochs} epochs"
         )
 
     def _report_problems(self) -> None:
@@ -304,6 +378,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_of_workers says it
             # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
