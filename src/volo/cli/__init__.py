@@ -12,6 +12,7 @@ VERBS = {
     "train": "train a model on a folder of images",
     "eval": "judge a trained model on labelled images",
     "predict": "name what is on images with a trained model",
+    "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",
     "doctor": "say what runs here and why, for a report of an error",
     "demo": "train on the embedded data, judge, predict, and draw a picture of it all",

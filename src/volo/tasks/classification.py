@@ -76,17 +76,16 @@ class ClassificationTask(pl.LightningModule):
         self.erase.device = batch.images.device
         images = self.erase(self.preprocessing.normalize(batch.images))
         tokens = self.model.embed(images)
-        if not self.loss.mix_token:
-            loss = repeated_label_loss(
-                self.loss, self.model.forward_head(self.model.forward_tokens(tokens)), batch.labels
-            )
-        else:
+        kept = 1.0
+        if self.loss.mix_token:
             grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
             box = draw_box(grid, self.box_generator)
             logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
-            logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
-            loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid))
-        return loss
+            logits, kept = logits._replace(tokens=unmix_logits(logits.tokens, box)), box.kept(grid)
+        else:
+            logits = self.model.forward_head(self.model.forward_tokens(tokens))
+        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
+            return repeated_label_loss(self.loss, logits, batch.labels, kept)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if not len(batch.labels):  # all of its images were unreadable

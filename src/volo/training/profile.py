@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import Profiler
-from torch.profiler import profile, schedule
+from torch.profiler import ProfilerActivity, profile, schedule, supported_activities
 
 from volo.files import replacing
 
@@ -34,7 +34,7 @@ _STAGES = {
     r"\]Trace\.": "this profile",
 }
 #: Stages that keep all that happens inside them.
-_WHOLE = ("validation", "checkpoint", "metrics and curves", "this profile")
+_WHOLE = ("validation", "checkpoint", "metrics and curves")
 
 
 class StageProfiler(Profiler):
@@ -51,28 +51,30 @@ class StageProfiler(Profiler):
         super().__init__()
         self.seconds = dict.fromkeys((*_STAGES.values(), _OTHER), 0.0)
         self.calls = dict.fromkeys(self.seconds, 0)
-        self._open = [_OTHER]
+        self._open = [("", _OTHER)]
         self._since = time.perf_counter()
 
     def start(self, action_name: str) -> None:
-        inside = self._open[-1]
-        stage = (
-            inside if inside in _WHOLE else next((s for p, s in _STAGES.items() if re.search(p, action_name)), inside)
-        )
+        inside = self._open[-1][1]
+        stage = inside
+        if inside not in _WHOLE:
+            stage = next((name for pattern, name in _STAGES.items() if re.search(pattern, action_name)), inside)
         self._count()
         self.calls[stage] += stage != inside
-        self._open.append(stage)
+        self._open.append((action_name, stage))
 
     def stop(self, action_name: str) -> None:
+        # The last of this name, which need not be the last of all: a hook may open an action that outlasts it.
+        last = max(place for place, (name, _) in enumerate(self._open) if name == action_name)
         self._count()
-        self._open.pop()
+        del self._open[last]
 
     def _count(self) -> None:
         """Give the time since the last change of stage to the stage that is open."""
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()
         now = time.perf_counter()
-        self.seconds[self._open[-1]] += now - self._since
+        self.seconds[self._open[-1][1]] += now - self._since
         self._since = now
 
     def table(self) -> str:
@@ -96,8 +98,13 @@ class Trace(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
+            kinds = [ProfilerActivity.CPU]
+            if torch.accelerator.is_available():
+                kinds += supported_activities()
             self._profile = profile(
-                schedule=schedule(wait=_SKIPPED, warmup=_WARM, active=_TRACED, repeat=1), on_trace_ready=self._keep
+                activities=set(kinds),
+                schedule=schedule(wait=_SKIPPED, warmup=_WARM, active=_TRACED, repeat=1),
+                on_trace_ready=self._keep,
             )
             self._profile.start()
 

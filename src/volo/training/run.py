@@ -322,8 +322,8 @@ class Run:
         return (
             f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
             f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
-            f"batch {self.global_batch} = {config.batch_size} × {config.accumulate} accumulated × "
-            f"{trainer.world_size // trainer.num_nodes} devices × {trainer.num_nodes} nodes, "
+            f"batch {self.global_batch} ({config.batch_size} images × accumulate {config.accumulate} × "
+            f"devices {trainer.world_size // trainer.num_nodes} × nodes {trainer.num_nodes}), "
             f"learning rate {rate:.3g}{base}, {config.epochs} epochs"
         )
 
