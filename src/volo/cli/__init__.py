@@ -14,6 +14,7 @@ VERBS = {
     "predict": "name what is on images with a trained model",
     "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",
+    "weights": "look at, convert, list and fetch weights",
     "doctor": "say what runs here and why, for a report of an error",
     "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
 }
