@@ -306,7 +306,8 @@ class Run:
         if interrupted and not (self.folder / BEST_CHECKPOINT).exists():
             return TrainResult(folder=self.folder, evaluation=None, interrupted=True)
         self._deliver()
-        evaluation = None if interrupted else self._judge()
+        with _quiet():
+            evaluation = None if interrupted else self._judge()
         return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
 
     def _announce(self, checkpoint: Path | None) -> None:
@@ -380,6 +381,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
             warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_of_workers says it
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
             # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
