@@ -212,7 +212,7 @@ class TrainConfig:
                 raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
         if self.model.freeze and self.optim.layer_decay != 1.0:
             raise ValueError(
-                "model.freeze trains the heads alone, so optim.layer_decay has no layer to act on; drop one"
+                "model.freeze trains the heads alone; leave out optim.layer_decay"
             )
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
