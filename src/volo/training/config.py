@@ -211,9 +211,7 @@ class TrainConfig:
             if name not in LOGGERS:
                 raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
         if self.model.freeze and self.optim.layer_decay != 1.0:
-            raise ValueError(
-                "model.freeze trains the heads alone; leave out optim.layer_decay"
-            )
+            raise ValueError("model.freeze trains the heads alone; leave out optim.layer_decay")
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "
