@@ -5,7 +5,7 @@ from volo.data.images import ArrayImages, FileImages, ImageError, ImageSet, read
 from volo.data.loader import STEP, Batch, EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.data.registry import DATASETS, open_data, open_validation_data, with_channels
-from volo.data.transforms import AugmentConfig, TrainTransform
+from volo.data.transforms import Augmentation, AugmentConfig, TrainTransform
 
 __all__ = [
     "DATASETS",
@@ -14,6 +14,7 @@ __all__ = [
     "STEP",
     "ArrayImages",
     "AugmentConfig",
+    "Augmentation",
     "Batch",
     "EpochSampler",
     "EvalImages",
