@@ -21,6 +21,8 @@ class DataConfig:
         channels: 1 to read images as grey, 3 as colour; None takes what the data has.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
+        token_labels: a store that ``volo label`` made of these images, or a folder of the authors' label maps;
+            every token then learns its own label. None repeats the image's label for every token.
     """
 
     path: str = ""
@@ -28,6 +30,7 @@ class DataConfig:
     channels: int | None = None
     workers: int | None = None
     strict: bool = False
+    token_labels: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.val_fraction < 1.0:
@@ -159,6 +162,9 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0, not {self.seed}")
+        for name in ("ground_truth", "legacy_crop"):
+            if getattr(self.loss, name) and not self.data.token_labels:
+                raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "
