@@ -56,8 +56,16 @@ class StoreLabels:
         return self.store.read(record)
 
 
-def match(store: TokenLabelStore, listing: Listing, class_names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+def match(
+    store: TokenLabelStore, listing: Listing, class_names: tuple[str, ...], *, finished: bool = True
+) -> tuple[np.ndarray, list[str]]:
     """Find images in a store.
+
+    Args:
+        store: where.
+        listing: the images.
+        class_names: their classes.
+        finished: an image that is still to be labelled does not fit.
 
     Returns:
         The record of every image, (images,) int64, -1 where it has none; and what does not fit, a line for each kind.
@@ -77,7 +85,7 @@ def match(store: TokenLabelStore, listing: Listing, class_names: tuple[str, ...]
         ("not in the store", ~known),
         ("changed in size since they were labelled", labelled & (store.sizes()[records] != listing.sizes)),
         ("of another class than when they were labelled", known & (store.labels()[records] != listing.labels)),
-        ("not labelled yet (go on with volo label)", known & (store.states[records] == PENDING)),
+        ("still to be labelled (go on with volo label)", finished & known & (store.states[records] == PENDING)),
     )
     return records, [line for what, where in kinds if (line := _counted(what, where, listing.names.__getitem__))]
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from volo.data.label_map import LabelMaps
+from volo.data import LabelMaps
 from volo.models import Logits
 from volo.tasks.losses import LossConfig
 

@@ -24,6 +24,7 @@ from volo.data import (
     TrainImages,
     TrainTransform,
     open_data,
+    open_token_labels,
     with_channels,
 )
 from volo.files import replacing
@@ -139,7 +140,14 @@ class _Run:
         with _quiet():
             self.trainer = self._trainer()
             self.data = RunData(
-                TrainImages(train_images, TrainTransform(config.augment, self.preprocessing), config.seed),
+                TrainImages(
+                    train_images,
+                    TrainTransform(config.augment, self.preprocessing),
+                    config.seed,
+                    open_token_labels(config.data.token_labels, train_images, config.data.path)
+                    if config.data.token_labels
+                    else None,
+                ),
                 EvalImages(self.val_images, self.preprocessing.pixels),
                 batch_size=config.batch_size,
                 workers=self.workers,
