@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from timm.data import ImageDataset, create_loader
 from timm.data.auto_augment import LEVEL_TO_ARG
+from timm.data.loader import PrefetchLoader
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import Compose
@@ -61,7 +62,7 @@ def mended_posterize() -> Iterator[None]:
 
 
 @mended_posterize()
-def timm_loader(folder: Path, size: int, batch: int, workers: int, *, our_order: bool = False) -> Epoch:
+def timm_loader(folder: Path, size: int, batch: int, workers: int, *, our_order: bool = False) -> PrefetchLoader:
     """The loader of timm; ``our_order`` puts the crop behind the flip and RandAugment."""
     config = AugmentConfig()
     loader = create_loader(
@@ -85,6 +86,10 @@ def timm_loader(folder: Path, size: int, batch: int, workers: int, *, our_order:
     if our_order:
         crop, flip, augment, *rest = loader.dataset.transform.transforms
         loader.dataset.transform = Compose([flip, augment, crop, *rest])
+    return loader
+
+
+def images_of(loader: PrefetchLoader) -> Epoch:
     return lambda: (images for images, _ in loader)
 
 
@@ -176,8 +181,8 @@ def main() -> None:
     if options.what == "loaders":
         given = (options.folder, options.size, options.batch, options.workers)
         contestants = {
-            "timm": timm_loader(*given),
-            "timm, our order": timm_loader(*given, our_order=True),
+            "timm": images_of(timm_loader(*given)),
+            "timm, our order": images_of(timm_loader(*given, our_order=True)),
             "ours": our_loader(*given),
         }
         title = f"{options.size} pixels, batches of {options.batch}, {options.workers} workers"
