@@ -11,6 +11,7 @@ from volo.names import nearest
 VERBS = {
     "train": "train a model on a folder of images",
     "eval": "judge a trained model on labelled images",
+    "label": "label every region of images by a teacher, to train on",
     "predict": "name what is on images with a trained model",
     "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",

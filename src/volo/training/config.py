@@ -31,6 +31,8 @@ class DataConfig:
             the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
+        token_labels: a store that ``volo label`` made of these images, or a folder of the authors' label maps;
+            every token then learns its own label. None repeats the image's label for every token.
     """
 
     path: str = ""
@@ -39,6 +41,7 @@ class DataConfig:
     crop_pct: float | None = None
     workers: int | None = None
     strict: bool = False
+    token_labels: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.val_fraction < 1.0:
@@ -212,6 +215,9 @@ class TrainConfig:
                 raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
         if self.model.freeze and self.optim.layer_decay != 1.0:
             raise ValueError("model.freeze trains the heads alone; leave out optim.layer_decay")
+        for name in ("ground_truth", "legacy_crop"):
+            if getattr(self.loss, name) and not self.data.token_labels:
+                raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "

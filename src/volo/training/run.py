@@ -25,6 +25,7 @@ from volo.data import (
     TrainImages,
     TrainTransform,
     open_data,
+    open_token_labels,
     with_channels,
 )
 from volo.files import replacing
@@ -205,7 +206,14 @@ class Run:
             self.trainer = self._trainer(callbacks, trainer)
             check_device(config, self.trainer)
             self.data = RunData(
-                TrainImages(train_images, TrainTransform(config.augment, self.preprocessing), config.seed),
+                TrainImages(
+                    train_images,
+                    TrainTransform(config.augment, self.preprocessing),
+                    config.seed,
+                    open_token_labels(config.data.token_labels, train_images, config.data.path)
+                    if config.data.token_labels
+                    else None,
+                ),
                 EvalImages(self.val_images, self.preprocessing.pixels),
                 batch_size=config.batch_size,
                 workers=self.workers,
