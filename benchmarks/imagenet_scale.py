@@ -170,7 +170,7 @@ def check() -> None:
         measured = (peaks[1] - peaks[0]) / (large - small)
         counted = per_image("volo_d1_224", half=False, backend=None, checkpointing=checkpointing)
         print(
-            f"checkpointing {checkpointing}: an image {measured / 1e6:.1f} MB measured, {counted / 1e6:.1f} MB counted, "
+            f"checkpointing {checkpointing}: {measured / 1e6:.1f} MB an image, {counted / 1e6:.1f} counted, "
             f"ratio {measured / counted:.2f}; peak of batch {large}: {peaks[1] / 1e9:.2f} GB"
         )
 

@@ -45,7 +45,9 @@ def check_what_all_share(config):
     assert config.model.overrides().keys() <= {"drop_path_rate", "drop_path_outlookers", "pretrained"}
     assert (config.optim.betas, config.optim.layer_decay, config.optim.ema_decay) == ((0.9, 0.999), 1.0, 0.0)
     assert (config.optim.interval, config.optim.warmup_lr, config.optim.cooldown_epochs) == ("epoch", 1e-6, 10)
-    assert config.data.path == "imagenet"
+    assert (config.data.path, config.data.token_labels) == ("imagenet", "imagenet-labels")
+    assert loss.ground_truth == (config.model.pretrained is not None)
+    assert loss.legacy_crop is False
 
 
 @pytest.mark.parametrize("size", TRAINED)

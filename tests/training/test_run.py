@@ -102,11 +102,11 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monk
     with monkeypatch.context() as patch:
         interrupt_at(patch, batch)
         stopped = volo.train(config)
-    assert stopped.interrupted
+    assert stopped.stopped_by is signal.SIGINT
     assert last_state(stopped)["global_step"] == batch + 1
     resumed = volo.resume(stopped.folder)
 
-    assert not resumed.interrupted
+    assert resumed.stopped_by is None
     one, two = last_state(whole), last_state(resumed)
     assert one["global_step"] == two["global_step"] == 9
     for part in ("state_dict", "current_model_state"):

@@ -22,7 +22,12 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit code: 0, 1 for a failure, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    """Run one verb.
+
+    Returns:
+        The exit code: 0; 1 for a failure; 2 for a mistake of the user's; 128 + the number of the signal that stopped
+        it, 130 after Ctrl-C.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

@@ -11,7 +11,6 @@ from volo.cli.parser import VerbParser, parse
 from volo.cli.recipes import recipe_path
 from volo.training.config import TrainConfig
 
-INTERRUPTED = 130
 #: Options that are no settings of the run.
 _OTHERS = ("folder", "recipe", "resume", "dry_run", "profile", "print_config")
 
@@ -79,9 +78,13 @@ def _resume(options: dict[str, Any], arguments: Sequence[str]) -> int:
 
 def _report(result: Any, console: Console) -> int:
     """Say how the run ended. Returns the exit code."""
-    if result.interrupted:
-        print(f"stopped; go on with: volo train --resume {result.folder}", file=sys.stderr)
-        return INTERRUPTED
+    if result.stopped_by is not None:
+        if result.first_process:
+            go_on = (
+                "SLURM has queued it again" if result.requeued else f"go on with: volo train --resume {result.folder}"
+            )
+            print(f"stopped by {result.stopped_by.name} and saved; {go_on}", file=sys.stderr)
+        return 128 + result.stopped_by
     if result.evaluation is not None:
         console.print(
             f"best epoch: top-1 {result.evaluation.top1:.2%} on {len(result.evaluation.labels):,} validation images; "

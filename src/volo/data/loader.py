@@ -23,6 +23,9 @@ Key = tuple[int, int]
 #: First numbers after the seed, so that different kinds of draws never share a stream.
 ORDER, SAMPLE, STEP = range(3)
 
+#: Images that are tried, one after the other, before a place in a training batch stays empty.
+TRIES = 100
+
 
 class Sample(NamedTuple):
     """One image: ``pixels`` (H, W, channels) uint8, None where unreadable, and what was wrong on the way.
@@ -54,7 +57,8 @@ class Batch(NamedTuple):
 class TrainImages(Dataset[Sample]):
     """Augmented training images; one that cannot be read gives way to the next that can.
 
-    Where none can, the sample has no pixels: the process that trains reports that better than one that loads.
+    Where none of :data:`TRIES` can, as when a disk has gone, the sample has no pixels: the process that trains reports
+    that better than one that loads.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class TrainImages(Dataset[Sample]):
         epoch, index = key
         rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
         problems: list[str] = []
-        for offset in range(len(self)):
+        for offset in range(min(len(self), TRIES)):
             chosen = (index + offset) % len(self)
             try:
                 pixels, tokens = self._augmented(chosen, rng)

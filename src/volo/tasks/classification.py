@@ -101,6 +101,6 @@ class ClassificationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
         # torchmetrics has summed over the processes already; averaging equal values is what Lightning wants to see.
-        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True)
+        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True, logger=False)
         self.val_loss.reset()
         self.val_metrics.reset()

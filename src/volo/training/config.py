@@ -172,13 +172,16 @@ class TrainConfig:
         batch_size: images of one step on one device.
         accumulate: batches whose gradients are added up for one step.
         seed: decides every random draw.
+        checkpoint_minutes: time between two checkpoints within an epoch; one is saved after every epoch besides. 0
+            looks at no clock.
+        checkpoint_steps: optimizer steps between two checkpoints within an epoch; 0 does not count them.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` … as Lightning names them.
-        devices: how many on each node, or ``auto``: every GPU, one CPU process.
-        nodes: machines that train together.
-        strategy: Lightning's, ``auto``, ``ddp`` …
+        devices: how many on each node, or ``auto``: every GPU, one CPU process, or what torchrun or SLURM started.
+        nodes: machines that train together; under torchrun and SLURM left out.
+        strategy: Lightning's, ``auto``, ``ddp`` …; ``fsdp2`` shares weights, gradients and optimizer state out.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-        sync_batchnorm: the stem's BatchNorm takes its statistics from all devices together; GPUs only.
-        loggers: beside ``metrics.csv``, any of ``tensorboard``, ``wandb`` and ``mlflow``.
+        sync_batchnorm: the stem's BatchNorm over the batches of all processes (GPUs).
+        loggers: beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``.
         compile: apply ``torch.compile`` to the blocks of both stages. The first step takes a minute or more; it needs
             a C++ compiler on a CPU.
     """
@@ -193,6 +196,8 @@ class TrainConfig:
     batch_size: int = 64
     accumulate: int = 1
     seed: int = 0
+    checkpoint_minutes: float = 10.0
+    checkpoint_steps: int = 0
     accelerator: str = "auto"
     devices: int | str = "auto"
     nodes: int = 1
@@ -206,8 +211,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate", "nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        for name in ("seed", "checkpoint_minutes", "checkpoint_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
         for name in self.loggers:
@@ -218,6 +224,10 @@ class TrainConfig:
         for name in ("ground_truth", "legacy_crop"):
             if getattr(self.loss, name) and not self.data.token_labels:
                 raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
+        if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
+            raise ValueError(
+                "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"
+            )
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
 from volo.data import ImageSet
-from volo.training.callbacks import LAST_CHECKPOINT
+from volo.training.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
 from volo.training.run import Run
 
@@ -67,18 +67,15 @@ class DryRun:
 def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     """Do two training batches and one of validation of everything, in a temporary folder, and estimate the rest.
 
-    Where the data set of a recipe is not at hand, generated images stand in. Pretrained weights that are not in a
-    local file are not fetched: fresh ones stand in.
+    Where the data set of a recipe is not at hand, generated images stand in; for token labels that are not, the
+    images' own labels; for weights that are in no local file, fresh ones: nothing is fetched.
 
     Raises:
         ValueError: the configuration or the data cannot be used; the message says why.
     """
     console = console or Console(quiet=True)
     images = _stand_in(config, console)
-    weights = config.model.pretrained
-    if weights is not None and not Path(weights).exists():
-        _say(console, f"the weights {weights} are not fetched: fresh ones stand in")
-        config = replace(config, model=replace(config.model, pretrained=None))
+    config = _with_what_is_here(replace(config, loggers=()), console)
     with tempfile.TemporaryDirectory(prefix="volo-dry-run-") as name:
         watch = _Stopwatch()
         run = Run(
@@ -113,6 +110,19 @@ def _stand_in(config: TrainConfig, console: Console) -> tuple[ImageSet, ImageSet
         f"{size.classes:,} classes; the times leave decoding out",
     )
     return _Generated(size, size.train), _Generated(size, size.val)
+
+
+def _with_what_is_here(config: TrainConfig, console: Console) -> TrainConfig:
+    """The configuration without weights and token labels that are not on this machine."""
+    weights, labels = config.model.pretrained, config.data.token_labels
+    if weights is not None and not Path(weights).exists():
+        _say(console, f"the weights {weights} are not fetched: fresh ones stand in")
+        config = replace(config, model=replace(config.model, pretrained=None))
+    if labels is not None and not Path(labels).exists():
+        _say(console, f"there are no token labels {labels}: each token takes the label of its image")
+        loss = replace(config.loss, ground_truth=False, legacy_crop=False)
+        config = replace(config, loss=loss, data=replace(config.data, token_labels=None))
+    return config
 
 
 class _Generated:

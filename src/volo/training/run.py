@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,23 +29,33 @@ from volo.data import (
     open_token_labels,
     with_channels,
 )
-from volo.files import replacing
+from volo.files import remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.pictures import draw_confusion
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
-from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
+from volo.training.callbacks import Problems, Record, RunProgress
+from volo.training.checkpoints import (
+    BEST_CHECKPOINT,
+    LAST_CHECKPOINT,
+    Checkpoints,
+    Interrupted,
+    WholeCheckpointIO,
+    out_of_space,
+)
 from volo.training.checks import LOCK_FILE, check_device, locked, warn_of_workers
+from volo.training.cluster import make_strategy, requeue, started_processes
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
+from volo.training.finite import FiniteLoss
+from volo.training.loggers import LogFigures, make_loggers
 from volo.training.optim import configure_optimizers, freeze_backbone, learning_rate
 from volo.training.profile import StageProfiler, Trace
 from volo.training.summary import draw_summary
 
 CONFIG_FILE = "train.json"
 RESULTS_FILE = "results.json"
-BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 
 #: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
@@ -57,12 +68,16 @@ class TrainResult:
     Attributes:
         folder: everything is in here.
         evaluation: of the best epoch's weights on the validation images; None on all processes but the first.
-        interrupted: the run was stopped and can go on with :func:`resume`.
+        stopped_by: the signal that stopped the run, which can go on with :func:`resume`; None where it ended.
+        requeued: the stopped run is in SLURM's queue again.
+        first_process: whether this process is the one that reports, of several that train together.
     """
 
     folder: Path
     evaluation: Evaluation | None
-    interrupted: bool = False
+    stopped_by: signal.Signals | None = None
+    requeued: bool = False
+    first_process: bool = True
 
 
 def train(config: TrainConfig, *, profile: bool = False, console: Console | None = None) -> TrainResult:
@@ -107,7 +122,7 @@ def resume(
     profile: bool = False,
     console: Console | None = None,
 ) -> TrainResult:
-    """Go on with a run that was stopped, from its last checkpoint, as if it had not been.
+    """Go on with a run that was stopped, from its last checkpoint or its beginning, as if it had not been.
 
     Args:
         folder: of the run.
@@ -123,15 +138,14 @@ def resume(
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{folder} holds no run: {folder / CONFIG_FILE} does not exist")
-    if not (folder / LAST_CHECKPOINT).is_file():
-        raise ValueError(f"{folder} has no checkpoint yet; remove the folder and start the run anew")
     config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
     config = _with_workers(config, folder, settings or {})
-    # The weights are in the checkpoint: there is no need to fetch those that the run began with.
-    config = replace(config, model=replace(config.model, pretrained=None))
+    checkpoint = folder / LAST_CHECKPOINT if (folder / LAST_CHECKPOINT).is_file() else None
+    if checkpoint:  # the weights are in it: there is no need to fetch those that the run began with
+        config = replace(config, model=replace(config.model, pretrained=None))
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     with run.alone():
-        return run.go(checkpoint=folder / LAST_CHECKPOINT)
+        return run.go(checkpoint)
 
 
 def _with_workers(config: TrainConfig, folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
@@ -203,7 +217,7 @@ class Run:
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
         with _quiet():
-            self.trainer = self._trainer(callbacks, trainer)
+            self.trainer = self._trainer(train_images, callbacks, trainer)
             check_device(config, self.trainer)
             self.data = RunData(
                 TrainImages(
@@ -230,28 +244,35 @@ class Run:
         """Keep the folder for this run; its first process does so for all of them."""
         return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
 
-    def _trainer(self, more: Sequence[Callback], options: dict[str, Any]) -> pl.Trainer:
+    def _trainer(self, train_images: ImageSet, more: Sequence[Callback], options: dict[str, Any]) -> pl.Trainer:
         config = self.config
-        callbacks: list[Callback] = [self.problems, self.record, RunProgress(self.console, self.record)]
+        devices, nodes = started_processes(config.devices, config.nodes)
+        callbacks: list[Callback] = [
+            self.problems,
+            self.record,
+            RunProgress(self.console, self.record),
+            LogFigures(self.record),
+            FiniteLoss(self.folder, train_images.name),
+        ]
         if config.optim.ema_decay:
             callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
         callbacks += [
             *more,
-            StopOnInterrupt(self.folder),
-            self._checkpoint(BEST_CHECKPOINT, monitor="val_top1", mode="max"),
-            self._checkpoint(LAST_CHECKPOINT),
+            self._best_checkpoint(),
+            Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
         try:
             return pl.Trainer(
                 accelerator=config.accelerator,
-                devices=config.devices,
-                num_nodes=config.nodes,
-                sync_batchnorm=config.sync_batchnorm,
-                strategy=config.strategy,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=make_strategy(config.strategy),
                 precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
                 accumulate_grad_batches=config.accumulate,
+                sync_batchnorm=config.sync_batchnorm,
                 callbacks=callbacks,
-                logger=False,
+                plugins=[WholeCheckpointIO()],
+                logger=make_loggers(config.loggers, self.folder),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
@@ -260,14 +281,14 @@ class Run:
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
 
-    def _checkpoint(self, path: Path, **options: Any) -> ModelCheckpoint:
-        """Keep the best or the last epoch in one file of ``path``'s name."""
+    def _best_checkpoint(self) -> ModelCheckpoint:
         return ModelCheckpoint(
-            dirpath=self.folder / path.parent,
-            filename=path.stem,
+            dirpath=self.folder / BEST_CHECKPOINT.parent,
+            filename=BEST_CHECKPOINT.stem,
+            monitor="val_top1",
+            mode="max",
             save_on_train_epoch_end=True,
             enable_version_counter=False,
-            **options,
         )
 
     def _task(self, model: VOLO) -> ClassificationTask:
@@ -298,25 +319,69 @@ class Run:
         )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
+        """Train and judge, from ``checkpoint`` on.
+
+        Raises:
+            RuntimeError: what can befall a run; the message says what to do.
+        """
         if self.trainer.is_global_zero:
+            for folder in (self.folder, self.folder / LAST_CHECKPOINT.parent):
+                remove_temporaries(folder)
             self._announce(checkpoint)
-        interrupted = False
         try:
             with _quiet():
                 self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
-        except Interrupted:
-            interrupted = True
+            evaluation = self._finish()
+        except Interrupted as interruption:
+            return self._leave(interruption.signal)
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
+        except Exception as error:
+            if self.trainer.strategy.launcher is not None:
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)  # the processes it started wait for this one
+            advice = self._advice(error)
+            if advice is None:
+                raise
+            raise RuntimeError(advice) from error
+        return TrainResult(folder=self.folder, evaluation=evaluation, first_process=self.trainer.is_global_zero)
+
+    def _finish(self) -> Evaluation | None:
+        """What is made of a run that has ended; the first process makes it."""
         if not self.trainer.is_global_zero:
-            return TrainResult(folder=self.folder, evaluation=None, interrupted=interrupted)
+            return None
         self._report_problems()
-        if interrupted and not (self.folder / BEST_CHECKPOINT).exists():
-            return TrainResult(folder=self.folder, evaluation=None, interrupted=True)
         self._deliver()
         with _quiet():
-            evaluation = None if interrupted else self._judge()
-        return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
+            return self._judge()
+
+    def _leave(self, number: signal.Signals) -> TrainResult:
+        """Deliver the best epoch so far; the processes leave together, or what started them would kill the rest."""
+        requeued = False
+        if self.trainer.is_global_zero:
+            self._report_problems()
+            if (self.folder / BEST_CHECKPOINT).exists():
+                self._deliver()
+            requeued = requeue(number)
+        self.trainer.strategy.barrier()
+        return TrainResult(
+            folder=self.folder,
+            evaluation=None,
+            stopped_by=number,
+            requeued=requeued,
+            first_process=self.trainer.is_global_zero,
+        )
+
+    def _advice(self, error: Exception) -> str | None:
+        """What to do about an error that the computer caused, or None."""
+        go_on = f"go on with: volo train --resume {self.folder}"
+        if isinstance(error, OSError) and out_of_space(error):
+            return f"cannot write to {self.folder}: {error.strerror}; when there is space, {go_on}"
+        if "DataLoader worker" in str(error):
+            return (
+                f"a process that loads images died ({str(error).splitlines()[0].rstrip('. ')}); most often memory has "
+                f"run out: lower data.workers in {self.folder / CONFIG_FILE}, which changes no result, and {go_on}"
+            )
+        return None
 
     def _announce(self, checkpoint: Path | None) -> None:
         where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
@@ -380,9 +445,10 @@ def _preprocessing(architecture: VOLOConfig, crop_pct: float | None) -> Preproce
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's hints to developers from the terminal of a person who trains."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -392,7 +458,9 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
             # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of figures not logged
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
