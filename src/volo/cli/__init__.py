@@ -11,8 +11,11 @@ from volo.names import nearest
 VERBS = {
     "train": "train a model on a folder of images",
     "eval": "judge a trained model on labelled images",
+    "label": "label every region of images by a teacher, to train on",
     "predict": "name what is on images with a trained model",
+    "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",
+    "weights": "look at, convert, list and fetch weights",
     "doctor": "say what runs here and why, for a report of an error",
     "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
 }

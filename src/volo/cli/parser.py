@@ -13,7 +13,7 @@ class VerbParser(ArgumentParser):
     """An argument parser whose errors are ``ValueError``, for :func:`volo.cli.main` to print."""
 
     def __init__(self, *, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, allow_abbrev=False, print_config=None)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message, re.IGNORECASE)
@@ -27,7 +27,7 @@ class VerbParser(ArgumentParser):
         raise ValueError(" ".join(message.split())) from ex
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse into plain nested dictionaries."""
-    parsed: Namespace = parser.parse_args(list(arguments))
+def parse(parser: ArgumentParser, arguments: Sequence[str], *, defaults: bool = True) -> dict[str, Any]:
+    """Parse into plain nested dictionaries, without ``defaults`` of what was given alone."""
+    parsed: Namespace = parser.parse_args(list(arguments), defaults=defaults)
     return parsed.as_dict()

@@ -29,6 +29,11 @@ def open_folder(root: Path, *, val_fraction: float, seed: int) -> tuple[FileImag
     return split(list_folder(train_root or root), val_fraction, seed)
 
 
+def open_training(root: Path) -> FileImages:
+    """The training images of ``root``: its train folder where it has one, else ``root/<class>/*`` itself, all of it."""
+    return list_folder(_subfolder(root, TRAIN_FOLDERS) or root)
+
+
 def open_validation(root: Path) -> FileImages:
     """The validation images of ``root``: its val folder where it has one, else ``root/<class>/*`` itself."""
     return list_folder(_subfolder(root, VAL_FOLDERS) or root)

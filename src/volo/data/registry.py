@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from volo.data.embedded import fashion_mini
-from volo.data.folder import open_folder, open_validation
+from volo.data.folder import open_folder, open_training, open_validation
 from volo.data.images import Converted, ImageSet
 from volo.names import nearest
 
@@ -35,6 +35,16 @@ def open_validation_data(path: str) -> ImageSet:
     """
     root = _existing_folder(path)
     return DATASETS[path]()[1] if root is None else open_validation(root)
+
+
+def open_training_data(path: str) -> ImageSet:
+    """The training images of a folder or of a named data set, with those that a split would hold out of them.
+
+    Raises:
+        ValueError: there is no such folder or name, or the folder is not laid out as needed.
+    """
+    root = _existing_folder(path)
+    return DATASETS[path]()[0] if root is None else open_training(root)
 
 
 def with_channels(images: ImageSet, channels: int) -> ImageSet:

@@ -13,10 +13,11 @@ from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
 from volo.data import STEP, Batch, Preprocessing
-from volo.models import VOLO
+from volo.models import VOLO, Logits
 from volo.tasks.losses import LossConfig, repeated_label_loss
 from volo.tasks.metrics import classification_metrics
 from volo.tasks.mixtoken import draw_box, mix_tokens, unmix_logits
+from volo.tasks.token_labels import token_label_loss
 
 
 class ClassificationTask(pl.LightningModule):
@@ -77,16 +78,18 @@ class ClassificationTask(pl.LightningModule):
         images = self.erase(self.preprocessing.normalize(batch.images))
         tokens = self.model.embed(images)
         if not self.loss.mix_token:
-            loss = repeated_label_loss(
-                self.loss, self.model.forward_head(self.model.forward_tokens(tokens)), batch.labels
-            )
-        else:
-            grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
-            box = draw_box(grid, self.box_generator)
-            logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
-            logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
-            loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid))
-        return loss
+            return self._loss(self.model.forward_head(self.model.forward_tokens(tokens)), batch)
+        grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
+        box = draw_box(grid, self.box_generator)
+        logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
+        logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
+        return self._loss(logits, batch, box.kept(grid))
+
+    def _loss(self, logits: Logits, batch: Batch, kept: float = 1.0) -> Tensor:
+        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
+            if batch.tokens is None:
+                return repeated_label_loss(self.loss, logits, batch.labels, kept)
+            return token_label_loss(self.loss, logits, batch.labels, batch.tokens, kept)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if not len(batch.labels):  # all of its images were unreadable

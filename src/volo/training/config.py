@@ -1,13 +1,21 @@
 """Everything that decides a training run, in one frozen tree that is saved beside its results."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
+
+import yaml
 
 from volo.data import AugmentConfig
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
+
+#: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+#: loggers that may run beside ``metrics.csv``.
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,21 +27,29 @@ class DataConfig:
             the embedded data set.
         val_fraction: share of every class held out for validation where there is no val folder.
         channels: 1 to read images as grey, 3 as colour; None takes what the data has.
+        crop_pct: share of the shorter side that the centre crop of validation keeps; above 1 the image is smaller than
+            the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
+        token_labels: a store that ``volo label`` made of these images, or a folder of the authors' label maps;
+            every token then learns its own label. None repeats the image's label for every token.
     """
 
     path: str = ""
     val_fraction: float = 0.1
     channels: int | None = None
+    crop_pct: float | None = None
     workers: int | None = None
     strict: bool = False
+    token_labels: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 < self.val_fraction < 1.0:
             raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
         if self.channels not in (None, 1, 3):
             raise ValueError(f"data.channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.crop_pct is not None and self.crop_pct <= 0:
+            raise ValueError(f"data.crop_pct must be positive, not {self.crop_pct}")
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers must be at least 0, not {self.workers}")
 
@@ -44,6 +60,10 @@ class ModelConfig:
 
     Attributes:
         name: one of ``volo models``.
+        pretrained: weights to begin with, as ``create_model`` takes them: a name with its tag
+            (``volo_d1_224.sail_in1k``), a file or run folder, or ``hf-hub:owner/repository``. None begins anew.
+        freeze: learn the two heads alone (linear probing): everything else keeps its weights and stays in evaluation
+            mode, so that its BatchNorm statistics stand still and nothing is dropped.
         img_size: pixels, the side of the square images it is trained on.
         drop_path_rate: stochastic depth of the last block.
         drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training never had.
@@ -61,6 +81,8 @@ class ModelConfig:
     """
 
     name: str = "volo_d0_224"
+    pretrained: str | None = None
+    freeze: bool = False
     img_size: int | None = None
     drop_path_rate: float | None = None
     drop_path_outlookers: bool | None = None
@@ -75,26 +97,39 @@ class ModelConfig:
     init_std: float | None = None
     grad_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        shape = ("patch_size", "stem_width", "dims", "depths", "heads", "mlp_ratio", "init_std")
+        changed = [f"model.{key}" for key in shape if getattr(self, key) is not None]
+        if self.pretrained is not None and changed:
+            raise ValueError(
+                f"model.pretrained brings weights of the named model's own shape; leave out {', '.join(changed)}"
+            )
+        if self.freeze and self.drop_path_rate:
+            raise ValueError("model.freeze leaves no block to drop; leave out model.drop_path_rate")
+
     def overrides(self) -> dict[str, Any]:
         """The arguments for ``create_model`` that were given."""
-        others = ("name", "grad_checkpointing")
+        others = ("name", "freeze", "grad_checkpointing")
         return {key: value for key, value in asdict(self).items() if key not in others and value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, and a learning rate that warms up and falls along a cosine, step by step.
+    """AdamW, and a learning rate that warms up and falls along a cosine.
 
     Attributes:
         lr: the learning rate at its height.
-        lr_batch: the global batch size that ``lr`` is meant for: the rate used is lr · global batch / lr_batch.
-            None uses ``lr`` as it is.
+        lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
+            None uses the rates as they are.
         weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
         betas: decay of AdamW's two averages.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
         warmup_lr: where the warm-up begins.
         min_lr: where the cosine ends.
         cooldown_epochs: last epochs at ``min_lr``, part of ``epochs``.
+        interval: the rate changes with every ``step``, or once an ``epoch`` as in the paper's runs.
+        layer_decay: the rate of a layer is this times that of the layer above it; the heads have the whole rate.
+            1 gives all layers the same. For fine-tuning.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
     """
 
@@ -106,15 +141,23 @@ class OptimConfig:
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
+    interval: Literal["step", "epoch"] = "step"
+    layer_decay: float = 1.0
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.warmup_lr < 0 or self.min_lr < 0:
             raise ValueError("optim.lr must be positive, optim.warmup_lr and optim.min_lr at least 0")
+        if self.min_lr > self.lr:
+            raise ValueError(f"optim.min_lr, {self.min_lr:g}, must not be above optim.lr, {self.lr:g}")
         if self.lr_batch is not None and self.lr_batch < 1:
             raise ValueError(f"optim.lr_batch must be at least 1, not {self.lr_batch}")
         if self.weight_decay < 0 or self.warmup_epochs < 0 or self.cooldown_epochs < 0:
             raise ValueError("optim.weight_decay, warmup_epochs and cooldown_epochs must be at least 0")
+        if self.interval not in ("step", "epoch"):
+            raise ValueError(f"optim.interval must be step or epoch, not {self.interval!r}")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(f"optim.layer_decay must lie in (0, 1], not {self.layer_decay}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
 
@@ -136,9 +179,9 @@ class TrainConfig:
         devices: how many on each node, or ``auto``: every GPU, one CPU process, or what torchrun or SLURM started.
         nodes: machines that train together; under torchrun and SLURM left out.
         strategy: Lightning's, ``auto``, ``ddp`` …; ``fsdp2`` shares weights, gradients and optimizer state out.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         sync_batchnorm: the stem's BatchNorm over the batches of all processes (GPUs).
         loggers: beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``.
-        precision: Lightning's, ``32-true``, ``bf16-mixed``, ``16-mixed`` …
         compile: apply ``torch.compile`` to the blocks of both stages. The first step takes a minute or more; it needs
             a C++ compiler on a CPU.
     """
@@ -159,9 +202,9 @@ class TrainConfig:
     devices: int | str = "auto"
     nodes: int = 1
     strategy: str = "auto"
+    precision: str = "32-true"
     sync_batchnorm: bool = False
     loggers: tuple[str, ...] = ()
-    precision: str = "32-true"
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -171,6 +214,16 @@ class TrainConfig:
         for name in ("seed", "checkpoint_minutes", "checkpoint_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
+        if self.model.freeze and self.optim.layer_decay != 1.0:
+            raise ValueError("model.freeze trains the heads alone; leave out optim.layer_decay")
+        for name in ("ground_truth", "legacy_crop"):
+            if getattr(self.loss, name) and not self.data.token_labels:
+                raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
                 "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"
@@ -184,6 +237,14 @@ class TrainConfig:
     def to_json(self) -> str:
         """The whole tree as JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
+
+    def to_yaml(self) -> str:
+        """The whole tree as YAML: a recipe."""
+        return yaml.safe_dump(json.loads(self.to_json()), sort_keys=False)
+
+    def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Where nested ``settings`` are others than these: dotted name → (the value here, the value there)."""
+        return dict(_differences(asdict(self), settings, ""))
 
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
@@ -206,6 +267,14 @@ class TrainConfig:
             ValueError: a key that is not known (the message gives the nearest), or a value that is not allowed.
         """
         return _build(cls, values, "")
+
+
+def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key, value in theirs.items():
+        if isinstance(value, Mapping):
+            yield from _differences(mine[key], value, f"{prefix}{key}.")
+        elif mine[key] != value:
+            yield prefix + key, (mine[key], value)
 
 
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:

@@ -5,8 +5,8 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from volo.data import (
     TrainImages,
     TrainTransform,
     open_data,
+    open_token_labels,
     with_channels,
 )
 from volo.files import remove_temporaries, replacing
@@ -43,12 +44,14 @@ from volo.training.checkpoints import (
     WholeCheckpointIO,
     out_of_space,
 )
+from volo.training.checks import LOCK_FILE, check_device, locked, warn_of_workers
 from volo.training.cluster import make_strategy, requeue, started_processes
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
 from volo.training.finite import FiniteLoss
 from volo.training.loggers import LogFigures, make_loggers
-from volo.training.optim import configure_optimizers, learning_rate
+from volo.training.optim import configure_optimizers, freeze_backbone, learning_rate
+from volo.training.profile import StageProfiler, Trace
 from volo.training.summary import draw_summary
 
 CONFIG_FILE = "train.json"
@@ -77,7 +80,7 @@ class TrainResult:
     first_process: bool = True
 
 
-def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
+def train(config: TrainConfig, *, profile: bool = False, console: Console | None = None) -> TrainResult:
     """Train a model.
 
     The run folder holds the configuration (``train.json``), ``metrics.csv``, ``results.json``, the pictures
@@ -86,10 +89,11 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
 
     Args:
         config: everything that decides the run.
+        profile: write where the time goes into the run folder, ``profile.txt`` and ``trace.json``.
         console: where to report; None reports nothing.
 
     Raises:
-        ValueError: the configuration or the data cannot be used; the message says why.
+        ValueError: the configuration, the data or the run folder cannot be used; the message says why.
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
@@ -99,37 +103,96 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
         )
     # A run that ended before its first checkpoint leaves its configuration alone: nothing is lost by starting anew.
     if folder.exists() and any(
-        item.name not in (CONFIG_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
+        item.name not in (CONFIG_FILE, LOCK_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
     ):
         raise ValueError(f"{folder} exists and is not empty; choose another --output")
     config = replace(config, output=str(folder))
-    run = _Run(config, folder, console or Console(quiet=True))
+    run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(config.to_json(), encoding="utf-8")
-    return run.go(checkpoint=None)
+    with run.alone():
+        with replacing(folder / CONFIG_FILE) as temporary:
+            temporary.write_text(config.to_json(), encoding="utf-8")
+        return run.go(checkpoint=None)
 
 
-def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult:
+def resume(
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    profile: bool = False,
+    console: Console | None = None,
+) -> TrainResult:
     """Go on with a run that was stopped, from its last checkpoint or its beginning, as if it had not been.
 
+    Args:
+        folder: of the run.
+        settings: nested settings to compare with the run's. ``data.workers`` may be another, since it changes no
+            result; all others must be the same.
+        profile: see :func:`train`.
+        console: where to report; None reports nothing.
+
     Raises:
-        ValueError: the folder holds no run, or none that can go on.
+        ValueError: the folder holds no run, or none that can go on, is in use by another run, or ``settings`` differ
+            (the message lists how).
     """
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{folder} holds no run: {folder / CONFIG_FILE} does not exist")
     config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
-    checkpoint = folder / LAST_CHECKPOINT
-    return _Run(config, folder, console or Console(quiet=True)).go(checkpoint if checkpoint.is_file() else None)
+    config = _with_workers(config, folder, settings or {})
+    checkpoint = folder / LAST_CHECKPOINT if (folder / LAST_CHECKPOINT).is_file() else None
+    if checkpoint:  # the weights are in it: there is no need to fetch those that the run began with
+        config = replace(config, model=replace(config.model, pretrained=None))
+    run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
+    with run.alone():
+        return run.go(checkpoint)
 
 
-class _Run:
-    """The parts of a run, put together and checked before anything is written."""
+def _with_workers(config: TrainConfig, folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run in ``folder``, with another number of workers where ``settings`` ask for it."""
+    different = config.differences(settings)
+    workers = different.pop("data.workers", (None, config.data.workers))[1]
+    if Path(settings.get("output") or folder).resolve() == folder.resolve():
+        different.pop("output", None)
+    if different:
+        listed = ", ".join(f"{name} {new!r} (the run: {old!r})" for name, (old, new) in different.items())
+        raise ValueError(f"{folder} was begun with another configuration: {listed}; leave these out to go on with it")
+    return replace(config, data=replace(config.data, workers=workers))
 
-    def __init__(self, config: TrainConfig, folder: Path, console: Console) -> None:
+
+def _profiling(folder: Path, wanted: bool) -> dict[str, Any]:
+    """What a run must be given to write where its time goes."""
+    if not wanted:
+        return {}
+    stages = StageProfiler()
+    return {"profiler": stages, "callbacks": [Trace(folder, stages)]}
+
+
+class Run:
+    """The parts of a run, put together and checked before anything is written.
+
+    Args:
+        config: everything that decides the run.
+        folder: where it writes.
+        console: where it reports.
+        images: training and validation images; None opens those that ``config`` names.
+        callbacks: more of Lightning's, beside those of every run.
+        **trainer: more arguments of Lightning's ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        console: Console,
+        *,
+        images: tuple[ImageSet, ImageSet] | None = None,
+        callbacks: Sequence[Callback] = (),
+        **trainer: Any,
+    ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        train_images, self.val_images = open_data(
+        warn_of_workers(config, console)
+        train_images, self.val_images = images or open_data(
             config.data.path, val_fraction=config.data.val_fraction, seed=config.seed
         )
         self.class_names = train_images.class_names
@@ -146,15 +209,25 @@ class _Run:
                 **config.model.overrides(),
             )
         model.set_grad_checkpointing(config.model.grad_checkpointing)
+        if config.model.freeze:
+            freeze_backbone(model)
         self.architecture: VOLOConfig = model.config
-        self.preprocessing = _preprocessing(model.config)
+        self.preprocessing = _preprocessing(model.config, config.data.crop_pct)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
         with _quiet():
-            self.trainer = self._trainer(train_images)
+            self.trainer = self._trainer(train_images, callbacks, trainer)
+            check_device(config, self.trainer)
             self.data = RunData(
-                TrainImages(train_images, TrainTransform(config.augment, self.preprocessing), config.seed),
+                TrainImages(
+                    train_images,
+                    TrainTransform(config.augment, self.preprocessing),
+                    config.seed,
+                    open_token_labels(config.data.token_labels, train_images, config.data.path)
+                    if config.data.token_labels
+                    else None,
+                ),
                 EvalImages(self.val_images, self.preprocessing.pixels),
                 batch_size=config.batch_size,
                 workers=self.workers,
@@ -167,7 +240,11 @@ class _Run:
     def global_batch(self) -> int:
         return self.config.batch_size * self.config.accumulate * self.trainer.world_size
 
-    def _trainer(self, train_images: ImageSet) -> pl.Trainer:
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the folder for this run; its first process does so for all of them."""
+        return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
+
+    def _trainer(self, train_images: ImageSet, more: Sequence[Callback], options: dict[str, Any]) -> pl.Trainer:
         config = self.config
         devices, nodes = started_processes(config.devices, config.nodes)
         callbacks: list[Callback] = [
@@ -180,12 +257,12 @@ class _Run:
         if config.optim.ema_decay:
             callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
         callbacks += [
+            *more,
             self._best_checkpoint(),
             Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
         try:
             return pl.Trainer(
-                max_epochs=config.epochs,
                 accelerator=config.accelerator,
                 devices=devices,
                 num_nodes=nodes,
@@ -199,6 +276,7 @@ class _Run:
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
+                **{"max_epochs": config.epochs, **options},
             )
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
@@ -273,7 +351,8 @@ class _Run:
             return None
         self._report_problems()
         self._deliver()
-        return self._judge()
+        with _quiet():
+            return self._judge()
 
     def _leave(self, number: signal.Signals) -> TrainResult:
         """Deliver the best epoch so far; the processes leave together, or what started them would kill the rest."""
@@ -305,16 +384,21 @@ class _Run:
         return None
 
     def _announce(self, checkpoint: Path | None) -> None:
-        config, counts = self.config, (len(self.data.train), len(self.data.val))
+        where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
+        self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
+
+    def description(self) -> str:
+        """What is trained on what, with which global batch and at which rate, in one line."""
+        config, counts, trainer = self.config, (len(self.data.train), len(self.data.val)), self.trainer
         parameters = sum(parameter.numel() for parameter in self.task.model.parameters())
         rate = learning_rate(config.optim, self.global_batch)
-        self.console.print(
+        base = "" if config.optim.lr_batch is None else f" ({config.optim.lr:.3g} for {config.optim.lr_batch})"
+        return (
             f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
             f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
-            f"batch {self.global_batch}, learning rate {rate:.3g}, {config.epochs} epochs; "
-            f"{'going on in' if checkpoint else 'writing to'} {self.folder}",
-            highlight=False,
-            soft_wrap=True,
+            f"batch {self.global_batch} ({config.batch_size} images × accumulate {config.accumulate} × "
+            f"devices {trainer.world_size // trainer.num_nodes} × nodes {trainer.num_nodes}), "
+            f"learning rate {rate:.3g}{base}, {config.epochs} epochs"
         )
 
     def _report_problems(self) -> None:
@@ -346,12 +430,13 @@ class _Run:
         return evaluation
 
 
-def _preprocessing(architecture: VOLOConfig) -> Preprocessing:
+def _preprocessing(architecture: VOLOConfig, crop_pct: float | None) -> Preprocessing:
     """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
     grey = architecture.in_chans == 1
+    usual = 0.96 if min(architecture.img_size) >= 128 else 1.0
     return Preprocessing(
         size=architecture.img_size,
-        crop_pct=0.96 if min(architecture.img_size) >= 128 else 1.0,
+        crop_pct=usual if crop_pct is None else crop_pct,
         mean=GREY_MEAN if grey else IMAGENET_MEAN,
         std=GREY_STD if grey else IMAGENET_STD,
     )
@@ -368,6 +453,9 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_of_workers says it
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
             # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of figures not logged
