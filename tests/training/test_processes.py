@@ -156,7 +156,7 @@ def test_launchers_start_processes_that_train_together(kept_image_folder, tmp_pa
         ("--strategy=ddp", "--precision=bf16-mixed", "--accumulate=3", "--optim.ema_decay=0.9"),
         ("--strategy=ddp", "--precision=bf16-mixed", "--model.grad_checkpointing=true"),
         ("--strategy=fsdp2", "--precision=bf16-mixed", "--accumulate=3"),
-        ("--strategy=fsdp2", "--precision=bf16-true", "--model.grad_checkpointing=true"),
+        ("--strategy=fsdp2", "--precision=bf16-mixed", "--model.grad_checkpointing=true"),
     ],
 )
 def test_precision_accumulation_and_checkpointing_work_together(kept_image_folder, tmp_path, options):
