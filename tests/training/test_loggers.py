@@ -7,6 +7,7 @@ import pytest
 from processes import TINY, volo
 
 from volo.training import loggers
+from volo.training.config import LOGGERS
 
 
 def train(images, folder, name, prepare=None):
@@ -65,9 +66,11 @@ def test_mlflow_gets_every_row(kept_image_folder, tmp_path):
     assert [float(line.split()[1]) for line in logged] == [float(row["val_top1"]) for row in epochs(tmp_path)]
 
 
-def test_a_logger_that_is_not_there_is_one_line(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="'tensorbord'; did you mean 'tensorboard'"):
-        loggers.make_loggers(["tensorbord"], tmp_path)
+def test_every_logger_of_the_configuration_can_be_made():
+    assert tuple(loggers._LOGGERS) == LOGGERS
+
+
+def test_a_logger_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="the logger mlflow needs mlflow; install it with: pip install mlflow"):
         loggers.make_loggers(["mlflow"], tmp_path)

@@ -193,7 +193,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(kept_image_fo
     )
     assert f"go on with: volo train --resume {tmp_path / 'run'}" in last
     assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() == saved
-    assert not list((tmp_path / "run").rglob(".*"))
+    assert not list((tmp_path / "run").rglob(".*.*"))
     assert volo(tmp_path, *go_on(tmp_path))[0] == 0
     assert_same_end(whole, tmp_path / "run")
 
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(kept_image_folder, whole, t
         code, printed = volo(tmp_path, *go_on(tmp_path))
         assert code == 1
         assert "No space left on device" in printed.splitlines()[-1]
-        assert not list((tmp_path / "run").rglob(".*"))
+        assert not list((tmp_path / "run").rglob(".*.*"))
         ballast.unlink()
         assert volo(tmp_path, *go_on(tmp_path))[0] == 0
         assert_same_end(whole, tmp_path / "run")
@@ -275,8 +275,8 @@ def test_a_loading_process_that_dies_is_reported(kept_image_folder, whole, tmp_p
     assert code == 1
     last = printed.splitlines()[-1]
     assert "a process that loads images died (DataLoader worker" in last
-    assert f"lower data.workers in {tmp_path / 'run/train.json'}" in last
-    assert volo(tmp_path, *go_on(tmp_path))[0] == 0
+    assert f"go on with: volo train --resume {tmp_path / 'run'} --data.workers N, fewer than 1" in last
+    assert volo(tmp_path, *go_on(tmp_path), "--data.workers=0")[0] == 0
     assert_same_end(whole, tmp_path / "run")
 
 

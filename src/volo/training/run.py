@@ -44,7 +44,7 @@ from volo.training.checkpoints import (
     WholeCheckpointIO,
     out_of_space,
 )
-from volo.training.checks import LOCK_FILE, check_device, locked, warn_of_workers
+from volo.training.checks import check_device, locked, warn_of_workers
 from volo.training.cluster import make_strategy, requeue, started_processes
 from volo.training.config import TrainConfig
 from volo.training.data import RunData, default_workers
@@ -102,9 +102,9 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
         )
     # A run that ended before its first checkpoint leaves its configuration alone: nothing is lost by starting anew.
-    if folder.exists() and any(
-        item.name not in (CONFIG_FILE, LOCK_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
-    ):
+    # Hidden files are the lock, and what another process of this run is just writing.
+    own = (CONFIG_FILE, LAST_CHECKPOINT.parent.name)
+    if folder.exists() and any(item.name not in own and item.name[0] != "." for item in folder.iterdir()):
         raise ValueError(f"{folder} exists and is not empty; choose another --output")
     config = replace(config, output=str(folder))
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
@@ -379,7 +379,7 @@ class Run:
         if "DataLoader worker" in str(error):
             return (
                 f"a process that loads images died ({str(error).splitlines()[0].rstrip('. ')}); most often memory has "
-                f"run out: lower data.workers in {self.folder / CONFIG_FILE}, which changes no result, and {go_on}"
+                f"run out: {go_on} --data.workers N, fewer than {self.workers}, which changes no result"
             )
         return None
 
