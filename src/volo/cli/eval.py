@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 #: With more classes than this, the worst and the best are printed.
 _MOST_CLASSES = 20
 _WORST, _BEST = 10, 5
-_SCORES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "balanced_accuracy": "balanced accuracy",
-    "calibration_error": "calibration error",
-}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -95,11 +89,13 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
 
 
 def _scores(result: "Evaluation") -> Table:
+    from volo.inference.scores import SCORE_NAMES
+
     unreadable = f", {len(result.problems)} unreadable" if result.problems else ""
     table = Table(title=f"{len(result.labels):,} images of {len(result.class_names):,} classes{unreadable}")
     for column in ("score", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "score" else "right")
-    for key, name in _SCORES.items():
+    for key, name in SCORE_NAMES.items():
         if result.scores[key] is not None:
             ends = result.intervals[key]
             table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")

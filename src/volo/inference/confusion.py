@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from scipy.cluster.hierarchy import to_tree, ward
-from scipy.spatial.distance import pdist
+from scipy.cluster.hierarchy import average, to_tree
+from scipy.spatial.distance import squareform
 
 
 def confused_pairs(labels: np.ndarray, predicted: np.ndarray, most: int) -> list[tuple[int, int, int]]:
@@ -23,8 +23,8 @@ def confused_pairs(labels: np.ndarray, predicted: np.ndarray, most: int) -> list
 def group_classes(confusion: np.ndarray) -> list[np.ndarray]:
     """Part the classes into about √K groups of classes that are taken for the same ones, 40 or so at most.
 
-    Ward's clustering of the classes' profiles: the shares that are given each name, and that each gives its name.
-    Its tree falls into the largest branches of at most 1.5 √K classes, and small neighbours are put together.
+    Clusters by average linkage, where two classes are the nearer, the larger the shares of each that are taken for
+    the other. The tree falls into its largest branches of at most 1.5 √K classes; small neighbours are put together.
 
     Args:
         confusion: (K, K) counts, rows are the true classes.
@@ -36,10 +36,7 @@ def group_classes(confusion: np.ndarray) -> list[np.ndarray]:
     classes = len(confusion)
     most = round(1.5 * max(math.sqrt(classes), classes / 40))
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    # Distances of the square roots are Hellinger's: rare confusions count beside frequent ones.
-    profiles = np.sqrt(shares + shares.T)
-    np.fill_diagonal(profiles, 1)  # a class belongs with itself, whether it is recognised or not
-    nodes = [to_tree(ward(pdist(profiles)))]
+    nodes = [to_tree(average(squareform(2 - shares - shares.T, checks=False)))]
     groups: list[list[int]] = [[]]
     while nodes:
         node = nodes.pop()

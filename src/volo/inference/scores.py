@@ -17,6 +17,13 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+#: What the scores are called where a person looks.
+SCORE_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "balanced_accuracy": "balanced accuracy",
+    "calibration_error": "calibration error",
+}
 #: Bins of probability, equally wide, for the calibration error and its picture.
 BINS = 15
 #: Resamples of the bootstrap, how many of them are held at a time, and their seed.

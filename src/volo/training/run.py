@@ -32,12 +32,11 @@ from volo.inference.report import write_evaluation
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
-from volo.training.config import TrainConfig
+from volo.training.config import CONFIG_FILE, TrainConfig
 from volo.training.data import RunData, default_workers
 from volo.training.optim import configure_optimizers, learning_rate
 from volo.training.summary import draw_summary
 
-CONFIG_FILE = "train.json"
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 
 #: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
