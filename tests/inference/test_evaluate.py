@@ -58,6 +58,7 @@ def test_the_summary_gives_the_scores_and_their_intervals():
     bins = {0.4: (1, 0), 0.5: (2, 1), 0.7: (2, 2), 0.8: (2, 1)}
     error = sum(abs(count * probability - right) for probability, (count, right) in bins.items()) / 7
     intervals = summary.pop("intervals")
+    assert 0 < summary.pop("chance_calibration_error") < 1
     assert summary == {
         "images": 7,
         "unreadable": 0,

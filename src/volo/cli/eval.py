@@ -99,6 +99,7 @@ def _scores(result: "Evaluation") -> Table:
         if result.scores[key] is not None:
             ends = result.intervals[key]
             table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
+    table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
     table.add_row("loss", f"{result.loss:.4f}")
     return table
 
@@ -112,10 +113,11 @@ def _classes(result: "Evaluation") -> Table:
     order = order[~np.isnan(classes.f1[order])]
     many = len(result.class_names) > _MOST_CLASSES and len(order) > _WORST + _BEST
     title = f"the {_WORST} worst and the {_BEST} best classes by F1" if many else None
-    table = Table("class", title=title)
+    table = Table(title=title)
+    table.add_column("class", no_wrap=True)
     for column in ("images", "precision", "recall", "F1"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("most often taken for")
+    table.add_column("mostly taken for", no_wrap=True)
     sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)),)
     for section in sections:
         for index in section:
