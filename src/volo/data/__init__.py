@@ -1,16 +1,28 @@
 """Images in, batches out: data sets, decoding, augmentation, preprocessing, loading."""
 
 from volo.data.find import find_images
-from volo.data.images import ArrayImages, FileImages, ImageError, ImageSet, read_image, upright
+from volo.data.images import (
+    MAX_PIXELS,
+    ArrayImages,
+    FileImages,
+    ImageError,
+    ImageSet,
+    image_extensions,
+    read_image,
+    shown,
+)
 from volo.data.loader import STEP, Batch, EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
+from volo.data.modes import BACKGROUND, mode_of, upright
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.data.registry import DATASETS, open_data, open_validation_data, with_channels
 from volo.data.transforms import AugmentConfig, TrainTransform
 
 __all__ = [
+    "BACKGROUND",
     "DATASETS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "MAX_PIXELS",
     "STEP",
     "ArrayImages",
     "AugmentConfig",
@@ -25,9 +37,12 @@ __all__ = [
     "TrainTransform",
     "eval_loader",
     "find_images",
+    "image_extensions",
+    "mode_of",
     "open_data",
     "open_validation_data",
     "read_image",
+    "shown",
     "train_loader",
     "upright",
     "with_channels",

@@ -1,11 +1,13 @@
 """Opening data by what a person writes: a folder, or the name of a data set."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from volo.data.embedded import fashion_mini
 from volo.data.folder import open_folder, open_validation
-from volo.data.images import Converted, ImageSet
+from volo.data.images import Converted, FileImages, ImageSet
+from volo.data.modes import BACKGROUND, mode_of
 from volo.names import nearest
 
 #: name → a function that gives training and validation images.
@@ -37,9 +39,16 @@ def open_validation_data(path: str) -> ImageSet:
     return DATASETS[path]()[1] if root is None else open_validation(root)
 
 
-def with_channels(images: ImageSet, channels: int) -> ImageSet:
-    """The same images, read as grey (1 channel) or colour (3)."""
-    return images if images.channels == channels else Converted(images, channels)
+def with_channels(images: ImageSet, channels: int, background: str = BACKGROUND) -> ImageSet:
+    """The same images, read as grey (1 channel), colour (3), or colour and transparency (4).
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    mode_of(channels)
+    if isinstance(images, FileImages):
+        return replace(images, channels=channels, background=background)
+    return images if images.channels == channels else Converted(images, channels, background)
 
 
 def _existing_folder(path: str) -> Path | None:
