@@ -5,7 +5,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 #: Pillow's mode for a number of channels.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -13,7 +13,16 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 #: What is laid behind transparent pixels.
 BACKGROUND = "white"
 
-_ORIENTATION = 0x0112
+#: EXIF's orientation → what sets it right; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def upright(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
@@ -57,11 +66,17 @@ def mode_of(channels: int) -> str:
 
 
 def _turned(image: Image.Image) -> Image.Image:
+    """Not by Pillow's own function, which writes the metadata anew and so fails on what is odd in it."""
     try:
-        # The library copies an image that needs no turning.
-        return image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # metadata that cannot be parsed, in as many ways as there are parsers, says nothing
+        turn = None
+    if turn is None:
         return image
+    turned = image.transpose(turn)
+    # Without the metadata, so that nobody turns it once more.
+    turned.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
+    return turned
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
