@@ -1,6 +1,6 @@
 """Images in, batches out: data sets, decoding, augmentation, preprocessing, loading."""
 
-from volo.data.find import find_images
+from volo.data.find import find_images, listed_images
 from volo.data.images import (
     MAX_PIXELS,
     ArrayImages,
@@ -14,7 +14,7 @@ from volo.data.images import (
 from volo.data.loader import STEP, Batch, EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
 from volo.data.modes import BACKGROUND, mode_of, upright
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from volo.data.registry import DATASETS, open_data, open_validation_data, with_channels
+from volo.data.registry import DATASETS, DataSource, open_data, open_parts, open_validation_data, with_channels
 from volo.data.transforms import AugmentConfig, TrainTransform
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ArrayImages",
     "AugmentConfig",
     "Batch",
+    "DataSource",
     "EpochSampler",
     "EvalImages",
     "FileImages",
@@ -38,8 +39,10 @@ __all__ = [
     "eval_loader",
     "find_images",
     "image_extensions",
+    "listed_images",
     "mode_of",
     "open_data",
+    "open_parts",
     "open_validation_data",
     "read_image",
     "shown",
