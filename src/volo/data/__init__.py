@@ -11,18 +11,21 @@ from volo.data.images import (
     read_image,
     shown,
 )
+from volo.data.imbalance import BALANCES, class_counts, class_weights, imbalance_warning
 from volo.data.loader import STEP, Batch, EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
-from volo.data.modes import BACKGROUND, mode_of, upright
+from volo.data.modes import BACKGROUND, MODES, mode_of, upright
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.data.registry import DATASETS, DataSource, open_data, open_parts, open_validation_data, with_channels
 from volo.data.transforms import AugmentConfig, TrainTransform
 
 __all__ = [
     "BACKGROUND",
+    "BALANCES",
     "DATASETS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MAX_PIXELS",
+    "MODES",
     "STEP",
     "ArrayImages",
     "AugmentConfig",
@@ -36,9 +39,12 @@ __all__ = [
     "Preprocessing",
     "TrainImages",
     "TrainTransform",
+    "class_counts",
+    "class_weights",
     "eval_loader",
     "find_images",
     "image_extensions",
+    "imbalance_warning",
     "listed_images",
     "mode_of",
     "open_data",
