@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
 from volo.data import AugmentConfig, Preprocessing, TrainTransform
-from volo.data.rand_augment import OPERATIONS, RandAugment
+from volo.data.rand_augment import OPERATIONS, Operation, RandAugment
 from volo.data.transforms import random_crop_box
 
 MOVING = [name for name, (_, moves) in OPERATIONS.items() if moves]
@@ -186,7 +186,7 @@ def apply(name: str, image: Image.Image, level: float, seed: int = 0, fill=(7, 8
     draw = RandAugment(magnitude=level, magnitude_std=0.0, count=1, probability=1.0, fill=fill)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("volo.data.rand_augment.OPERATIONS", {name: OPERATIONS[name]})
-        return draw(image, rng(seed))
+        return draw.apply(image, draw.draw(rng(seed)))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -260,6 +260,24 @@ def test_the_fill_is_the_mean_of_the_normalisation():
     assert transform().rand_augment.fill == (124, 116, 104)
 
 
+@pytest.mark.parametrize("filter_", [Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("name", MOVING)
+def test_the_affine_says_where_pixels_come_from(name, filter_):
+    image, generator = noise(23, 31), rng()
+    for level in LEVELS:
+        drawn = Operation(name, OPERATIONS[name][0](level / 10, generator), filter_)
+        expected = NAME_TO_OP[name](image, drawn.argument, resample=filter_, fillcolor=(7, 8, 9))
+        moved = image.transform(
+            image.size, Image.Transform.AFFINE, drawn.affine(image.size), filter_, fillcolor=(7, 8, 9)
+        )
+        np.testing.assert_array_equal(np.asarray(moved), np.asarray(expected))
+
+
+@pytest.mark.parametrize("name", COLOURING)
+def test_what_recolours_has_no_affine(name):
+    assert Operation(name, OPERATIONS[name][0](0.5, rng())).affine((10, 20)) is None
+
+
 def arguments(function, draws: int = 40) -> list[float]:
     return sorted({round(float(function()), 12) for _ in range(draws)})
 
@@ -285,7 +303,7 @@ def test_levels_are_drawn_around_the_mean_and_stay_within_0_and_10():
         patch.setattr("volo.data.rand_augment.OPERATIONS", record)
         draw = RandAugment(magnitude=9.0, magnitude_std=0.5, count=2, probability=1.0, fill=(0,))
         for seed in range(300):
-            draw(noise(2, 2), rng(seed))
+            draw.draw(rng(seed))
     assert len(seen) == 600
     assert min(seen) >= 0.0
     assert max(seen) == 1.0
@@ -301,7 +319,7 @@ def test_each_of_two_operations_is_applied_to_half_of_the_images():
         draw = TrainTransform(AugmentConfig(), Preprocessing(size=(8, 8))).rand_augment
         generator = rng()
         for _ in range(500):
-            draw(noise(2, 2), generator)
+            draw.draw(generator)
     assert 437 <= len(seen) <= 563  # of 1000, four standard deviations
 
 
@@ -319,7 +337,7 @@ def test_all_operations_are_drawn():
         patch.setattr("volo.data.rand_augment.OPERATIONS", {name: counting(name) for name in OPERATIONS})
         draw = RandAugment(magnitude=9.0, magnitude_std=0.5, count=2, probability=1.0, fill=(0, 0, 0))
         for seed in range(500):
-            draw(noise(4, 4), rng(seed))
+            draw.draw(rng(seed))
     assert sum(counts.values()) == 1000
     # Evenly: 1000 / 15 = 67 each, with a standard deviation of 8.
     assert 35 <= min(counts.values()) <= max(counts.values()) <= 99

@@ -16,7 +16,7 @@ from volo.data.loader import STEP, Batch, EpochSampler, EvalImages, TrainImages,
 from volo.data.modes import BACKGROUND, MODES, mode_of, upright
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.data.registry import DATASETS, DataSource, open_data, open_parts, open_validation_data, with_channels
-from volo.data.transforms import AugmentConfig, TrainTransform
+from volo.data.transforms import Augmentation, AugmentConfig, TrainTransform
 
 __all__ = [
     "BACKGROUND",
@@ -29,6 +29,7 @@ __all__ = [
     "STEP",
     "ArrayImages",
     "AugmentConfig",
+    "Augmentation",
     "Batch",
     "DataSource",
     "EpochSampler",

@@ -6,6 +6,7 @@ Policy ``rand-m9-mstd0.5-inc1`` in timm's notation: two operations a picture, ea
 Source: RandAugment, arXiv:1909.13719; the increasing set of magnitudes is timm's.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,49 @@ OPERATIONS: dict[str, tuple[Argument, bool]] = {
     "TranslateYRel": (_either_sign(0.45), True),
 }
 
+#: (a, b, c, d, e, f): the point (x, y) of the result is (a·x + b·y + c, d·x + e·y + f) of the image. Pixel centres
+#: lie at halves, as in Pillow's ``Image.transform``.
+Affine = tuple[float, float, float, float, float, float]
+
+
+def _rotation(degrees: float, width: int, height: int) -> Affine:
+    """About the centre, counter-clockwise; rounded as Pillow rounds, so that its ``rotate`` is met bit by bit."""
+    angle = -math.radians(degrees % 360.0)
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    x, y = width / 2, height / 2
+    return cos, sin, cos * -x + sin * -y + x, -sin, cos, -sin * -x + cos * -y + y
+
+
+#: The operations that move pixels → their affine from argument, width and height.
+_AFFINES: dict[str, Callable[[float, int, int], Affine]] = {
+    "Rotate": _rotation,
+    "ShearX": lambda shear, width, height: (1, shear, 0, 0, 1, 0),
+    "ShearY": lambda shear, width, height: (1, 0, 0, shear, 1, 0),
+    "TranslateXRel": lambda share, width, height: (1, 0, share * width, 0, 1, 0),
+    "TranslateYRel": lambda share, width, height: (1, 0, 0, 0, 1, share * height),
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation as it was drawn.
+
+    Attributes:
+        name: a key of ``OPERATIONS``.
+        argument: its angle in degrees, shear, share of the side, bits, threshold or factor; None where it takes none.
+        resample: the filter of one that moves pixels; None for one that only recolours.
+    """
+
+    name: str
+    argument: float | None = None
+    resample: Image.Resampling | None = None
+
+    def affine(self, size: tuple[int, int]) -> Affine | None:
+        """Where the result of an image of ``size`` (width, height) comes from; None for an operation that recolours."""
+        if self.resample is None or self.argument is None:
+            return None
+        return _AFFINES[self.name](self.argument, *size)
+
 
 @dataclass(frozen=True)
 class RandAugment:
@@ -68,20 +112,32 @@ class RandAugment:
     probability: float
     fill: tuple[int, ...]
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """A changed copy of an ``L`` or ``RGB`` image; the same generator state gives the same picture."""
-        from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
-
-        names = tuple(OPERATIONS)
+    def draw(self, rng: np.random.Generator) -> tuple[Operation, ...]:
+        """The operations for one picture, in the order in which they are applied."""
+        operations, names = [], tuple(OPERATIONS)
         for place in rng.integers(len(names), size=self.count):
             if rng.random() >= self.probability:
                 continue
             level = min(max(rng.normal(self.magnitude, self.magnitude_std), 0.0), _LEVELS)
-            name = names[place]
-            to_argument, moves = OPERATIONS[name]
+            to_argument, moves = OPERATIONS[names[place]]
             argument = to_argument(level / _LEVELS, rng)
-            options = {"resample": random_filter(rng), "fillcolor": self._fill(image)} if moves else {}
-            image = NAME_TO_OP[name](image, *([] if argument is None else [argument]), **options)  # type: ignore[operator]
+            operations.append(Operation(names[place], argument, random_filter(rng) if moves else None))
+        return tuple(operations)
+
+    def apply(self, image: Image.Image, operations: tuple[Operation, ...]) -> Image.Image:
+        """An ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``; recolouring leaves transparency as it is."""
+        from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
+
+        for drawn in operations:
+            arguments = [] if drawn.argument is None else [drawn.argument]
+            options = {} if drawn.resample is None else {"resample": drawn.resample, "fillcolor": self._fill(image)}
+            operation = NAME_TO_OP[drawn.name]
+            if image.mode == "RGBA" and not options:  # which Pillow's operations on colours do not take
+                changed = operation(image.convert("RGB"), *arguments)  # type: ignore[operator]
+                changed.putalpha(image.getchannel("A"))
+            else:
+                changed = operation(image, *arguments, **options)  # type: ignore[operator]
+            image = changed
         return image
 
     def _fill(self, image: Image.Image) -> int | tuple[int, ...]:
