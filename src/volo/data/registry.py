@@ -25,7 +25,7 @@ class DataSource:
         split_column: the column of a table that says train, val or test; None finds one, or goes without.
         nested: in folders, every folder that holds images itself is a class, named by its path from the top.
         root: folder in which torchvision's data sets lie.
-        download: let torchvision download a data set that is not there.
+        download: let torchvision download a data set that is not there (--download for short).
         max_pixels: images of more, by their headers, are not decoded.
     """
 

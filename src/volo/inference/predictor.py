@@ -161,4 +161,5 @@ def _planes(channels: int) -> tuple[int, ...]:
 
 
 def _either(numbers: tuple[int, ...]) -> str:
-    return " or ".join(map(str, numbers))
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last

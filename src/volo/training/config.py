@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from volo.data import BACKGROUND, AugmentConfig, DataSource, mode_of
+from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
 
@@ -37,8 +37,10 @@ class DataConfig(DataSource):
         super().__post_init__()
         if not 0.0 < self.val_fraction < 1.0:
             raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
-        if self.channels is not None:
-            mode_of(self.channels)
+        if self.channels not in (None, *MODES):
+            raise ValueError(
+                f"data.channels must be 1 (grey), 3 (colour) or 4 (colour and transparency), not {self.channels}"
+            )
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers must be at least 0, not {self.workers}")
 
