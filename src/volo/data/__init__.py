@@ -12,7 +12,16 @@ from volo.data.images import (
     shown,
 )
 from volo.data.imbalance import BALANCES, class_counts, class_weights, imbalance_warning
-from volo.data.loader import STEP, Batch, EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
+from volo.data.loader import (
+    STEP,
+    Batch,
+    EpochSampler,
+    EvalImages,
+    TrainImages,
+    default_workers,
+    eval_loader,
+    train_loader,
+)
 from volo.data.modes import BACKGROUND, MODES, mode_of, upright
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.data.registry import DATASETS, DataSource, open_data, open_parts, open_validation_data, with_channels
@@ -42,6 +51,7 @@ __all__ = [
     "TrainTransform",
     "class_counts",
     "class_weights",
+    "default_workers",
     "eval_loader",
     "find_images",
     "image_extensions",

@@ -4,6 +4,7 @@ The sampler hands out keys, (epoch, index), and a sample seeds its own generator
 number of worker processes nor an interruption can change what a sample becomes.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -149,6 +150,11 @@ class EpochSampler(Sampler[Key]):
             turns = range(-(-wanted // len(members)))
             drawn.append(np.concatenate([rng.permutation(members) + turn * self.length for turn in turns])[:wanted])
         return np.concatenate(drawn)
+
+
+def default_workers() -> int:
+    """One loading process for each core but one, 8 at most."""
+    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4
 
 
 def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:

@@ -1,6 +1,5 @@
 """The loaders of a run, as Lightning wants them."""
 
-import os
 from typing import Any
 
 import pytorch_lightning as pl
@@ -58,8 +57,3 @@ class RunData(pl.LightningDataModule):
         assert self.trainer is not None
         mine = range(self.trainer.global_rank, len(self.val), self.trainer.world_size)
         return eval_loader(self.val, batch_size=self.batch_size, workers=self.workers, indices=mine)
-
-
-def default_workers() -> int:
-    """One loading process for each core but one, 8 at most."""
-    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4

@@ -25,6 +25,7 @@ from volo.data import (
     TrainTransform,
     class_counts,
     class_weights,
+    default_workers,
     imbalance_warning,
     open_data,
     with_channels,
@@ -37,7 +38,7 @@ from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
 from volo.training.config import TrainConfig
-from volo.training.data import RunData, default_workers
+from volo.training.data import RunData
 from volo.training.optim import configure_optimizers, learning_rate
 from volo.training.summary import draw_summary
 
