@@ -13,12 +13,9 @@ from rich.table import Table
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import default_workers, open_parts
 from volo.files import replacing
-from volo.names import nearest
 
 if TYPE_CHECKING:
     from volo.data.check import Report
-
-COMMANDS = ("check",)
 
 #: Rows of the table of classes and lines of findings on the terminal; the report in JSON has all.
 _MOST = 40
@@ -35,10 +32,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--distance", type=int, default=4, help="bits of 64 in which near duplicates may differ, 0-16")
     parser.add_argument("--strict", action="store_true", help="findings are an error")
     add_data_options(parser)
-    command, *rest = arguments or [""]
-    if command not in (*COMMANDS, "-h", "--help"):
-        raise ValueError(f"there is no volo data {command}{nearest(command, COMMANDS)}; try: volo data check PATH")
-    given = parse(parser, rest if command in COMMANDS else arguments)
+    command = arguments[0] if arguments else "--help"
+    if command not in ("check", "-h", "--help"):
+        raise ValueError(f"unknown command {command!r} of volo data; there is: volo data check PATH")
+    given = parse(parser, arguments[1:] if command == "check" else ["--help"])
 
     from volo.data.check import check
 

@@ -79,13 +79,13 @@ class _Inspection(Dataset[Inspected]):
         images = self.parts[part]
         known = Inspected(images.name(index), part, images.class_names[images.labels[index]])
         try:
-            image = images.read(index)
-        except ImageError as error:
+            image, kind = images.read(index), _kind(images, index)
+        except (ImageError, OSError) as error:
             return replace(known, problem=str(error))
         return replace(
             known,
             size=image.size,
-            kind=_kind(images, index),
+            kind=kind,
             digest=pixel_digest(image),
             hash=perceptual_hash(image),
             thumbnail=thumbnail_of(image) if (part, index) in self.shown else None,
@@ -243,8 +243,8 @@ class Report:
         tiles: dict[str, list[Tile]] = {label: [] for label in self.counts}
         for image in self.images:
             if image.thumbnail is not None or image.problem is not None:
-                part = "" if image.part == WHOLE else f" ({image.part})"
-                tiles[image.label].append(Tile(image.thumbnail, Path(image.name).name + part))
+                part = () if image.part == WHOLE else (image.part,)
+                tiles[image.label].append(Tile(image.thumbnail, (Path(image.name).name, *part)))
         sheets = {}
         for label, row in self.counts.items():
             counts = ", ".join(f"{count:,}" if part == WHOLE else f"{count:,} {part}" for part, count in row.items())

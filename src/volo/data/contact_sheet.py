@@ -8,33 +8,34 @@ from PIL import Image, ImageDraw, ImageFont
 #: Side of a thumbnail, pixels.
 THUMBNAIL = 112
 
-_COLUMNS, _GAP, _CAPTION, _TITLE = 8, 8, 16, 28
+_COLUMNS, _GAP, _LINE, _TITLE = 8, 8, 14, 28
 
 
 class Tile(NamedTuple):
-    """One thumbnail, at most ``THUMBNAIL`` wide and high, None where there is none to show, and its caption."""
+    """One thumbnail, at most ``THUMBNAIL`` wide and high, None where there is none to show, and what is below it."""
 
     thumbnail: Image.Image | None
-    caption: str
+    lines: tuple[str, ...]
 
 
 def contact_sheet(title: str, tiles: Sequence[Tile]) -> Image.Image:
     """The tiles in rows below a title."""
     columns, rows = min(_COLUMNS, max(4, len(tiles))), -(-len(tiles) // _COLUMNS)
-    step = THUMBNAIL + _GAP
-    sheet = Image.new("RGB", (_GAP + columns * step, _TITLE + rows * (step + _CAPTION) + _GAP), "white")
+    across, down = THUMBNAIL + _GAP, THUMBNAIL + _GAP + _LINE * max((len(tile.lines) for tile in tiles), default=0)
+    sheet = Image.new("RGB", (_GAP + columns * across, _TITLE + rows * down + _GAP), "white")
     draw, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(11)
     draw.text((_GAP, 6), _fitted(draw, title, large, sheet.width - 2 * _GAP), "black", large)
-    for number, (thumbnail, caption) in enumerate(tiles):
-        left = _GAP + number % _COLUMNS * step
-        top = _TITLE + number // _COLUMNS * (step + _CAPTION) + _GAP
+    for number, (thumbnail, lines) in enumerate(tiles):
+        left, top = _GAP + number % _COLUMNS * across, _TITLE + number // _COLUMNS * down + _GAP
         if thumbnail is None:
             draw.rectangle((left, top, left + THUMBNAIL - 1, top + THUMBNAIL - 1), "lightgray")
             draw.text((left + 24, top + THUMBNAIL // 2 - 6), "unreadable", "red", small)
         else:
-            place = (left + (THUMBNAIL - thumbnail.width) // 2, top + (THUMBNAIL - thumbnail.height) // 2)
-            sheet.paste(thumbnail.convert("RGB"), place)
-        draw.text((left, top + THUMBNAIL + 1), _fitted(draw, caption, small, THUMBNAIL), "black", small)
+            corner = (left + (THUMBNAIL - thumbnail.width) // 2, top + (THUMBNAIL - thumbnail.height) // 2)
+            sheet.paste(thumbnail.convert("RGB"), corner)
+        for place, line in enumerate(lines):
+            below = top + THUMBNAIL + 1 + place * _LINE
+            draw.text((left, below), _fitted(draw, line, small, THUMBNAIL), "black", small)
     return sheet
 
 
