@@ -1,7 +1,10 @@
 """Optional dependencies: what to install where one is missing."""
 
 #: top-level module → the extra that brings it.
-EXTRAS = dict.fromkeys(("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib"), "train")
+EXTRAS = {
+    **dict.fromkeys(("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib"), "train"),
+    "imagehash": "data",
+}
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:
