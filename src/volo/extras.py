@@ -4,6 +4,7 @@
 EXTRAS = {
     **dict.fromkeys(("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib"), "train"),
     "imagehash": "data",
+    "h5py": "h5",
 }
 
 
