@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation, evaluate
     from volo.inference.optimize import optimize_for_inference
     from volo.models import VOLO, VOLOConfig, create_model, list_models, load_model
+    from volo.models.timm_registry import register_with_timm
     from volo.ops import outlook_attention
     from volo.training.config import TrainConfig
     from volo.training.run import TrainResult, resume, train
@@ -24,6 +25,7 @@ _HOMES = {
     "list_models": "volo.models",
     "load_model": "volo.models",
     "outlook_attention": "volo.ops",
+    "register_with_timm": "volo.models.timm_registry",
     "Prediction": "volo.inference",
     "Predictor": "volo.inference",
     "Evaluation": "volo.inference.evaluate",
@@ -50,6 +52,7 @@ __all__ = [
     "load_model",
     "optimize_for_inference",
     "outlook_attention",
+    "register_with_timm",
     "resume",
     "train",
 ]

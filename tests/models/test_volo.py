@@ -309,6 +309,7 @@ def test_fresh_heads_for_other_classes_leave_the_rest_alone(training):
     model = micro(init_std=0.02).double().train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "head" not in name}
     model.reset_classifier(1000)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
     assert model.config == micro(init_std=0.02, num_classes=1000).config
     assert model.num_classes == 1000
     assert model(images().double()).shape == (2, 1000)
@@ -319,7 +320,6 @@ def test_fresh_heads_for_other_classes_leave_the_rest_alone(training):
         assert head.weight.std().item() == pytest.approx(0.02, rel=0.02)
         assert not head.bias.any()
     assert not torch.equal(model.head.weight, model.aux_head.weight)
-    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
 
 
 def test_heads_are_removed_and_come_back():

@@ -157,6 +157,10 @@ class VOLO(nn.Module):
                 self._init_linears(head)
                 head.to(self.norm.weight).train(self.training)
 
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that, beside those of one dimension, are trained without weight decay."""
+        return {"pos_embed", "cls_token"}
+
     def embed(self, images: Tensor) -> Tensor:
         """Cut images (B, in_chans, H, W) into stage-1 tokens (B, h1, w1, C1).
 
@@ -207,12 +211,12 @@ class VOLO(nn.Module):
                 tokens = checkpoint(block, tokens, use_reentrant=False) if self._checkpoints else block(tokens)
                 yield tokens
 
-    def set_grad_checkpointing(self, enabled: bool = True) -> None:
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the maps between the blocks of both stages for the backward pass, and compute the rest again.
 
         Gradients are the same; training takes much less memory, and the blocks are computed forward twice.
         """
-        self.grad_checkpointing = enabled
+        self.grad_checkpointing = enable
 
     def forward_tokens(self, tokens: Tensor) -> Features:
         """Carry stage-1 tokens (B, h1, w1, C1) through both stages and the class attention."""
