@@ -1,7 +1,7 @@
 """Optional dependencies: what to install where one is missing."""
 
 #: top-level module → the extra that brings it.
-EXTRAS = {"pytorch_lightning": "train", "timm": "train", "torchmetrics": "train", "matplotlib": "train"}
+EXTRAS = dict.fromkeys(("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib"), "train")
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

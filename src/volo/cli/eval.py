@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         console.print(f"warning: {problem}; left out", markup=False, highlight=False, soft_wrap=True)
     if result.problems and given["strict"]:
         raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
-    console.print(_table(result.summary()))
+    console.print(_table(result))
     if given["output"]:
         folder = Path(given["output"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,6 @@ def _table(summary: dict) -> Table:
     table = Table(title=f"{scores} on {summary['images']:,} images{unreadable}")
     table.add_column("class")
     table.add_column("named right", justify="right")
-    for name, recall in summary["recall"].items():
+    for name, recall in zip(result.class_names, result.classes.recall, strict=True):
         table.add_row(name, "no images" if recall is None else f"{recall:.1%}")
     return table

@@ -107,11 +107,14 @@ class Predictor:
             for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
                 yield self._prediction(probabilities, top_k)
 
-    @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
-        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device)))
-        return logits.float().softmax(dim=-1).cpu()
+        return self.logits(pixels).softmax(dim=-1)
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
+        return self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))
