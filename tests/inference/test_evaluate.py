@@ -85,7 +85,10 @@ def test_classes_are_matched_by_name():
 
 
 def test_an_unknown_class_is_named_and_so_are_the_known():
-    with pytest.raises(ValueError, match=r"does not know the classes newt, owl \(2 of the data's 3\); it knows 3: ant, bee, cat; rename"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not know the classes newt, owl \(2 of the data's 3\); it knows 3: ant, bee, cat; rename",
+    ):
         evaluate(model(), images([10, 20], [0, 1], names=("ant", "newt", "owl")))
 
 

@@ -72,11 +72,11 @@ class Preprocessing:
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """(B, channels, H, W) uint8, 0–255, to float32 of about zero mean and unit variance, layout kept."""
-        mean, std = (
-            torch.tensor(value, dtype=torch.float32, device=pixels.device).reshape(1, -1, 1, 1) * 255
-            for value in (self.mean, self.std)
+        mean, std = (  # rounded to float32 once, as in timm's loader: the same bits come out
+            torch.tensor([255 * value for value in values], dtype=torch.float32, device=pixels.device)
+            for values in (self.mean, self.std)
         )
-        return (pixels.float() - mean) / std
+        return (pixels.float() - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
 
 
 def as_array(image: Image.Image) -> np.ndarray:
