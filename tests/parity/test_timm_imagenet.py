@@ -16,10 +16,11 @@ from timm.utils import accuracy
 from torch.testing import assert_close
 
 from volo.data import EvalImages, Preprocessing, eval_loader, open_validation_data
-from volo.data.imagenet import RealLabels, as_imagenet, words
 from volo.inference import Predictor
 from volo.inference.evaluate import evaluate
+from volo.inference.imagenet import RealLabels, as_imagenet
 from volo.models import VARIANTS, VOLO, save_model
+from volo.models.loading import imagenet_names
 
 #: timm's reader leaves it to Python to close the files.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -63,7 +64,7 @@ def models(tmp_path_factory, val):
         ours.head.bias -= timm_logits(theirs, val)[1].mean(dim=0)
     theirs.load_state_dict(ours.state_dict())
     settings = asdict(Preprocessing(size=CONFIG.img_size))
-    save_model(folder, CONFIG, ours.state_dict(), class_names=words(), preprocessing=settings)
+    save_model(folder, CONFIG, ours.state_dict(), class_names=imagenet_names(), preprocessing=settings)
     return Predictor(folder, device="cpu"), theirs
 
 
@@ -82,7 +83,7 @@ def timm_logits(model, root: Path, crop: float = 1.0, class_map: dict | None = N
 
 
 def opened(root: Path):
-    return as_imagenet(open_validation_data(str(root)), words())
+    return as_imagenet(open_validation_data(str(root)), imagenet_names())
 
 
 def of_timm(logits: torch.Tensor, targets: torch.Tensor) -> list[float]:
@@ -173,7 +174,7 @@ def test_answers_among_the_folders_classes_alone_are_scored_as_timm_does(subset,
         picture(rng, tmp_path / synset / f"{number}.jpg")
     _, logits, targets = timm_logits(theirs, tmp_path)  # 200 classes in the order of their synsets
     images = opened(tmp_path)
-    chosen = sorted(words().index(name) for name in images.class_names)
+    chosen = sorted(imagenet_names().index(name) for name in images.class_names)
     assert chosen == places
     result = evaluate(predictor, images, classes=chosen)
     assert [result.top1, result.top5] == pytest.approx(of_timm(logits[:, places], targets))

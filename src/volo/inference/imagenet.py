@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from volo.data.images import FileImages, ImageError, ImageSet
+from volo.data import FileImages, ImageError, ImageSet
+from volo.models.loading import imagenet_names
 
 _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 
@@ -29,25 +30,17 @@ def synsets() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
-@cache
-def words() -> tuple[str, ...]:
-    """The classes in words, in the same order; no two are alike."""
-    from torchvision.models._meta import _IMAGENET_CATEGORIES
-
-    return tuple(_IMAGENET_CATEGORIES)
-
-
 def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
     """Class names for people: a synset of ImageNet's in words, anything else as it is."""
     if not any(re.fullmatch(r"n\d{8}", name) for name in class_names):
         return tuple(class_names)
-    known = dict(zip(synsets(), words(), strict=True))
+    known = dict(zip(synsets(), imagenet_names(), strict=True))
     return tuple(known.get(name, name) for name in class_names)
 
 
 def knows_imagenet(class_names: Sequence[str]) -> bool:
     """Whether a model's classes are ImageNet's 1000, in order, by words or by synsets."""
-    return len(class_names) == 1000 and tuple(class_names) in (words(), synsets())
+    return len(class_names) == 1000 and tuple(class_names) in (imagenet_names(), synsets())
 
 
 def as_imagenet(images: ImageSet, class_names: Sequence[str]) -> ImageSet:
