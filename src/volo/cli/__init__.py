@@ -13,6 +13,7 @@ VERBS = {
     "eval": "judge a trained model on labelled images",
     "predict": "name what is on images with a trained model",
     "models": "list the model sizes",
+    "weights": "look at, convert, list and fetch weights",
     "doctor": "say what runs here and why, for a report of an error",
     "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
 }

@@ -17,7 +17,7 @@ from volo.inference import Predictor
 def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them and the confusion matrix where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
-    parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
     parser.add_argument("folder", help="folder of class folders, or with a val folder of these; or fashion-mini")
     parser.add_argument("--output", type=str | None, help="folder for results.json and confusion.png")
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time")

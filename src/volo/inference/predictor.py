@@ -50,7 +50,8 @@ class Predictor:
     >>> predictor("photo.jpg").name
 
     Args:
-        path: a run folder, or any folder with ``model.safetensors`` and ``config.json``.
+        path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
+            authors', ``hf-hub:org/name``, the name of published weights.
         device: where to compute; None takes an accelerator where there is one.
 
     Attributes:
@@ -61,7 +62,7 @@ class Predictor:
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: the folder holds no trained model, or the device is unknown.
+        ValueError: there is no trained model, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:

