@@ -11,6 +11,7 @@ from volo.names import nearest
 VERBS = {
     "train": "train a model on a folder of images",
     "eval": "judge a trained model on labelled images",
+    "compare": "lay training runs side by side",
     "predict": "name what is on images with a trained model",
     "models": "list the model sizes",
     "weights": "look at, convert, list and fetch weights",

@@ -3,25 +3,28 @@
 import math
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, leaves_list, ward
+from scipy.cluster.hierarchy import average, to_tree
+from scipy.spatial.distance import squareform
 
 
-def confused_pairs(confusion: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The (true class, predicted class, images) that are confused most often, at most ``most`` of them."""
-    wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
-    places = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    rows, columns = np.unravel_index(places, wrong.shape)
-    return [
-        (int(row), int(column), int(wrong[row, column]))
-        for row, column in zip(rows, columns, strict=True)
-        if wrong[row, column]
-    ]
+def confused_pairs(labels: np.ndarray, predicted: np.ndarray, most: int) -> list[tuple[int, int, int]]:
+    """The (true class, predicted class, images) that are confused most often, at most ``most`` of them.
+
+    Args:
+        labels: (N,) true classes.
+        predicted: (N,) predicted classes.
+        most: how many.
+    """
+    wrong = labels != predicted
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in np.argsort(-counts, kind="stable")[:most]]
 
 
 def group_classes(confusion: np.ndarray) -> list[np.ndarray]:
-    """Part the classes into about √K groups of those that are taken for the same classes.
+    """Part the classes into about √K groups of classes that are taken for the same ones, 40 or so at most.
 
-    Ward's clustering of the classes' profiles: to which share each is given every name, and is the name given.
+    Clusters by average linkage, where two classes are the nearer, the larger the shares of each that are taken for
+    the other. The tree falls into its largest branches of at most 1.5 √K classes; small neighbours are put together.
 
     Args:
         confusion: (K, K) counts, rows are the true classes.
@@ -30,10 +33,17 @@ def group_classes(confusion: np.ndarray) -> list[np.ndarray]:
         Class indices of every group; groups and the classes in them in the order of the tree, so that neighbours
         are alike.
     """
-    counts = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    shares = confusion / counts
-    # Square roots bring rare confusions nearer to frequent ones: distances between them are Hellinger's.
-    tree = ward(np.sqrt(shares + shares.T))
-    order = leaves_list(tree)
-    group = fcluster(tree, round(math.sqrt(len(confusion))), criterion="maxclust")[order]
-    return np.split(order, np.flatnonzero(np.diff(group)) + 1)
+    classes = len(confusion)
+    most = round(1.5 * max(math.sqrt(classes), classes / 40))
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    nodes = [to_tree(average(squareform(2 - shares - shares.T, checks=False)))]
+    groups: list[list[int]] = [[]]
+    while nodes:
+        node = nodes.pop()
+        if node.count > most:
+            nodes += [node.right, node.left]
+        elif len(groups[-1]) + node.count <= most:
+            groups[-1] += node.pre_order()
+        else:
+            groups.append(node.pre_order())
+    return [np.array(group) for group in groups]

@@ -10,6 +10,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from volo.data import EvalImages, ImageSet, eval_loader
+from volo.inference.confusion import group_classes
 from volo.inference.predictor import Predictor
 from volo.inference.scores import ClassScores, class_scores, confidence_intervals, overall_scores
 
@@ -43,7 +44,7 @@ class Evaluation:
         """(N,) the likeliest classes."""
         return self.ranked[:, 0]
 
-    @property
+    @cached_property
     def right(self) -> np.ndarray:
         """(N,) bool, whether the likeliest class is the true one."""
         return self.predicted == self.labels
@@ -86,6 +87,11 @@ class Evaluation:
         """(K, K) int64, counts; rows are the true classes."""
         predicted, labels = torch.from_numpy(self.predicted), torch.from_numpy(self.labels)
         return multiclass_confusion_matrix(predicted, labels, len(self.class_names)).numpy()
+
+    @cached_property
+    def groups(self) -> list[np.ndarray]:
+        """Indices of the classes that belong together: see :func:`group_classes`."""
+        return group_classes(self.confusion)
 
     @property
     def absent(self) -> tuple[str, ...]:

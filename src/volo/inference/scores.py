@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import binned_statistic, bootstrap
+from scipy.stats import binned_statistic, binomtest, bootstrap
 from torchmetrics.functional.classification import (
     binary_calibration_error,
     multiclass_accuracy,
@@ -17,6 +17,13 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+#: What the scores are called where a person looks.
+SCORE_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "balanced_accuracy": "balanced accuracy",
+    "calibration_error": "calibration error",
+}
 #: Bins of probability, equally wide, for the calibration error and its picture.
 BINS = 15
 #: Resamples of the bootstrap, how many of them are held at a time, and their seed.
@@ -103,7 +110,7 @@ def confidence_intervals(
         return np.array([[score[name] for score in drawn] for name in names]).reshape(len(names), *rows.shape[:-1])
 
     if count < 2:  # nothing varies
-        return {name: None for name in names}
+        return dict.fromkeys(names)
     options = {"statistic": statistic, "vectorized": True, "rng": np.random.default_rng(_SEED)}
     plain = bootstrap((np.arange(count),), n_resamples=RESAMPLES, batch=_AT_A_TIME, method="percentile", **options)
     mirrored = bootstrap((np.arange(count),), n_resamples=0, bootstrap_result=plain, method="basic", **options)
@@ -127,6 +134,12 @@ class CalibrationBins:
     images: np.ndarray
     probability: np.ndarray
     right: np.ndarray
+
+    def interval(self, place: int) -> tuple[float, float]:
+        """95 % interval (Wilson's) of the share of right answers in one bin with images."""
+        images = int(self.images[place])
+        ends = binomtest(round(self.right[place] * images), images).proportion_ci(method="wilson")
+        return float(ends.low), float(ends.high)
 
 
 def calibration_bins(probability: np.ndarray, right: np.ndarray) -> CalibrationBins:
