@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import timm.data
 import torch
+from peers import randomise, timm_from_config
 from PIL import Image
-from test_timm import randomise, timm_from_config
 from timm.data import ImageNetInfo, RealLabelsImagenet, create_dataset, create_loader
 from timm.utils import accuracy
 from torch.testing import assert_close
@@ -134,9 +134,7 @@ def test_scores_on_the_real_labels_are_timms(val, models, tmp_path):
     peer = RealLabelsImagenet(names, real_json=tmp_path / "real.json")
     peer.add_result(logits)
     images = opened(val)
-    scores = RealLabels(tmp_path / "real.json").scores(
-        [images.name(index) for index in range(40)], evaluate(predictor, images).ranked
-    )
+    scores = RealLabels(tmp_path / "real.json", images).scores(evaluate(predictor, images))
     assert scores["real_images"] == 34
     assert 0 < scores["real_top1"] < scores["real_top5"] < 1
     assert [scores["real_top1"], scores["real_top5"]] == pytest.approx([peer.get_accuracy(k) / 100 for k in (1, 5)])

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from volo.data import FileImages, ImageError, ImageSet
+from volo.inference.evaluate import Evaluation
 from volo.models.loading import imagenet_names
 
 _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
@@ -94,53 +95,51 @@ class RealLabels:
 
     Args:
         path: ``real.json``: for every validation image in order, a list of class indices.
+        images: files called ``ILSVRC2012_val_00000001.JPEG`` and so on, in any folders.
 
     Raises:
-        ValueError: the file is no such list. OSError: it cannot be read.
+        ValueError: the file is no such list, an image has another name, or none has a label. OSError: the file
+            cannot be read.
 
     Source: Are we done with ImageNet?, arXiv:2006.07159; https://github.com/google-research/reassessed-imagenet
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, images: ImageSet) -> None:
         try:
             labels = json.loads(Path(path).read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no JSON file: {error}") from error
         if not isinstance(labels, list) or not all(_is_labels(entry) for entry in labels):
             raise ValueError(f"{path} holds no ReaL labels: a list of one list of class indices (0–999) for each image")
-        self.path, self.labels = path, labels
+        self.labels = [_labels_of(images.name(index), labels, path) for index in range(len(images.labels))]
+        if not any(self.labels):
+            raise ValueError(f"{path} has no label for any of the {len(self.labels)} images")
 
-    def scores(self, names: Sequence[str], ranked: np.ndarray) -> dict[str, Any]:
-        """Shares of images of which one of the likeliest classes is right; images without a label do not count.
+    def scores(self, evaluation: Evaluation) -> dict[str, Any]:
+        """How often one of the right classes is among the likeliest; images without a label do not count.
 
         Args:
-            names: (N) files called ``ILSVRC2012_val_00000001.JPEG`` and so on, in any folder.
-            ranked: (N, 5) likeliest of the 1000 classes, best first.
+            evaluation: of these images, among all 1000 classes.
 
         Returns:
-            ``real_images``, how many count, ``real_top1`` and ``real_top5``.
-
-        Raises:
-            ValueError: a file has another name, or no label is known for any.
+            ``real_images``, how many count, and the shares ``real_top1`` and ``real_top5``; without images, None.
         """
-        right = [np.isin(row, labels) for row, name in zip(ranked, names, strict=True) if (labels := self._of(name))]
-        if not right:
-            raise ValueError(f"{self.path} has no label for any of the {len(names)} images")
-        hits = np.stack(right)
+        answers = zip(evaluation.indices, evaluation.ranked, strict=True)
+        hits = np.array([np.isin(ranked, right) for index, ranked in answers if (right := self.labels[index])])
         return {
             "real_images": len(hits),
-            "real_top1": float(hits[:, 0].mean()),
-            "real_top5": float(hits.any(axis=1).mean()),
+            "real_top1": float(hits[:, 0].mean()) if len(hits) else None,
+            "real_top5": float(hits.any(axis=1).mean()) if len(hits) else None,
         }
 
-    def _of(self, name: str) -> list[int]:
-        found = _VALIDATION_IMAGE.fullmatch(Path(name).name)
-        if not found or not 1 <= int(found[1]) <= len(self.labels):
-            raise ValueError(
-                f"{name} is none of the {len(self.labels)} images that {self.path} labels: "
-                f"they are called ILSVRC2012_val_00000001.JPEG and so on"
-            )
-        return self.labels[int(found[1]) - 1]
+
+def _labels_of(name: str, labels: list[list[int]], path: str | Path) -> list[int]:
+    found = _VALIDATION_IMAGE.fullmatch(Path(name).name)
+    if not found or not 1 <= int(found[1]) <= len(labels):
+        raise ValueError(
+            f"{name} is none of the {len(labels)} images that {path} labels, ILSVRC2012_val_00000001.JPEG and so on"
+        )
+    return labels[int(found[1]) - 1]
 
 
 def _is_labels(entry: object) -> bool:
