@@ -192,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(GMACS))
     parser.add_argument("--devices", type=int, default=8)
-    parser.add_argument("--tflops", type=float, default=100.0, help="what one device keeps up, TFLOP/s")
+    parser.add_argument("--tflops", type=float, default=20.0, help="what one device keeps up, TFLOP/s: an assumption")
     parser.add_argument("--memory", type=float, default=80.0, help="GB of one device")
     parser.add_argument("--check", action="store_true", help="compare with real steps of D1 on this CPU")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")

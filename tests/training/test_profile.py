@@ -41,22 +41,24 @@ def config(image_folder, tmp_path):
         model=ModelConfig(name="volo_micro_32"),
         optim=OptimConfig(warmup_epochs=0, ema_decay=0.9),
         output=str(tmp_path / "run"),
-        epochs=3,
+        epochs=2,
         batch_size=4,
         accelerator="cpu",
     )
 
 
-def test_a_profiled_run_leaves_a_table_of_all_stages_and_a_bounded_trace(config):
+def test_a_profiled_run_is_the_same_run_and_leaves_a_table_of_all_stages_and_a_bounded_trace(config, tmp_path):
+    plain = volo.train(replace(config, output=str(tmp_path / "plain"))).folder
     started = time.perf_counter()
     folder = volo.train(config, profile=True).folder
     elapsed = time.perf_counter() - started
+    assert (folder / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
     table, _, operators = (folder / "profile.txt").read_text().partition("\n\n")
     rows = {line[:20].strip(): line[20:].split() for line in table.splitlines()[1:]}
     stages = "data waiting, transfer, forward, loss, backward, optimizer, EMA, validation, checkpoint"
     for stage in stages.split(", "):
         calls = int(rows[stage][2])
-        assert calls == {"validation": 3, "checkpoint": 6}.get(stage, 18) or stage == "checkpoint", stage
+        assert calls == {"validation": 2}.get(stage, 12) or stage == "checkpoint", stage
         assert float(rows[stage][0]) >= 0
     total = float(rows.pop("all")[0])
     assert sum(float(row[0]) for row in rows.values()) == pytest.approx(total, abs=0.01 * len(rows))
@@ -66,9 +68,3 @@ def test_a_profiled_run_leaves_a_table_of_all_stages_and_a_bounded_trace(config)
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     steps = [event for event in events if event.get("name", "").startswith("ProfilerStep#") and event.get("ph") == "X"]
     assert len({event["name"] for event in steps}) == 5
-
-
-def test_profiling_changes_no_result(config, tmp_path):
-    plain = volo.train(config)
-    profiled = volo.train(replace(config, output=str(tmp_path / "profiled")), profile=True)
-    assert (plain.folder / "model.safetensors").read_bytes() == (profiled.folder / "model.safetensors").read_bytes()

@@ -45,7 +45,8 @@ def _parser() -> VerbParser:
     parser.add_argument(
         "folder",
         nargs="?",
-        help="folder of class folders, or of train and val folders with these; or fashion-mini, the embedded set",
+        help="folder of class folders, or of train and val folders with these; table (CSV, TSV) of paths and labels; "
+        "or the name of a data set: fashion-mini, the embedded one, or one of torchvision's",
     )
     parser.add_argument("--recipe", action=ActionConfigFile, help="one of those that volo recipes lists, or a file")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; other options must agree")
@@ -104,6 +105,8 @@ def _with_recipe_path(arguments: Sequence[str]) -> list[str]:
             chosen = ["--recipe", str(recipe_path(next(remaining, "")))]
         elif argument.startswith("--recipe="):
             chosen = ["--recipe", str(recipe_path(argument.partition("=")[2]))]
+        elif argument == "--download":
+            rest.append("--data.download=true")
         else:
             rest.append(argument)
     return [*chosen, *rest]

@@ -124,8 +124,8 @@ def _convert(arguments: Sequence[str]) -> int:
 
 def _list(arguments: Sequence[str]) -> int:
     parse(_parser("list"), arguments)
-    table = Table(caption="top-1 on ImageNet-1k, %: by the authors, and measured by timm; bicubic interpolation")
-    for heading in ("name", "pixels", "parameters", "GMACs", "top-1", "timm's", "crop", "licence", "cached"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for heading in ("name", "px", "params", "GMACs", "top-1", "timm", "crop", "licence", "cached"):
         table.add_column(heading, justify="left" if heading in ("name", "licence") else "right", no_wrap=True)
     for row in WEIGHTS.values():
         with torch.device("meta"):
@@ -133,7 +133,7 @@ def _list(arguments: Sequence[str]) -> int:
         table.add_row(
             row.name,
             str(row.size),
-            f"{values / 1e6:.2f} M",
+            f"{values / 1e6:.2f}M",
             f"{row.gmacs:g}",
             f"{row.authors_top1:.1f}",
             f"{row.top1:.3f}",
@@ -141,7 +141,9 @@ def _list(arguments: Sequence[str]) -> int:
             row.licence,
             "yes" if cached(row.repo) else "no",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print("top-1: ImageNet-1k, %, by the authors and by timm; interpolation: bicubic")
     return 0
 
 
@@ -152,7 +154,7 @@ def _fetch(arguments: Sequence[str]) -> int:
     given = parse(parser, arguments)
     name = given["name"]
     repo = name.removeprefix(HUB) if name.startswith(HUB) else published_weights(name).repo
-    folder = fetch(repo, revision=given["revision"])
+    folder = fetch(repo, revision=given["revision"], refresh=True)
     files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
     print(f"{repo} is in {folder}: {files}")
     return 0

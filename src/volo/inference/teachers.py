@@ -117,7 +117,8 @@ class _MapHead(nn.Module):
             raise ValueError(f"its last features are no map but {shape}")
         if features.ndim == 3:
             return self._tokens(features)
-        last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        channels = self.model.num_features
+        last = features.shape[1] != channels and features.shape[3] == channels
         features = features if last else features.permute(0, 2, 3, 1)
         places = features.flatten(0, 2)[:, None, None, :]
         logits = self.model.forward_head(places if last else places.permute(0, 3, 1, 2))

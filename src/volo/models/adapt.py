@@ -68,7 +68,7 @@ def _float32(weights: dict[str, Tensor], origin: str, notes: list[str]) -> dict[
     if others := sorted(str(dtype).removeprefix("torch.") for dtype in found - {torch.float32}):
         notes.append(f"{' and '.join(others)} became float32")
     return {
-        name: tensor if name.endswith("num_batches_tracked") else tensor.to(torch.float32)
+        name: tensor.to(torch.int64 if name.endswith("num_batches_tracked") else torch.float32)
         for name, tensor in weights.items()
     }
 

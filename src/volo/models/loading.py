@@ -1,6 +1,7 @@
 """A trained model from wherever its weights are: a run, a file of anybody's, the hub, a web address, an object."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from volo.models.adapt import adapt, build
 from volo.models.config import VOLOConfig
-from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, TrainedModel, read_description
+from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, read_description
 from volo.models.identify import DECIDED, Identity, identify
 from volo.models.published import WEIGHTS, PublishedWeights, published_weights
 from volo.models.sources import Checkpoint, from_object, read_checkpoint
+from volo.models.trained import TrainedModel
 from volo.models.volo import VOLO
 from volo.names import nearest
 
@@ -51,13 +53,11 @@ def find(source: Source, *, ema: bool | None = None) -> Found:
     """
     if not isinstance(source, str | Path):
         return Found(from_object(source, ema=ema))
-    path, published = _locate(source)
-    description = None
-    # A description is believed where it is known to belong to the weights: not every config.json of a folder does.
-    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / CONFIG_FILE).is_file():
-        description = read_description(home / CONFIG_FILE)
-    return Found(read_checkpoint(path, ema=ema), description, published)
+    try:
+        path, published = _locate(source)
+        return Found(read_checkpoint(path, ema=ema), _described(path), published)
+    except OSError as error:
+        raise ValueError(f"{source} cannot be read: {error.strerror or error}") from error
 
 
 def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
@@ -92,6 +92,27 @@ def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
     )
 
 
+def from_pretrained(source: str | Path, *, revision: str | None = None) -> TrainedModel:
+    """Load a trained model by the hub's habits: a folder or a file where there is one, else ``org/name`` of the hub.
+
+    Args:
+        source: a path, ``org/name``, or any other source of :func:`load_model`.
+        revision: branch, tag or commit of a repository of the hub; None means the main branch.
+
+    Raises:
+        ValueError: see :func:`load_model`.
+    """
+    here, named = Path(source).exists(), re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+    if revision and (here or not named):
+        raise ValueError(f"{source} has no revision {revision!r}: only org/name of the hub has revisions")
+    if here or not named:
+        return load_model(source)
+    try:
+        return load_model(f"{HUB}{source}@{revision}" if revision else f"{HUB}{source}")
+    except ValueError as error:
+        raise ValueError(f"there is no folder {source}, and on the hub: {error}") from error
+
+
 def load_weights(source: Source, config: VOLOConfig, *, ema: bool | None, new_heads: bool) -> VOLO:
     """A ``config`` model with the weights of ``source`` fitted to it; what was done to them is logged in one line.
 
@@ -113,11 +134,10 @@ def report(checkpoint: Checkpoint, notes: list[str]) -> None:
 
 
 def imagenet_names() -> tuple[str, ...]:
-    """The names of ImageNet-1k's classes, in order, as torchvision has them; two that share one get their numbers."""
+    """The names of ImageNet-1k's classes, in order, as torchvision has them: no two are equal."""
     from torchvision.models import ResNet18_Weights
 
-    names = ResNet18_Weights.DEFAULT.meta["categories"]
-    return tuple(f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names))
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
 def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
@@ -140,6 +160,14 @@ def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
             return _file_in(fetch(row.repo)), row
         raise ValueError(f"{text} is no file or folder, and no weights are published as {text!r}{nearest(text, names)}")
     return path, None
+
+
+def _described(path: Path) -> Description | None:
+    """The description beside a file that is known to belong to it: not every ``config.json`` of a folder does."""
+    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / CONFIG_FILE).is_file():
+        return read_description(home / CONFIG_FILE)
+    return None
 
 
 def _file_in(folder: Path, *, described: bool = False) -> Path:

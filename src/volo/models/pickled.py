@@ -10,7 +10,6 @@ import pathlib
 import pickle
 import re
 import zipfile
-from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +21,6 @@ import torch
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     SimpleNamespace,
-    defaultdict,
-    dict,
-    list,
     pathlib.PurePosixPath,
     pathlib.PureWindowsPath,
     # On this system, a file's path may be of another system's kind: read as a path that is never opened.

@@ -37,7 +37,7 @@ def token_label_loss(config: LossConfig, logits: Logits, labels: Tensor, maps: L
     tokens, num_classes = logits.tokens, logits.cls.shape[-1]
     targets, gradient = [], torch.empty_like(tokens)
     dense_loss = torch.zeros((), device=tokens.device)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
         for part, part_maps in split(maps, num_classes):
             dense = dense_map(part_maps, num_classes)
             targets.append(crop_targets(config, dense, part_maps.boxes, (1, 1)).flatten(1))
@@ -88,11 +88,10 @@ def crop_targets(config: LossConfig, dense: Tensor, boxes: Tensor, grid: tuple[i
     p·(1 − s + s/K) + s/K, whose sum over the classes is 1 + s/K as in the authors' code.
     """
     rows, columns = _sampling(boxes, dense.shape[1:3], grid, config.legacy_crop)
-    with torch.autocast(dense.device.type, enabled=False):
-        across = columns.unsqueeze(1) @ dense  # (B, h, w2, K)
-        read = (rows @ across.flatten(2)).unflatten(2, across.shape[2:])
-        share = config.label_smoothing / dense.shape[-1]
-        return read.softmax(-1).mul_(1.0 - config.label_smoothing + share).add_(share)
+    across = columns.unsqueeze(1) @ dense  # (B, h, w2, K)
+    read = (rows @ across.flatten(2)).unflatten(2, across.shape[2:])
+    share = config.label_smoothing / dense.shape[-1]
+    return read.softmax(-1).mul_(1.0 - config.label_smoothing + share).add_(share)
 
 
 def _sampling(boxes: Tensor, cells: Sequence[int], grid: tuple[int, int], legacy: bool) -> tuple[Tensor, Tensor]:

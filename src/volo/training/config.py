@@ -8,10 +8,12 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from volo.data import AugmentConfig
+from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
 
+#: In a run folder: the configuration, and a row of figures for every epoch.
+CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
 #: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 #: loggers that may run beside ``metrics.csv``.
@@ -19,14 +21,16 @@ LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(DataSource):
     """The images.
 
     Attributes:
-        path: a folder with a folder for each class (or train and val folders of that form), or ``fashion-mini``,
-            the embedded data set.
-        val_fraction: share of every class held out for validation where there is no val folder.
-        channels: 1 to read images as grey, 3 as colour; None takes what the data has.
+        path: a folder with a folder for each class (or train and val folders of that form), a table (CSV or TSV) of
+            paths and labels, or the name of a data set: ``fashion-mini``, the embedded one, or one of torchvision's.
+        val_fraction: share of every class held out for validation where the data have no part for it.
+        channels: 1 to read images as grey, 3 as colour, 4 as colour and transparency; None takes what the data has.
+        background: the colour behind transparent pixels, by name or as #rrggbb; not used with four channels.
+        balanced: draw all classes equally often in every epoch, whatever their sizes.
         crop_pct: share of the shorter side that the centre crop of validation keeps; above 1 the image is smaller than
             the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
@@ -38,16 +42,21 @@ class DataConfig:
     path: str = ""
     val_fraction: float = 0.1
     channels: int | None = None
+    background: str = BACKGROUND
+    balanced: bool = False
     crop_pct: float | None = None
     workers: int | None = None
     strict: bool = False
     token_labels: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 < self.val_fraction < 1.0:
             raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"data.channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.channels not in (None, *MODES):
+            raise ValueError(
+                f"data.channels must be 1 (grey), 3 (colour) or 4 (colour and transparency), not {self.channels}"
+            )
         if self.crop_pct is not None and self.crop_pct <= 0:
             raise ValueError(f"data.crop_pct must be positive, not {self.crop_pct}")
         if self.workers is not None and self.workers < 0:
@@ -224,6 +233,8 @@ class TrainConfig:
         for name in ("ground_truth", "legacy_crop"):
             if getattr(self.loss, name) and not self.data.token_labels:
                 raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
+        if self.data.token_labels and self.loss.class_balance != "none":
+            raise ValueError("loss.class_balance weighs labels of images, not of tokens: leave out data.token_labels")
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
                 "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"
