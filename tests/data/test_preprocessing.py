@@ -168,3 +168,9 @@ def test_settings_that_make_no_sense_are_named(changes, message):
 def test_settings_survive_json():
     preprocessing = Preprocessing(size=(32, 48), crop_pct=0.9, interpolation="lanczos", mean=(0.3,), std=(0.2,))
     assert Preprocessing.from_dict(json.loads(json.dumps(asdict(preprocessing)))) == preprocessing
+
+
+def test_normalising_leaves_its_input_as_it_was():
+    pixels = torch.full((2, 3, 4, 6), 7.0)
+    Preprocessing(size=(4, 6)).normalize(pixels)
+    assert (pixels == 7).all()

@@ -50,6 +50,9 @@ OPERATIONS: dict[str, tuple[Argument, bool]] = {
     "TranslateYRel": (_either_sign(0.45), True),
 }
 
+#: (left, top, right, bottom), pixels, the last two exclusive.
+Box = tuple[int, int, int, int]
+
 #: (a, b, c, d, e, f): the point (x, y) of the result is (a·x + b·y + c, d·x + e·y + f) of the image. Pixel centres
 #: lie at halves, as in Pillow's ``Image.transform``.
 Affine = tuple[float, float, float, float, float, float]
@@ -73,6 +76,24 @@ _AFFINES: dict[str, Callable[[float, int, int], Affine]] = {
 }
 
 
+def _shifted(affine: Affine, to: Box, source: Box) -> Affine:
+    """The affine between parts of the images: from the corner of ``to`` to the corner of ``source``."""
+    a, b, c, d, e, f = affine
+    x, y = to[:2]
+    return a, b, a * x + b * y + c - source[0], d, e, d * x + e * y + f - source[1]
+
+
+#: Operations that look at all pixels before they change one.
+_WHOLE = ("AutoContrast", "Equalize", "ContrastIncreasing")
+
+
+def _grown(box: Box, margin: int, size: tuple[int, int]) -> Box:
+    """The box with a margin, as far as it lies in an image of ``size``; at least one pixel of that."""
+    (left, top, right, bottom), (width, height) = box, size
+    left, top = min(max(left - margin, 0), width - 1), min(max(top - margin, 0), height - 1)
+    return left, top, max(min(right + margin, width), left + 1), max(min(bottom + margin, height), top + 1)
+
+
 @dataclass(frozen=True)
 class Operation:
     """One operation as it was drawn.
@@ -92,6 +113,19 @@ class Operation:
         if self.resample is None or self.argument is None:
             return None
         return _AFFINES[self.name](self.argument, *size)
+
+    def needs(self, size: tuple[int, int], box: Box) -> Box:
+        """The part of an image of ``size`` (width, height) that decides what the result shows inside ``box``."""
+        if self.name in _WHOLE:
+            return 0, 0, *size
+        affine = self.affine(size)
+        if affine is None:
+            return _grown(box, 1, size) if self.name == "SharpnessIncreasing" else box
+        a, b, c, d, e, f = affine
+        corners = [(x, y) for x in box[::2] for y in box[1::2]]
+        xs, ys = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
+        moved = math.floor(min(xs)), math.floor(min(ys)), math.ceil(max(xs)), math.ceil(max(ys))
+        return _grown(moved, 3, size)  # a bicubic filter reads two pixels to each side; one for rounding
 
 
 @dataclass(frozen=True)
@@ -124,24 +158,37 @@ class RandAugment:
             operations.append(Operation(names[place], argument, random_filter(rng) if moves else None))
         return tuple(operations)
 
-    def apply(self, image: Image.Image, operations: tuple[Operation, ...]) -> Image.Image:
-        """An ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``; recolouring leaves transparency as it is."""
-        from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
+    def apply(self, image: Image.Image, operations: tuple[Operation, ...], box: Box) -> Image.Image:
+        """The pixels inside ``box`` of an ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``.
 
-        for drawn in operations:
-            arguments = [] if drawn.argument is None else [drawn.argument]
-            options = {} if drawn.resample is None else {"resample": drawn.resample, "fillcolor": self._fill(image)}
-            operation = NAME_TO_OP[drawn.name]
-            if image.mode == "RGBA" and not options:  # which Pillow's operations on colours do not take
-                changed = operation(image.convert("RGB"), *arguments)  # type: ignore[operator]
-                changed.putalpha(image.getchannel("A"))
-            else:
-                changed = operation(image, *arguments, **options)  # type: ignore[operator]
-            image = changed
-        return image
+        Of the image before each operation no more is computed than that takes. Where pixels move, their coordinates
+        are those of the whole image but for float64 rounding; everything else is exact.
+        """
+        if not operations:
+            return image if box == (0, 0, *image.size) else image.crop(box)
+        *before, last = operations
+        needed = last.needs(image.size, box)
+        part = self.apply(image, tuple(before), needed)
+        affine = last.affine(image.size)
+        if affine is None or last.resample is None:
+            part = _recoloured(part, last)
+            left, top = needed[:2]
+            return part if needed == box else part.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
+        fill = self.fill[0] if image.mode == "L" else self.fill
+        size, shifted = (box[2] - box[0], box[3] - box[1]), _shifted(affine, box, needed)
+        return part.transform(size, Image.Transform.AFFINE, shifted, last.resample, fillcolor=fill)
 
-    def _fill(self, image: Image.Image) -> int | tuple[int, ...]:
-        return self.fill[0] if image.mode == "L" else self.fill
+
+def _recoloured(image: Image.Image, operation: Operation) -> Image.Image:
+    """The image changed by an operation that moves no pixels; transparency stays as it is."""
+    from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
+
+    arguments = [] if operation.argument is None else [operation.argument]
+    if image.mode != "RGBA":
+        return NAME_TO_OP[operation.name](image, *arguments)  # type: ignore[operator]
+    changed = NAME_TO_OP[operation.name](image.convert("RGB"), *arguments)  # type: ignore[operator]
+    changed.putalpha(image.getchannel("A"))
+    return changed
 
 
 def random_filter(rng: np.random.Generator) -> Image.Resampling:
