@@ -13,6 +13,7 @@ from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
+from volo.files import check_folder
 from volo.inference import Predictor
 from volo.names import shortened
 
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from volo.inference.evaluate import evaluate
     from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet
-    from volo.inference.report import check_folder, write_evaluation
+    from volo.inference.report import write_evaluation
 
     output = Path(given["output"]) if given["output"] else None
     if output is not None:
