@@ -137,12 +137,14 @@ def test_every_operation_of_rand_augment_keeps_transparency_with_its_picture(nam
     clear.putalpha(alpha)
     argument, moves = OPERATIONS[name]
     drawn = Operation(name, argument(0.9, rng()), Image.Resampling.BILINEAR if moves else None)
-    augment = RandAugment(9.0, 0.5, 2, 0.5, (10, 20, 30, 40))
-    changed = augment.apply(clear, (drawn,))
+    augment, whole = RandAugment(9.0, 0.5, 2, 0.5, (10, 20, 30, 40)), (0, 0, 20, 24)
+    changed = augment.apply(clear, (drawn,), whole)
     assert changed.mode == "RGBA"
     if not moves:
         np.testing.assert_array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
-        np.testing.assert_array_equal(np.asarray(changed.convert("RGB")), np.asarray(augment.apply(colours, (drawn,))))
+        np.testing.assert_array_equal(
+            np.asarray(changed.convert("RGB")), np.asarray(augment.apply(colours, (drawn,), whole))
+        )
     else:
         assert not np.array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
 
