@@ -116,8 +116,8 @@ def _classes(result: "Evaluation") -> Table:
     table = Table(title=title)
     table.add_column("class", no_wrap=True)
     for column in ("images", "precision", "recall", "F1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("mostly taken for", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
+    table.add_column("taken for", no_wrap=True)
     sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)),)
     for section in sections:
         for index in section:
@@ -130,7 +130,7 @@ def _classes(result: "Evaluation") -> Table:
 
 
 def _counted(result: "Evaluation", index: int, count: int) -> str:
-    return f"{shortened(result.class_names[index], 14)} {count:,}"
+    return f"{shortened(result.class_names[index], 12)} {count:,}"
 
 
 def _percent(share: float) -> str:

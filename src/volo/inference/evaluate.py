@@ -153,20 +153,23 @@ def evaluate(
         raise ValueError(f"a model of one class, {class_names[0]!r}, is always right: nothing to judge")
     translate = _translate(images.class_names, class_names)
     loader = eval_loader(EvalImages(images, predictor.preprocessing.pixels), batch_size=batch_size, workers=workers)
-    answers, problems = [], []
+    # Room for all answers at once: small pieces, kept one after the other, would keep the heap from being used again.
+    kept = _room(len(images.labels), min(5, len(class_names)))
+    done, problems = 0, []
     for batch in loader:
         problems += batch.problems
         if len(batch.labels):
             logits = predictor.logits(batch.images)
             logits = logits if classes is None else logits[:, chosen]
-            answers.append((batch.indices, *_answers(logits.softmax(dim=-1), translate[batch.labels])))
+            answers = (batch.indices, *_answers(logits.softmax(dim=-1), translate[batch.labels]))
+            for store, values in zip(kept, answers, strict=True):
+                store[done : done + len(values)] = values
+            done += len(batch.labels)
         if on_batch is not None:
             on_batch(len(batch.labels) + len(batch.problems))
-    if not answers:
+    if not done:
         raise ValueError(f"none of the {len(images.labels)} images can be read; the first: {problems[0]}")
-    indices, labels, ranked, probability, label_probability = (
-        torch.cat(parts).numpy() for parts in zip(*answers, strict=True)
-    )
+    indices, labels, ranked, probability, label_probability = (store[:done].numpy() for store in kept)
     return Evaluation(
         class_names=class_names,
         indices=indices,
@@ -178,10 +181,17 @@ def evaluate(
     )
 
 
+def _room(images: int, ranks: int) -> tuple[torch.Tensor, ...]:
+    """Empty tensors for the index, label, likeliest classes and two probabilities of every image."""
+    whole, real = (images,), torch.float32
+    shapes = ((whole, torch.int64), (whole, torch.int64), ((images, ranks), torch.int64), (whole, real), (whole, real))
+    return tuple(torch.empty(shape, dtype=dtype) for shape, dtype in shapes)
+
+
 def _answers(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Labels (B,), the likeliest classes (B, 5 or K), and the probabilities (B,) of the first and of the true one."""
     best = probabilities.topk(min(5, probabilities.shape[1]))
-    return labels, best.indices, best.values[:, 0].clone(), probabilities.gather(1, labels[:, None])[:, 0]
+    return labels, best.indices, best.values[:, 0], probabilities.gather(1, labels[:, None])[:, 0]
 
 
 def _chosen(classes: Sequence[int] | None, count: int) -> list[int]:
