@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
+from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.inference import Predictor
 from volo.names import shortened
@@ -26,8 +27,17 @@ _WORST, _BEST = 10, 5
 def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them, the predictions and the pictures where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
-    parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
-    parser.add_argument("folder", help="folder of class folders, or with a val folder of these; or fashion-mini")
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
+    parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
+    parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
+    add_data_options(parser)
+    parser.add_argument(
+        "--classes",
+        type=Literal["all", "folder"],
+        default="all",
+        help="classes that the model chooses among: all it knows, or the folder's alone, as ImageNet-A and -R want",
+    )
+    parser.add_argument("--real", type=str | None, help="real.json: judge ImageNet's val images by these labels too")
     parser.add_argument(
         "--output",
         type=str | None,
@@ -45,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
 
     from volo.inference.evaluate import evaluate
+    from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet
     from volo.inference.report import check_folder, write_evaluation
 
     output = Path(given["output"]) if given["output"] else None
@@ -52,21 +63,31 @@ def run(arguments: Sequence[str]) -> int:
         check_folder(output)  # before the work, not after it
     console = Console(highlight=False, markup=False)
     predictor = Predictor(given["model"], device=given["device"])
-    images: ImageSet = with_channels(open_validation_data(given["folder"]), predictor.preprocessing.channels)
+    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    opened = as_imagenet(opened, predictor.class_names)
+    images: ImageSet = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
+    if given["real"] and (given["classes"] == "folder" or not knows_imagenet(predictor.class_names)):
+        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    real = RealLabels(given["real"], images) if given["real"] else None
+    asked = set(images.class_names)
+    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))
         result = evaluate(
             predictor,
             images,
+            classes=chosen if chosen and given["classes"] == "folder" else None,
             batch_size=given["batch_size"],
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
         )
+    result = replace(result, class_names=in_words(result.class_names))
     _warn(result, strict=given["strict"])
-    for table in (_scores(result), _classes(result)):
+    reassessed = real.scores(result) if real else {}
+    for table in (_scores(result, reassessed), _classes(result)):
         console.print(table)
     if output is not None:
-        write_evaluation(result, images, output)
+        write_evaluation(result, images, output, more=reassessed)
         console.print(f"scores of every class, predictions and pictures are in {output}", soft_wrap=True)
     elif len(result.class_names) > _MOST_CLASSES:
         console.print(f"--output FOLDER writes the scores of all {len(result.class_names):,} classes")
@@ -88,7 +109,7 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
         )
 
 
-def _scores(result: "Evaluation") -> Table:
+def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
     from volo.inference.scores import SCORE_NAMES
 
     unreadable = f", {len(result.problems)} unreadable" if result.problems else ""
@@ -100,6 +121,9 @@ def _scores(result: "Evaluation") -> Table:
             ends = result.intervals[key]
             table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
     table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
+    for key, name in (("real_top1", "top-1 on ReaL labels"), ("real_top5", "top-5 on ReaL labels")):
+        if reassessed.get(key) is not None:
+            table.add_row(name, f"{reassessed[key]:.2%}", "")
     table.add_row("loss", f"{result.loss:.4f}")
     return table
 

@@ -16,7 +16,7 @@ from scipy.stats import binomtest, bootstrap
 from volo.inference.report import PREDICTIONS_FILE, RESULTS_FILE
 from volo.inference.scores import SCORE_NAMES
 from volo.models import VOLO, VOLOConfig
-from volo.models.weights import CONFIG_FILE as MODEL_FILE
+from volo.models.deliverable import CONFIG_FILE as MODEL_FILE
 from volo.training.config import CONFIG_FILE, METRICS_FILE, TrainConfig
 
 #: The one setting that differs in all runs.
