@@ -97,7 +97,9 @@ def test_an_unknown_class_is_named_and_so_are_the_known():
 
 def test_long_lists_of_classes_are_cut_short():
     many = [f"m{number}" for number in range(11)]
-    with pytest.raises(ValueError, match=r"x0, x1, x2, x3, x4 and more \(6 of .*\); it knows 11: m0, .*m9 and more;"):
+    with pytest.raises(
+        ValueError, match=r"x0, x1, x2, x3, x4 and 1 more \(6 of .*\); it knows 11: m0, .*m4 and 6 more;"
+    ):
         evaluate(model(many), images([10], [0], names=[f"x{number}" for number in range(6)]))
 
 

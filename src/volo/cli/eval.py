@@ -14,7 +14,7 @@ from rich.table import Table
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.inference import Predictor
-from volo.names import shortened
+from volo.names import few, shortened
 
 if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation
@@ -101,10 +101,9 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
     if result.problems and strict:
         raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
     if result.absent:
-        some = ", ".join(shortened(name) for name in result.absent[:5]) + (" …" if len(result.absent) > 5 else "")
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
-            f"no score: {some}",
+            f"no score: {few(map(shortened, result.absent))}",
             file=sys.stderr,
         )
 

@@ -19,6 +19,7 @@ from volo.inference.scores import (
     confidence_intervals,
     overall_scores,
 )
+from volo.names import few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,12 +212,8 @@ def _translate(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tor
     unknown = [name for name in data_names if name not in places]
     if unknown:
         raise ValueError(
-            f"the model does not know the classes {_listed(unknown, 5)} ({len(unknown)} of the data's "
-            f"{len(data_names)}); it knows {len(model_names)}: {_listed(model_names, 10)}; "
+            f"the model does not know the classes {few(unknown)} ({len(unknown)} of the data's "
+            f"{len(data_names)}); it knows {len(model_names)}: {few(model_names)}; "
             "rename these classes or leave their images out"
         )
     return torch.tensor([places[name] for name in data_names])
-
-
-def _listed(names: Sequence[str], most: int) -> str:
-    return ", ".join(names[:most]) + (" and more" if len(names) > most else "")
