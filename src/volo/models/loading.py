@@ -132,7 +132,7 @@ def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
     path = Path(source)
     if path.is_dir():
         return _file_in(path, described=True), None
-    if not path.is_symlink() and not path.exists() and path.parent == Path():
+    if text.startswith("volo") and path.parent == Path() and not path.is_symlink() and not path.exists():
         names = [name for row in WEIGHTS.values() for name in (row.name, row.model)]
         if text in names:
             from volo.models.hub import fetch
