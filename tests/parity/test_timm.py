@@ -1,5 +1,7 @@
 """The same weights give timm's VOLO and ours the same logits, and each loads the other's state dict."""
 
+from itertools import accumulate
+
 import pytest
 import timm
 import torch
@@ -74,6 +76,16 @@ def test_weights_made_by_timm_give_timms_logits_here(name):
     ours.load_state_dict(theirs.state_dict(), strict=True)
     x = images(ours, 4)
     assert_close(ours(x), theirs(x), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_maps_of_the_blocks_are_timms(norm):
+    ours, theirs = pair("volo_tiny_32")
+    x = images(ours, 2)
+    ends = [end - 1 for end in accumulate(ours.config.depths)]
+    expected = theirs.forward_intermediates(x, norm=norm, intermediates_only=True)
+    for mine, other in zip(ours.get_intermediate_layers(x, ends, norm=norm), expected, strict=True):
+        assert_close(mine, other, atol=1e-5 * other.abs().max().item(), rtol=0)
 
 
 def test_d1_agrees_in_logits_and_in_every_gradient():

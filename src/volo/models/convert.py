@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from volo.files import replacing
 from volo.layers import OutlookAttention
-from volo.models.deliverable import TrainedModel, save_model, save_pair
+from volo.models.deliverable import save_model, save_pair
 from volo.models.identify import identify
 from volo.models.loading import Source, load_model
 from volo.models.published import WEIGHTS
+from volo.models.trained import TrainedModel
 from volo.names import nearest
 
 #: What :func:`convert` writes for whom.

@@ -15,28 +15,12 @@ from torch import Tensor
 
 from volo.files import replacing
 from volo.models.config import VOLOConfig
-from volo.models.volo import VOLO
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 #: What a folder may call its weights, the best form first; the second is an old one of the hub's.
 WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedModel:
-    """A model and what one must know to use it.
-
-    Attributes:
-        model: the network, in evaluation mode.
-        class_names: what its outputs mean, in order.
-        preprocessing: the fields of :class:`volo.data.Preprocessing`.
-    """
-
-    model: VOLO
-    class_names: tuple[str, ...]
-    preprocessing: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """A trained model from wherever its weights are: a run, a file of anybody's, the hub, a web address, an object."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from volo.models.adapt import adapt, build
 from volo.models.config import VOLOConfig
-from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, TrainedModel, read_description
+from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, read_description
 from volo.models.identify import DECIDED, Identity, identify
 from volo.models.published import WEIGHTS, PublishedWeights, published_weights
 from volo.models.sources import Checkpoint, from_object, read_checkpoint
+from volo.models.trained import TrainedModel
 from volo.models.volo import VOLO
 from volo.names import nearest
 
@@ -88,6 +90,27 @@ def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
         class_names=names,
         preprocessing=_preprocessing(found, identity, config),
     )
+
+
+def from_pretrained(source: str | Path, *, revision: str | None = None) -> TrainedModel:
+    """Load a trained model by the hub's habits: a folder or a file where there is one, else ``org/name`` of the hub.
+
+    Args:
+        source: a path, ``org/name``, or any other source of :func:`load_model`.
+        revision: branch, tag or commit of a repository of the hub; None means the main branch.
+
+    Raises:
+        ValueError: see :func:`load_model`.
+    """
+    here, named = Path(source).exists(), re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+    if revision and (here or not named):
+        raise ValueError(f"{source} has no revision {revision!r}: only org/name of the hub has revisions")
+    if here or not named:
+        return load_model(source)
+    try:
+        return load_model(f"{HUB}{source}@{revision}" if revision else f"{HUB}{source}")
+    except ValueError as error:
+        raise ValueError(f"there is no folder {source}, and on the hub: {error}") from error
 
 
 def load_weights(source: Source, config: VOLOConfig, *, ema: bool | None, new_heads: bool) -> VOLO:
