@@ -63,3 +63,82 @@ def of_authors(model: nn.Module, averaged: nn.Module | None = None, prefix: str 
         "metric": 84.2,
     }
     return content if averaged is None else {**content, "state_dict_ema": named(averaged)}
+
+
+def write_keras(path, state: dict, *, heads: tuple[int, int], whole: bool) -> None:
+    """An .h5 as keras_cv_attention_models publishes it, layer by layer; whole: as Keras' ``model.save`` has it.
+
+    Source of names and layouts: its ``volo/volo.py``, and Keras' own HDF5 form, ``layer/layer/kernel:0``.
+    """
+    import h5py
+
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    layers: dict[str, dict] = {}
+
+    def dense(layer, name, bias=True):
+        layers[layer] = {"kernel": arrays[f"{name}.weight"].T} | ({"bias": arrays[f"{name}.bias"]} if bias else {})
+
+    def conv(layer, name, bias=True):
+        layers[layer] = {"kernel": arrays[f"{name}.weight"].transpose(2, 3, 1, 0)}
+        layers[layer] |= {"bias": arrays[f"{name}.bias"]} if bias else {}
+
+    def norm(layer, name):
+        names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+        layers[layer] = {k: arrays[f"{name}.{v}"] for k, v in names.items() if f"{name}.{v}" in arrays}
+
+    def mhsa(layer, name, matrices, heads):
+        parts = {}
+        for part, matrix in zip(("query", "key", "value"), matrices, strict=True):
+            parts[f"{part}/kernel"] = matrix.T.reshape(matrix.shape[1], heads, -1)
+        out = arrays[f"{name}.proj.weight"].T
+        parts["attention_output/kernel"] = out.reshape(heads, -1, out.shape[1])
+        layers[f"{layer}mhsa"] = parts
+        layers[f"{layer}bias"] = {"bias": arrays[f"{name}.proj.bias"]}
+
+    def mlp(layer, name):
+        norm(f"{layer}LN", f"{name}.norm1")
+        norm(f"{layer}mlp_LN", f"{name}.norm2")
+        dense(f"{layer}mlp_dense_1", f"{name}.mlp.fc1")
+        dense(f"{layer}mlp_dense_2", f"{name}.mlp.fc2")
+
+    for number, index in ((1, 0), (2, 3), (3, 6)):
+        conv(f"stem_{number}_conv", f"patch_embed.conv.{index}", bias=False)
+        norm(f"stem_{number}_bn", f"patch_embed.conv.{index + 1}")
+    conv("stem_patch_conv", "patch_embed.proj")
+    conv("downsample_conv", "network.1.proj")
+    layers["positional_embedding"] = {"positional_embedding": arrays["pos_embed"]}
+    layers["class_token"] = {"tokens": arrays["cls_token"]}
+    blocks = sorted({tuple(map(int, n.split(".")[1:3])) for n in arrays if n.startswith("network.") and "norm1" in n})
+    for group, block in blocks:
+        name = f"network.{group}.{block}"
+        if group == 0:
+            layer = f"outlook_block{block}_"
+            dense(f"{layer}attn_v", f"{name}.attn.v", bias=False)
+            dense(f"{layer}attn_attn", f"{name}.attn.attn")
+            dense(f"{layer}attn_out", f"{name}.attn.proj")
+        else:
+            layer = f"MHSA_block{blocks.index((group, block)) - blocks.index((2, 0))}_"
+            mhsa(
+                f"{layer}attn_",
+                f"{name}.attn",
+                arrays[f"{name}.attn.qkv.weight"].reshape(3, -1, state["pos_embed"].shape[-1]),
+                heads[1],
+            )
+        mlp(layer, name)
+    for block in range(2):
+        name, layer = f"post_network.{block}", f"classfiers{block}_"
+        kv = arrays[f"{name}.attn.kv.weight"].reshape(2, -1, state["pos_embed"].shape[-1])
+        mhsa(f"{layer}attn_", f"{name}.attn", [arrays[f"{name}.attn.q.weight"], *kv], heads[1])
+        mlp(layer, name)
+    norm("pre_out_LN", "norm")
+    dense("token_head", "head")
+    dense("aux_head", "aux_head")
+    with h5py.File(path, "w") as file:
+        root = file.create_group("model_weights") if whole else file
+        root.attrs["layer_names"] = [layer.encode() for layer in layers]
+        root.create_group("stem_1_relu")  # layers without weights are there too
+        for layer, parts in layers.items():
+            group = root.create_group(layer)
+            group.attrs["weight_names"] = [f"{layer}/{part}:0".encode() for part in parts]
+            for part, array in parts.items():
+                group.create_dataset(f"{layer}/{part}:0", data=array)

@@ -95,9 +95,9 @@ def petabytes(folder, state):
         for entry in plain.infolist():
             content = plain.read(entry)
             if entry.filename.endswith("data.pkl"):
-                four, many = b"K\x04t", b"\x8a\x07" + (1 << 50).to_bytes(7, "little") + b"t"
-                assert content.count(four) == 1
-                content = content.replace(four, many)
+                for end in (b"t", b"\x85"):  # of the storage's description, of the tensor's shape
+                    assert content.count(b"K\x04" + end) == 1
+                    content = content.replace(b"K\x04" + end, b"\x8a\x07" + (1 << 50).to_bytes(7, "little") + end)
             archive.writestr(entry.filename, content)
     (folder / "plain.pth").unlink()
     return path
@@ -210,19 +210,13 @@ def quantised(folder, state):
     return path
 
 
-def sparse(folder, state):
-    path = folder / "a.pth"
-    torch.save({**state, "norm.weight": torch.ones(3).to_sparse()}, path)
-    return path
-
-
 BAD = [
     (truncated, r"is a damaged zip archive|is damaged|no readable pickle"),
     (truncated_old, "is damaged"),
     (truncated_safetensors, "is no safetensors file"),
     (compressed, r"a/data\.pkl in it is compressed|is compressed, which could fill the memory; nothing was read"),
     (overlapping, "it claims 1,099,511,.* bytes and has"),
-    (petabytes, "damaged|claims"),
+    (petabytes, "is damaged"),
     (expanded, r"pos_embed claims [\d,]+ bytes, more than are stored of it"),
     (pickled(lambda folder: RunsCode(folder / "ran")), r"holds posix\.mkdir, which could run code: nothing was loaded"),
     (pickled_old(lambda folder: RunsCode(folder / "ran")), r"holds posix\.mkdir, which could run code"),
@@ -250,7 +244,6 @@ BAD = [
     (misshapen, r"but has misshapen norm\.weight"),
     (two_models, "holds 2 models, 'teacher.', 'student.'; save one by itself"),
     (quantised, r"holds torch\.int8 weights; those of a VOLO are floating point"),
-    (sparse, r"norm\.weight is no plain tensor"),
 ]
 
 
@@ -298,7 +291,7 @@ def test_d5_weights_into_d1_are_an_error_that_names_d5(tmp_path):
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in timm_from_config(VARIANTS["volo_d5_448"]).state_dict().items()}
     # Names and shapes are all that is looked at before the error: one value for all, stored once.
-    content = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    content = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     with pytest.raises(ValueError, match=r"more than are stored"):
         create_model("volo_d1_224", pretrained=content)
     slim = timm_micro(num_classes=3).state_dict()
@@ -355,13 +348,15 @@ def test_a_file_with_broken_bytes_loads_or_is_one_line(tmp_path, old, data):
 def test_what_is_no_source_at_all_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match="volo_d1_225 is no file or folder, and no weights .* did you mean 'volo_d1_224'"
+        ValueError, match=r"volo_d1_225 is no file or folder, and no weights .* did you mean 'volo_d1_224'"
     ):
         load_model("volo_d1_225")
     with pytest.raises(ValueError, match="no weights are published as 'volo_d0_224'"):
         create_model("volo_d0_224", pretrained=True)
-    with pytest.raises(ValueError, match="no weights are published as 'volo_d1_224.sail_in22k'"):
+    with pytest.raises(ValueError, match=r"no weights are published as 'volo_d1_224\.sail_in22k'"):
         create_model("volo_d1_224.sail_in22k")
     with pytest.raises(ValueError, match="holds no tensors"):
         load_model({})
+    with pytest.raises(ValueError, match=r"norm\.weight is no plain tensor"):
+        load_model({"norm.weight": torch.ones(3).to_sparse()})
     assert not list(Path().iterdir())

@@ -154,7 +154,7 @@ def _fetch(arguments: Sequence[str]) -> int:
     given = parse(parser, arguments)
     name = given["name"]
     repo = name.removeprefix(HUB) if name.startswith(HUB) else published_weights(name).repo
-    folder = fetch(repo, revision=given["revision"])
+    folder = fetch(repo, revision=given["revision"], refresh=True)
     files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
     print(f"{repo} is in {folder}: {files}")
     return 0

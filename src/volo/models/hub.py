@@ -4,6 +4,7 @@ The hub's client decides about the cache (``HF_HOME``), the token (``HF_TOKEN`` 
 offline (``HF_HUB_OFFLINE=1``); files of other addresses go to PyTorch's cache (``TORCH_HOME``).
 """
 
+import contextlib
 import hashlib
 import re
 import urllib.error
@@ -26,12 +27,14 @@ from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES
 from volo.models.sources import check_file
 
 
-def fetch(repo: str, *, revision: str | None = None) -> Path:
-    """Fetch a repository's weights and description, or find them in the cache.
+def fetch(repo: str, *, revision: str | None = None, refresh: bool = False) -> Path:
+    """Find a repository's weights and description in the cache, or fetch them.
 
     Args:
         repo: ``org/name``, or ``org/name@revision``.
         revision: branch, tag or commit; None means the main branch.
+        refresh: ask the hub whether the branch has moved on since; without this, what is cached is taken, and the
+            hub not asked.
 
     Returns:
         The folder that holds both, in the cache.
@@ -42,21 +45,18 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
     """
     repo, _, pinned = repo.partition("@")
     revision = revision or pinned or None
-    # A repository may hold weights alone, so no description is no error; every other failure shows at the weights.
-    described = _download(repo, CONFIG_FILE, revision, optional=True)
-    for name in WEIGHTS_FILES:
-        path = _download(repo, name, revision, optional=name != WEIGHTS_FILES[-1])
-        if path is not None:
-            _verify(path)
-            if described is not None:
-                _verify(described)
-            return path.parent
-    raise AssertionError("the last file is not optional")
+    path = (None if refresh else _cached(repo, revision)) or _download_weights(repo, revision)
+    _verify(path)
+    if not (path.parent / CONFIG_FILE).is_file() and not constants.HF_HUB_OFFLINE:
+        # A repository may hold weights alone; its description is of the same commit as they are.
+        with contextlib.suppress(EntryNotFoundError):
+            hf_hub_download(repo, CONFIG_FILE, revision=path.parent.name, library_name="volo")
+    return path.parent
 
 
 def cached(repo: str, *, revision: str | None = None) -> bool:
     """Whether the weights of a repository are in the cache."""
-    return any(isinstance(try_to_load_from_cache(repo, name, revision=revision), str) for name in WEIGHTS_FILES)
+    return _cached(repo, revision) is not None
 
 
 def fetch_url(url: str) -> Path:
@@ -85,13 +85,25 @@ def fetch_url(url: str) -> Path:
     return path
 
 
-def _download(repo: str, name: str, revision: str | None, *, optional: bool) -> Path | None:
+def _cached(repo: str, revision: str | None) -> Path | None:
+    try:
+        found = (try_to_load_from_cache(repo, name, revision=revision) for name in WEIGHTS_FILES)
+        return next((Path(path) for path in found if isinstance(path, str)), None)
+    except HFValidationError as error:
+        raise ValueError(f"{repo!r} is no name of a repository; one is hf-hub:org/name") from error
+
+
+def _download_weights(repo: str, revision: str | None) -> Path:
     at = f"{repo}@{revision}" if revision else repo
     try:
-        return Path(hf_hub_download(repo, name, revision=revision, library_name="volo"))
+        for name in WEIGHTS_FILES:
+            try:
+                return Path(hf_hub_download(repo, name, revision=revision, library_name="volo"))
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):  # not that the hub has none, but that it is not asked
+                    raise
+        raise ValueError(f"{at} holds none of {', '.join(WEIGHTS_FILES)}")
     except LocalEntryNotFoundError as error:
-        if optional:
-            return None
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise ValueError(
             f"{at} is not in the cache ({constants.HF_HUB_CACHE}) and {why}: go online and run "
@@ -105,12 +117,6 @@ def _download(repo: str, name: str, revision: str | None, *, optional: bool) -> 
         ) from error
     except RevisionNotFoundError as error:
         raise ValueError(f"{repo} has no revision {revision!r}") from error
-    except EntryNotFoundError as error:
-        if optional:
-            return None
-        raise ValueError(f"{at} holds none of {', '.join(WEIGHTS_FILES)}") from error
-    except HFValidationError as error:
-        raise ValueError(f"{repo!r} is no name of a repository; one is hf-hub:org/name") from error
     except HfHubHTTPError as error:
         raise ValueError(f"{at} cannot be fetched: {str(error).splitlines()[0]}") from error
     except OSError as error:

@@ -53,13 +53,11 @@ def find(source: Source, *, ema: bool | None = None) -> Found:
     """
     if not isinstance(source, str | Path):
         return Found(from_object(source, ema=ema))
-    path, published = _locate(source)
-    description = None
-    # A description is believed where it is known to belong to the weights: not every config.json of a folder does.
-    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / CONFIG_FILE).is_file():
-        description = read_description(home / CONFIG_FILE)
-    return Found(read_checkpoint(path, ema=ema), description, published)
+    try:
+        path, published = _locate(source)
+        return Found(read_checkpoint(path, ema=ema), _described(path), published)
+    except OSError as error:
+        raise ValueError(f"{source} cannot be read: {error.strerror or error}") from error
 
 
 def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
@@ -162,6 +160,14 @@ def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
             return _file_in(fetch(row.repo)), row
         raise ValueError(f"{text} is no file or folder, and no weights are published as {text!r}{nearest(text, names)}")
     return path, None
+
+
+def _described(path: Path) -> Description | None:
+    """The description beside a file that is known to belong to it: not every ``config.json`` of a folder does."""
+    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / CONFIG_FILE).is_file():
+        return read_description(home / CONFIG_FILE)
+    return None
 
 
 def _file_in(folder: Path, *, described: bool = False) -> Path:
