@@ -18,6 +18,7 @@ from volo.names import shortened
 
 if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation
+    from volo.inference.imagenet import RealLabels
 
 #: With more classes than this, the worst and the best are printed.
 _MOST_CLASSES = 20
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
 
     from volo.inference.evaluate import evaluate
-    from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet
+    from volo.inference.imagenet import in_words
     from volo.inference.report import check_folder, write_evaluation
 
     output = Path(given["output"]) if given["output"] else None
@@ -61,19 +62,13 @@ def run(arguments: Sequence[str]) -> int:
         check_folder(output)  # before the work, not after it
     console = Console(highlight=False, markup=False)
     predictor = Predictor(given["model"], device=given["device"])
-    opened = as_imagenet(open_validation_data(given["folder"]), predictor.class_names)
-    images: ImageSet = with_channels(opened, predictor.preprocessing.channels)
-    if given["real"] and (given["classes"] == "folder" or not knows_imagenet(predictor.class_names)):
-        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
-    real = RealLabels(given["real"], images) if given["real"] else None
-    asked = set(images.class_names)
-    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked]
+    images, chosen, real = _open(given, predictor)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))
         result = evaluate(
             predictor,
             images,
-            classes=chosen if chosen and given["classes"] == "folder" else None,
+            classes=chosen,
             batch_size=given["batch_size"],
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
@@ -91,6 +86,21 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
+    """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
+    from volo.inference.imagenet import RealLabels, as_imagenet, knows_imagenet
+
+    opened = as_imagenet(open_validation_data(given["folder"]), predictor.class_names)
+    images = with_channels(opened, predictor.preprocessing.channels)
+    among = given["classes"] == "folder"
+    if given["real"] and (among or not knows_imagenet(predictor.class_names)):
+        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    asked = set(images.class_names)
+    # Where the model knows none of them, the evaluation says so.
+    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked] or None
+    return images, chosen if among else None, RealLabels(given["real"], images) if given["real"] else None
+
+
 def _warn(result: "Evaluation", *, strict: bool) -> None:
     """Say what was left out, and what has no score."""
     for problem in result.problems:
@@ -101,7 +111,7 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
         some = ", ".join(shortened(name) for name in result.absent[:5]) + (" …" if len(result.absent) > 5 else "")
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
-            f"no score: {some}",
+            f"no score: {some}; with --classes folder the model chooses among the others alone",
             file=sys.stderr,
         )
 
@@ -117,6 +127,7 @@ def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
         if result.scores[key] is not None:
             ends = result.intervals[key]
             table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
+    table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
     for key, name in (("real_top1", "top-1 on ReaL labels"), ("real_top5", "top-5 on ReaL labels")):
         if reassessed.get(key) is not None:
             table.add_row(name, f"{reassessed[key]:.2%}", "")
@@ -133,11 +144,13 @@ def _classes(result: "Evaluation") -> Table:
     order = order[~np.isnan(classes.f1[order])]
     many = len(result.class_names) > _MOST_CLASSES and len(order) > _WORST + _BEST
     title = f"the {_WORST} worst and the {_BEST} best classes by F1" if many else None
-    table = Table("class", title=title)
+    table = Table(title=title)
+    table.add_column("class", no_wrap=True)
     for column in ("images", "precision", "recall", "F1"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("most often taken for")
-    sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)),)
+    table.add_column("mostly taken for", no_wrap=True)
+    few = len(result.class_names) <= _MOST_CLASSES
+    sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)) if few else order,)
     for section in sections:
         for index in section:
             scores = (classes.precision[index], classes.recall[index], classes.f1[index])

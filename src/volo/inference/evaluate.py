@@ -12,7 +12,13 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from volo.data import EvalImages, ImageSet, eval_loader
 from volo.inference.confusion import group_classes
 from volo.inference.predictor import Predictor
-from volo.inference.scores import ClassScores, class_scores, confidence_intervals, overall_scores
+from volo.inference.scores import (
+    ClassScores,
+    chance_calibration_error,
+    class_scores,
+    confidence_intervals,
+    overall_scores,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +80,11 @@ class Evaluation:
         """95 % confidence intervals of ``scores``: see :func:`confidence_intervals`."""
         return confidence_intervals(self._scores_of, len(self.labels))
 
+    @cached_property
+    def chance_calibration_error(self) -> float:
+        """What a perfectly calibrated model's calibration error stays below: see :func:`chance_calibration_error`."""
+        return chance_calibration_error(self.probability)
+
     def _scores_of(self, rows: np.ndarray) -> dict[str, float | None]:
         return overall_scores(self.labels[rows], self.ranked[rows], self.probability[rows], len(self.class_names))
 
@@ -106,6 +117,7 @@ class Evaluation:
             "classes": len(self.class_names),
             "classes_without_images": len(self.absent),
             **{name: value and round(value, 6) for name, value in {"loss": self.loss, **self.scores}.items()},
+            "chance_calibration_error": round(self.chance_calibration_error, 6),
             "intervals": {name: ends and [round(end, 6) for end in ends] for name, ends in self.intervals.items()},
         }
 

@@ -70,34 +70,31 @@ def plot_confusion(axes: Axes, evaluation: Evaluation, *, bar: bool = False) -> 
         bar: explain the colours.
     """
     counts, names = evaluation.confusion, [shortened(name) for name in evaluation.class_names]
+    few, summed = len(names) <= _MOST_NUMBERED, len(names) > _MOST_CELLS
     groups = evaluation.groups if len(names) > _MOST_NAMED else []
     group_names = [f"{_group_name(group, names)}  {number}" for number, group in enumerate(groups, 1)]
-    if len(names) > _MOST_CELLS:
-        member = np.array([np.isin(np.arange(len(names)), group) for group in groups]).astype(int)
-        counts, names, groups = member @ counts @ member.T, group_names, []
     order = np.concatenate(groups) if groups else np.arange(len(names))
+    if summed:
+        member = np.array([np.isin(np.arange(len(names)), group) for group in groups]).astype(int)
+        counts, order = member @ counts @ member.T, np.arange(len(groups))
     shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(order, order)]
     # The square root brings rare confusions to light, which in a small matrix the numbers do.
-    norm = PowerNorm(1.0 if len(names) <= _MOST_NUMBERED else 0.5, vmin=0, vmax=1)
-    image = axes.imshow(shares, cmap="Blues", norm=norm)
-    summed = counts is not evaluation.confusion
-    what = f"of {len(names)} groups of classes, in %" if summed else ""
-    axes.set_title(f"confusion matrix {what}, top-1 {evaluation.top1:.2%}".replace(" ,", ","))
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if few else 0.5, vmin=0, vmax=1))
+    axes.set_title(f"confusion matrix, top-1 {evaluation.top1:.2%}")
+    axes.set_xlabel("predicted group (numbers: % of the true group)" if summed else "predicted")
+    axes.set_ylabel("true group" if summed else "true")
     if bar:
-        rows = "group" if summed else "class"
-        axes.figure.colorbar(
-            image, ax=axes, format=PercentFormatter(1.0), label=f"share of the true {rows}", shrink=0.7
-        )
-    if groups:
+        label = f"share of the true {'group' if summed else 'class'}"
+        axes.figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), label=label, shrink=0.7)
+    if summed:
+        _write_names(axes, group_names, below=[f"{number}" for number in range(1, len(groups) + 1)])
+        _write_numbers(axes, shares, np.char.mod("%.0f", shares * 100), shares > 0.005)
+    elif groups:
         _frame_groups(axes, groups, group_names)
     else:
-        _write_names(axes, names, below=[f"{number}" for number in range(1, len(names) + 1)] if group_names else names)
-    if len(names) <= _MOST_NUMBERED:
-        _write_numbers(axes, counts, shares, np.char.mod("%d", counts))
-    elif summed and bar:
-        _write_numbers(axes, np.rint(shares * 100), shares, np.char.mod("%.0f", shares * 100))
+        _write_names(axes, names, below=names)
+    if few:
+        _write_numbers(axes, shares, np.char.mod("%d", counts), counts > 0)
 
 
 def _room(axes: Axes, rows: int) -> float:
@@ -115,11 +112,12 @@ def _write_names(axes: Axes, names: list[str], below: list[str]) -> None:
     axes.set_yticks(range(len(names)), names, **style)
 
 
-def _write_numbers(axes: Axes, numbers: np.ndarray, shares: np.ndarray, texts: np.ndarray) -> None:
-    """Write the text of every number that is not 0, legible on its ground."""
-    size = min(12.0, max(6.0, _room(axes, len(numbers)) / 5))
-    for row, column in np.argwhere(numbers):
-        color = "white" if shares[row, column] > 0.5 else "black"
+def _write_numbers(axes: Axes, shares: np.ndarray, texts: np.ndarray, shown: np.ndarray) -> None:
+    """Write the text of every cell that is to be shown, legible on its ground."""
+    size = min(12.0, max(6.0, _room(axes, len(shares)) / 5))
+    ground = np.asarray(axes.images[0].norm(shares), dtype=float)
+    for row, column in np.argwhere(shown):
+        color = "white" if ground[row, column] > 0.5 else "black"
         axes.text(column, row, texts[row, column], ha="center", va="center", fontsize=size, color=color)
 
 
@@ -151,6 +149,9 @@ def _list_pairs(axes: Axes, evaluation: Evaluation) -> None:
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(_MOST_PAIRS, -1))
     rows = [("true class", "taken for", "images", "of")]
+    pairs = [pair for pair in pairs if pair[2] > 1]
+    if not pairs:
+        rows = [("No two images are confused in the same way.", "", "", "")]
     for true, predicted, count in pairs:
         names = [shortened(evaluation.class_names[index]) for index in (true, predicted)]
         rows.append((names[0], names[1], f"{count}", f"{evaluation.classes.images[true]}"))
@@ -177,7 +178,8 @@ def draw_reliability(evaluation: Evaluation, path: Path) -> None:
     )
     error, interval = evaluation.scores["calibration_error"], evaluation.intervals["calibration_error"]
     spread = f" (95 %: {interval[0]:.1%} to {interval[1]:.1%})" if interval else ""
-    shares.set_title(f"calibration error {error:.1%}{spread}")
+    chance = f"by chance alone up to {evaluation.chance_calibration_error:.1%}"
+    shares.set_title(f"calibration error {error:.1%}{spread}\n{chance}")
     shares.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
     counts.bar((np.arange(BINS) + 0.5) / BINS, bins.images, 1 / BINS, color="tab:blue", edgecolor="white")
     counts.set(xlabel="probability that the model gives its answer", ylabel="images")
@@ -207,20 +209,22 @@ def draw_mistakes(evaluation: Evaluation, images: ImageSet, path: Path) -> None:
     """Draw the mistakes that the model was surest of, with true and predicted name and the file's, into a PNG."""
     rows = choose_samples(evaluation, right=0, wrong=_MOST_MISTAKES)
     wrong = int((~evaluation.right).sum())
-    height = max(1, math.ceil(len(rows) / _COLUMNS))
-    figure = Figure(figsize=(2.5 * _COLUMNS, 0.5 + 3.1 * height), layout="constrained")
+    columns = min(_COLUMNS, max(1, len(rows)))
+    height = max(1, math.ceil(len(rows) / columns))
+    figure = Figure(figsize=(max(4.5, 2.5 * columns), 0.5 + 3.1 * height), layout="constrained")
     figure.suptitle(
         f"the {len(rows)} surest of {wrong:,} mistakes on {len(evaluation.labels):,} images"
         if rows
         else f"no mistake on {len(evaluation.labels):,} images"
     )
-    grid = figure.subplots(height, _COLUMNS).ravel()
+    grid = figure.subplots(height, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, row in zip(grid, rows, strict=False):
         plot_sample(axes, evaluation, images, row)
         name = Path(*Path(images.name(int(evaluation.indices[row]))).parts[-2:])
         style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 7, "color": "dimgray", "parse_math": False}
+        axes.set(adjustable="datalim", box_aspect=1)  # a square, whatever the image's shape
         axes.text(0.5, -0.03, shortened(str(name), 36), transform=axes.transAxes, **style)
     save_figure(figure, path)
 
