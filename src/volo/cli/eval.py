@@ -88,13 +88,20 @@ def run(arguments: Sequence[str]) -> int:
 
 def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
     """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
-    from volo.inference.imagenet import RealLabels, as_imagenet, knows_imagenet
+    from volo.inference.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
 
     opened = as_imagenet(open_validation_data(given["folder"]), predictor.class_names)
     images = with_channels(opened, predictor.preprocessing.channels)
     among = given["classes"] == "folder"
     if given["real"] and (among or not knows_imagenet(predictor.class_names)):
         raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    count = len(images.class_names)
+    if isinstance(opened, StoredImages) and not among and count < 1000:
+        print(
+            f"note: the folder has {count} of ImageNet's 1000 classes, and the model chooses among all of them; "
+            "published scores of ImageNet-A and -R are among the folder's alone: --classes folder",
+            file=sys.stderr,
+        )
     asked = set(images.class_names)
     # Where the model knows none of them, the evaluation says so.
     chosen = [index for index, name in enumerate(predictor.class_names) if name in asked] or None
@@ -111,7 +118,7 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
         some = ", ".join(shortened(name) for name in result.absent[:5]) + (" …" if len(result.absent) > 5 else "")
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
-            f"no score: {some}; with --classes folder the model chooses among the others alone",
+            f"no score: {some}",
             file=sys.stderr,
         )
 
