@@ -95,6 +95,7 @@ def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[i
     among = given["classes"] == "folder"
     if given["real"] and (among or not knows_imagenet(predictor.class_names)):
         raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    real = RealLabels(given["real"], images) if given["real"] else None
     count = len(images.class_names)
     if isinstance(opened, StoredImages) and not among and count < 1000:
         print(
@@ -105,7 +106,7 @@ def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[i
     asked = set(images.class_names)
     # Where the model knows none of them, the evaluation says so.
     chosen = [index for index, name in enumerate(predictor.class_names) if name in asked] or None
-    return images, chosen if among else None, RealLabels(given["real"], images) if given["real"] else None
+    return images, chosen if among else None, real
 
 
 def _warn(result: "Evaluation", *, strict: bool) -> None:
