@@ -42,8 +42,9 @@ Step = Callable[[], None]
 
 def timm_model(name: str, config: VOLOConfig) -> nn.Module:
     """The model that timm has by that name, or timm's class in our configuration where timm has no such size."""
+    training = {"num_classes": config.num_classes, "drop_path_rate": config.drop_path_rate}
     if timm.is_model(name):
-        return timm.create_model(name, img_size=config.img_size)
+        return timm.create_model(name, img_size=config.img_size, **training)
     return TimmVOLO(
         layers=config.depths,
         embed_dims=[config.dims[0], *[config.dims[1]] * 3],
@@ -52,7 +53,7 @@ def timm_model(name: str, config: VOLOConfig) -> nn.Module:
         stem_hidden_dim=config.stem_width,
         mlp_ratio=config.mlp_ratio,
         img_size=config.img_size,
-        num_classes=config.num_classes,
+        **training,
     )
 
 

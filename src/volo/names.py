@@ -20,3 +20,9 @@ def shortened(name: str, length: int = 24) -> str:
         return shown
     end = (length - 1) // 3
     return f"{shown[: length - 1 - end]}…{shown[-end:]}"
+
+
+def few(items: Iterable[object]) -> str:
+    """At most five of the items, and how many more there are."""
+    names = [str(item) for item in items]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -145,7 +145,7 @@ def broken(tmp_path, kind):
     [
         (["trian"], "did you mean 'train'"),
         (["train"], "name a folder"),
-        (["train", "{nowhere}"], "no folder and no data set is named"),
+        (["train", "{nowhere}"], "no folder, table or data set is named"),
         (["train", "{file}"], "is a file"),
         (["train", "{empty}"], "has no class folders"),
         (["train", "{class without images}"], "no images in"),

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volo.data import DATASETS, FileImages, open_data, open_validation_data
-from volo.data.folder import TRAIN_FOLDERS, VAL_FOLDERS, split
+from volo.data.parts import PART_WORDS, split
+from volo.data.torchvision_sets import SETS
 
 
 def grow(root: Path, *files: str) -> Path:
@@ -44,8 +45,8 @@ def test_train_and_val_folders_are_taken_as_they_are(tmp_path):
     assert train.channels == val.channels == 3
 
 
-@pytest.mark.parametrize("train_name", TRAIN_FOLDERS)
-@pytest.mark.parametrize("val_name", VAL_FOLDERS)
+@pytest.mark.parametrize("train_name", PART_WORDS["train"])
+@pytest.mark.parametrize("val_name", [*PART_WORDS["val"], *PART_WORDS["test"]])
 def test_the_two_folders_may_bear_other_usual_names(tmp_path, train_name, val_name):
     root = grow(tmp_path, f"{train_name}/cat/1.png", f"{val_name}/cat/2.png")
     train, val = open_data(str(root))
@@ -88,7 +89,7 @@ def test_images_may_lie_deeper_and_other_files_are_passed_over(tmp_path):
 
 
 def test_a_name_opens_a_data_set(tmp_path):
-    for name in DATASETS:
+    for name in DATASETS.keys() - SETS.keys():
         train, val = open_data(name)
         assert train.class_names == val.class_names == open_validation_data(name).class_names
         assert len(open_validation_data(name).labels) == len(val.labels) < len(train.labels)
@@ -156,7 +157,7 @@ def test_class_folders_without_images_are_named(tmp_path):
     with pytest.raises(ValueError, match="no images in") as error:
         open_data(str(tmp_path))
     assert f"{tmp_path / 'dog'}, {tmp_path / 'newt'};" in str(error.value)
-    assert ".jpeg" in str(error.value)
+    assert ".jpg" in str(error.value)
     assert "cat" not in str(error.value)
 
 
@@ -169,16 +170,16 @@ def test_of_many_empty_class_folders_five_are_named_and_the_rest_counted(tmp_pat
 
 def test_a_class_missing_from_validation_is_named(tmp_path):
     grow(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/cat/3.png")
-    with pytest.raises(ValueError, match="lacks the classes dog, which the training folder has") as error:
+    with pytest.raises(ValueError, match="lacks the classes dog, which the training part has") as error:
         open_data(str(tmp_path))
-    assert str(tmp_path / "val") in str(error.value)
+    assert f"the val part of {tmp_path}" in str(error.value)
 
 
 def test_a_class_that_only_validation_has_is_named(tmp_path):
     grow(tmp_path, "train/cat/1.png", "valid/cat/2.png", "valid/dog/3.png")
-    with pytest.raises(ValueError, match="has the classes dog, which the training folder lacks") as error:
+    with pytest.raises(ValueError, match="has the classes dog, which the training part lacks") as error:
         open_data(str(tmp_path))
-    assert str(tmp_path / "valid") in str(error.value)
+    assert f"the val part of {tmp_path}" in str(error.value)
 
 
 def test_a_class_with_one_image_cannot_be_split(tmp_path):
@@ -189,13 +190,15 @@ def test_a_class_with_one_image_cannot_be_split(tmp_path):
 
 @pytest.mark.parametrize("open_", [open_data, open_validation_data])
 def test_an_unknown_name_gives_the_nearest_known_one(open_):
-    with pytest.raises(ValueError, match="no folder and no data set is named 'fashion_mini'; did you mean 'fashion-m"):
+    with pytest.raises(
+        ValueError, match="no folder, table or data set is named 'fashion_mini'; did you mean 'fashion-m"
+    ):
         open_("fashion_mini")
 
 
 def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
     missing = str(tmp_path / "photos")
-    with pytest.raises(ValueError, match=r"no folder and no data set is named .*; there are: ") as error:
+    with pytest.raises(ValueError, match=r"no folder, table or data set is named .*; there are: ") as error:
         open_data(missing)
     assert missing in str(error.value)
     assert all(name in str(error.value) for name in DATASETS)
@@ -204,5 +207,5 @@ def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
 @pytest.mark.parametrize("open_", [open_data, open_validation_data])
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path, open_):
     grow(tmp_path, "photos.zip")
-    with pytest.raises(ValueError, match=r"photos\.zip is a file; give a folder of class folders or one of: "):
+    with pytest.raises(ValueError, match=r"photos\.zip is a file, but no table \(\.csv, .*\); give a folder of"):
         open_(str(tmp_path / "photos.zip"))

@@ -4,14 +4,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
 from volo.data import AugmentConfig, Preprocessing, TrainTransform
-from volo.data.rand_augment import OPERATIONS, RandAugment
-from volo.data.transforms import random_crop_box
+from volo.data.rand_augment import OPERATIONS, Operation, RandAugment, random_filter
+from volo.data.transforms import random_crop_box, resized
 
 MOVING = [name for name, (_, moves) in OPERATIONS.items() if moves]
 COLOURING = [name for name in OPERATIONS if name not in MOVING]
@@ -186,7 +188,7 @@ def apply(name: str, image: Image.Image, level: float, seed: int = 0, fill=(7, 8
     draw = RandAugment(magnitude=level, magnitude_std=0.0, count=1, probability=1.0, fill=fill)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("volo.data.rand_augment.OPERATIONS", {name: OPERATIONS[name]})
-        return draw(image, rng(seed))
+        return draw.apply(image, draw.draw(rng(seed)), (0, 0, *image.size))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -260,6 +262,119 @@ def test_the_fill_is_the_mean_of_the_normalisation():
     assert transform().rand_augment.fill == (124, 116, 104)
 
 
+@pytest.mark.parametrize("filter_", [Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("name", MOVING)
+def test_the_affine_says_where_pixels_come_from(name, filter_):
+    image, generator = noise(23, 31), rng()
+    for level in LEVELS:
+        drawn = Operation(name, OPERATIONS[name][0](level / 10, generator), filter_)
+        expected = NAME_TO_OP[name](image, drawn.argument, resample=filter_, fillcolor=(7, 8, 9))
+        moved = image.transform(
+            image.size, Image.Transform.AFFINE, drawn.affine(image.size), filter_, fillcolor=(7, 8, 9)
+        )
+        np.testing.assert_array_equal(np.asarray(moved), np.asarray(expected))
+
+
+@pytest.mark.parametrize("name", COLOURING)
+def test_what_recolours_has_no_affine(name):
+    assert Operation(name, OPERATIONS[name][0](0.5, rng())).affine((10, 20)) is None
+
+
+# Only what the crop keeps
+
+
+def plainly(image: Image.Image, operations, fill) -> Image.Image:
+    """The whole image changed by timm's own operations."""
+    for drawn in operations:
+        options = {} if drawn.resample is None else {"resample": drawn.resample, "fillcolor": fill}
+        image = NAME_TO_OP[drawn.name](image, *([] if drawn.argument is None else [drawn.argument]), **options)
+    return image
+
+
+@st.composite
+def changes(draw, names, most: int):
+    """An image, operations of ``names`` and a box, drawn as in training."""
+    generator = rng(draw(st.integers(0, 2**32)))
+    mode, width, height = draw(st.sampled_from(["L", "RGB"])), draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    drawn = []
+    for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=most)):
+        argument = OPERATIONS[name][0](generator.uniform(), generator)
+        drawn.append(Operation(name, argument, random_filter(generator) if name in MOVING else None))
+    left, top, w, h = random_crop_box(width, height, (0.02, 1.0), (0.3, 3.0), generator)
+    return noise(height, width, mode, seed=draw(st.integers(0, 9))), tuple(drawn), (left, top, left + w, top + h)
+
+
+@settings(deadline=None)
+@given(changes(COLOURING, most=3))
+def test_recolouring_a_part_is_that_part_of_the_recoloured_image(change):
+    image, drawn, box = change
+    part = RandAugment(9.0, 0.5, 2, 0.5, (7, 8, 9)).apply(image, drawn, box)
+    np.testing.assert_array_equal(np.asarray(part), np.asarray(plainly(image, drawn, None).crop(box)))
+
+
+@settings(deadline=None)
+@given(changes(MOVING, most=1))
+def test_moving_a_part_is_that_part_of_the_moved_image(change):
+    image, drawn, box = change
+    fill = 7 if image.mode == "L" else (7, 8, 9)
+    part = RandAugment(9.0, 0.5, 2, 0.5, (7, 8, 9)).apply(image, drawn, box)
+    expected = plainly(image, drawn, fill).crop(box)
+    # Coordinates differ by float64 rounding, and Pillow cuts what it interpolates off to whole levels.
+    assert np.abs(np.asarray(part).astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_with_all_operations_parts_are_those_of_the_whole_image():
+    image = Image.fromarray(np.asarray(noise(9, 13)).repeat(8, axis=0).repeat(8, axis=1))
+    draw = RandAugment(magnitude=9.0, magnitude_std=0.5, count=3, probability=1.0, fill=(7, 8, 9))
+    for seed in range(100):
+        drawn, box = draw.draw(rng(seed)), (5 + seed % 40, 3 + seed % 30, 60 + seed % 40, 40 + seed % 30)
+        part = np.asarray(draw.apply(image, drawn, box)).astype(int)
+        differing = np.mean(part != np.asarray(plainly(image, drawn, (7, 8, 9)).crop(box)))
+        assert differing < 0.01
+
+
+@pytest.mark.parametrize(
+    ("drawn", "needed"),
+    [
+        (Operation("Invert"), (10, 20, 30, 35)),
+        (Operation("BrightnessIncreasing", 1.5), (10, 20, 30, 35)),
+        (Operation("Equalize"), (0, 0, 100, 80)),
+        (Operation("SharpnessIncreasing", 1.5), (9, 19, 31, 36)),
+        (Operation("TranslateXRel", 0.2, Image.Resampling.BICUBIC), (27, 17, 53, 38)),
+        (Operation("TranslateYRel", -0.4, Image.Resampling.BILINEAR), (7, 0, 33, 6)),  # from y = -12 … 3
+        (Operation("TranslateXRel", 0.9, Image.Resampling.BILINEAR), (97, 17, 100, 38)),  # nothing of the image
+    ],
+)
+def test_no_more_than_needed_is_computed(drawn, needed):
+    assert drawn.needs((100, 80), (10, 20, 30, 35)) == needed
+
+
+# Resizing
+
+
+@pytest.mark.parametrize("filter_", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_a_small_size_is_reached_by_pillow(filter_):
+    image = noise(40, 50)
+    np.testing.assert_array_equal(resized(image, (32, 24), filter_), np.asarray(image.resize((24, 32), filter_)))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("filter_", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+@pytest.mark.parametrize("side", [60, 150, 400])
+def test_a_large_size_is_reached_as_precisely_as_by_pillow(side, filter_, mode):
+    size = (112, 128)
+    image = Image.fromarray(np.asarray(noise(side // 4, side // 4, mode)).repeat(4, axis=0).repeat(4, axis=1))
+    exact = torch.from_numpy(np.asarray(image, dtype=np.float64)).reshape(1, *image.size, -1).permute(0, 3, 1, 2)
+    exact = (
+        F.interpolate(exact, size, mode=filter_.name.lower(), antialias=True).clamp(0, 255)[0].permute(1, 2, 0).numpy()
+    )
+    ours = resized(image, size, filter_)
+    theirs = np.asarray(image.resize(size[::-1], filter_)).reshape(ours.shape)
+    assert ours.flags.c_contiguous
+    assert np.abs(ours - exact).mean() < 1.02 * np.abs(theirs - exact).mean()
+    assert np.abs(ours - exact).max() <= np.abs(theirs - exact).max() + 0.5
+
+
 def arguments(function, draws: int = 40) -> list[float]:
     return sorted({round(float(function()), 12) for _ in range(draws)})
 
@@ -285,7 +400,7 @@ def test_levels_are_drawn_around_the_mean_and_stay_within_0_and_10():
         patch.setattr("volo.data.rand_augment.OPERATIONS", record)
         draw = RandAugment(magnitude=9.0, magnitude_std=0.5, count=2, probability=1.0, fill=(0,))
         for seed in range(300):
-            draw(noise(2, 2), rng(seed))
+            draw.draw(rng(seed))
     assert len(seen) == 600
     assert min(seen) >= 0.0
     assert max(seen) == 1.0
@@ -301,7 +416,7 @@ def test_each_of_two_operations_is_applied_to_half_of_the_images():
         draw = TrainTransform(AugmentConfig(), Preprocessing(size=(8, 8))).rand_augment
         generator = rng()
         for _ in range(500):
-            draw(noise(2, 2), generator)
+            draw.draw(generator)
     assert 437 <= len(seen) <= 563  # of 1000, four standard deviations
 
 
@@ -319,7 +434,7 @@ def test_all_operations_are_drawn():
         patch.setattr("volo.data.rand_augment.OPERATIONS", {name: counting(name) for name in OPERATIONS})
         draw = RandAugment(magnitude=9.0, magnitude_std=0.5, count=2, probability=1.0, fill=(0, 0, 0))
         for seed in range(500):
-            draw(noise(4, 4), rng(seed))
+            draw.draw(rng(seed))
     assert sum(counts.values()) == 1000
     # Evenly: 1000 / 15 = 67 each, with a standard deviation of 8.
     assert 35 <= min(counts.values()) <= max(counts.values()) <= 99

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
+from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.inference import Predictor
 from volo.names import shortened
@@ -29,7 +29,9 @@ def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them, the predictions and the pictures where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
     parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
-    parser.add_argument("folder", help="folder of class folders, or with a val folder of these; or fashion-mini")
+    parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
+    parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
+    add_data_options(parser)
     parser.add_argument(
         "--classes",
         type=Literal["all", "folder"],
@@ -90,8 +92,9 @@ def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[i
     """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
     from volo.inference.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
 
-    opened = as_imagenet(open_validation_data(given["folder"]), predictor.class_names)
-    images = with_channels(opened, predictor.preprocessing.channels)
+    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    opened = as_imagenet(opened, predictor.class_names)
+    images = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
     among = given["classes"] == "folder"
     if given["real"] and (among or not knows_imagenet(predictor.class_names)):
         raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")

@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from volo.data.preprocessing import Preprocessing, as_array
-from volo.data.rand_augment import RandAugment, random_filter
+from volo.data.rand_augment import Operation, RandAugment, random_filter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,25 @@ class AugmentConfig:
         return (0.08, 1.0) if min(size) >= 128 else (0.5, 1.0)
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """Everything drawn for one image, in the order in which it is applied.
+
+    Attributes:
+        size: (width, height) of the image, pixels.
+        flip: left and right change places.
+        operations: of RandAugment; they leave the size as it is.
+        box: (left, top, right, bottom) of the crop, pixels of the flipped and changed image.
+        resample: the filter that resizes the crop.
+    """
+
+    size: tuple[int, int]
+    flip: bool
+    operations: tuple[Operation, ...]
+    box: tuple[int, int, int, int]
+    resample: Image.Resampling
+
+
 class TrainTransform:
     """Flip, RandAugment and random resized crop of one image; erasing follows on the normalised batch."""
 
@@ -73,14 +94,35 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """An ``L`` or ``RGB`` image of any size to (H, W, channels) uint8 of the model's size."""
-        if rng.random() < self.config.hflip:
+        """An ``L``, ``RGB`` or ``RGBA`` image of any size to (H, W, channels) uint8 of the model's size."""
+        return self.apply(image, self.draw(image.size, rng))
+
+    def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Augmentation:
+        """What to do to an image of ``size`` (width, height) pixels."""
+        flip = bool(rng.random() < self.config.hflip)
+        operations = self.rand_augment.draw(rng) if self.rand_augment.count else ()
+        left, top, width, height = random_crop_box(*size, self.scale, self.config.crop_ratio, rng)
+        return Augmentation(size, flip, operations, (left, top, left + width, top + height), random_filter(rng))
+
+    def apply(self, image: Image.Image, drawn: Augmentation) -> np.ndarray:
+        """(H, W, channels) uint8 of the model's size from an ``L``, ``RGB`` or ``RGBA`` image of ``drawn.size``."""
+        if drawn.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.rand_augment.count:
-            image = self.rand_augment(image, rng)
-        left, top, width, height = random_crop_box(image.width, image.height, self.scale, self.config.crop_ratio, rng)
-        box = (left, top, left + width, top + height)
-        return as_array(image.resize((self.size[1], self.size[0]), random_filter(rng), box=box))
+        crop = self.rand_augment.apply(image, drawn.operations, drawn.box)
+        return resized(crop, self.size, drawn.resample)
+
+
+def resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """An image as (H, W, channels) uint8 of ``size`` (height, width), antialiased; bilinear or bicubic.
+
+    Large ones by PyTorch, which takes a third of Pillow's time and rounds as well, small ones by Pillow, which has less
+    to set up.
+    """
+    if min(size) < 96:
+        return as_array(image.resize((size[1], size[0]), resample))
+    batch = torch.from_numpy(as_array(image)).unsqueeze(0).permute(0, 3, 1, 2)
+    result = F.interpolate(batch, size, mode=resample.name.lower(), antialias=True)
+    return result[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def random_crop_box(
