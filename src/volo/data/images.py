@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from volo.data.modes import BACKGROUND, as_channels, upright
+from volo.data.modes import BACKGROUND, as_channels, mode_of, upright
 from volo.names import shown
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
@@ -53,7 +53,12 @@ class ImageSet(Protocol):
 
 
 def read_image(
-    path: str | Path, channels: int = 3, *, background: str = BACKGROUND, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    channels: int = 3,
+    *,
+    background: str = BACKGROUND,
+    max_pixels: int = MAX_PIXELS,
+    stored: bool = False,
 ) -> Image.Image:
     """Decode the first picture of an image file, upright, in sRGB, as ``L``, ``RGB`` or ``RGBA``.
 
@@ -62,6 +67,7 @@ def read_image(
         channels: 1, 3 or 4.
         background: a colour as Pillow names them, behind transparent pixels; four channels keep transparency.
         max_pixels: more, by the file's header, are not decoded.
+        stored: the pixels as the file has them: not turned, not brought into sRGB, no background.
 
     Raises:
         ImageError: the file is missing, unreadable, truncated, too large or no image.
@@ -72,7 +78,7 @@ def read_image(
             warnings.simplefilter("ignore")
             with _open(path, max_pixels) as image:
                 image.load()
-                return upright(image, channels, background)
+                return image.convert(mode_of(channels)) if stored else upright(image, channels, background)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read image {shown(path)}: {_reason(error, path)}") from error
 
