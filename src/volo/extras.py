@@ -1,7 +1,14 @@
 """Optional dependencies: what to install where one is missing."""
 
 #: top-level module → the extra that brings it.
-EXTRAS = {"pytorch_lightning": "train", "timm": "train", "torchmetrics": "train", "matplotlib": "train"}
+EXTRAS = {
+    "pytorch_lightning": "train",
+    "timm": "train",
+    "torchmetrics": "train",
+    "matplotlib": "train",
+    "imagehash": "data",
+    "scipy": "data",
+}
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

@@ -10,6 +10,7 @@ from volo.names import nearest
 #: verb → what it does; each is a module of this package with ``run(arguments)``.
 VERBS = {
     "train": "train a model on a folder of images",
+    "data": "check a data set: what is in it, what is wrong with it",
     "eval": "judge a trained model on labelled images",
     "predict": "name what is on images with a trained model",
     "models": "list the model sizes",

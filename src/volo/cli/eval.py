@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
+from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import replacing
 from volo.inference import Predictor
@@ -18,7 +18,9 @@ def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them and the confusion matrix where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
     parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
-    parser.add_argument("folder", help="folder of class folders, or with a val folder of these; or fashion-mini")
+    parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
+    parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
+    add_data_options(parser)
     parser.add_argument("--output", type=str | None, help="folder for results.json and confusion.png")
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
@@ -33,7 +35,8 @@ def run(arguments: Sequence[str]) -> int:
 
     console = Console()
     predictor = Predictor(given["model"], device=given["device"])
-    images: ImageSet = with_channels(open_validation_data(given["folder"]), predictor.preprocessing.channels)
+    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    images: ImageSet = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))
         result: Evaluation = evaluate(

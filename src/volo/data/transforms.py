@@ -94,7 +94,7 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """An ``L`` or ``RGB`` image of any size to (H, W, channels) uint8 of the model's size."""
+        """An ``L``, ``RGB`` or ``RGBA`` image of any size to (H, W, channels) uint8 of the model's size."""
         return self.apply(image, self.draw(image.size, rng))
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Augmentation:
@@ -105,7 +105,7 @@ class TrainTransform:
         return Augmentation(size, flip, operations, (left, top, left + width, top + height), random_filter(rng))
 
     def apply(self, image: Image.Image, drawn: Augmentation) -> np.ndarray:
-        """(H, W, channels) uint8 of the model's size from an ``L`` or ``RGB`` image of ``drawn.size``."""
+        """(H, W, channels) uint8 of the model's size from an ``L``, ``RGB`` or ``RGBA`` image of ``drawn.size``."""
         if drawn.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         crop = self.rand_augment.apply(image, drawn.operations, drawn.box)
@@ -115,10 +115,10 @@ class TrainTransform:
 def resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
     """An image as (H, W, channels) uint8 of ``size`` (height, width), antialiased; bilinear or bicubic.
 
-    Large ones by PyTorch, which takes a third of Pillow's time and rounds as well, small ones by Pillow, which has less
-    to set up.
+    Large ones by PyTorch, which takes a third of Pillow's time and rounds as well; small ones by Pillow, which has less
+    to set up, and transparent ones, since it weighs colours by their opacity.
     """
-    if min(size) < 96:
+    if min(size) < 96 or image.mode == "RGBA":
         return as_array(image.resize((size[1], size[0]), resample))
     batch = torch.from_numpy(as_array(image)).unsqueeze(0).permute(0, 3, 1, 2)
     result = F.interpolate(batch, size, mode=resample.name.lower(), antialias=True)

@@ -32,6 +32,7 @@ class ClassificationTask(pl.LightningModule):
         erasing: probability of replacing a random box of an image by noise.
         seed: see above.
         configure: gives the optimizer configuration that Lightning expects of ``configure_optimizers``.
+        class_weights: (classes,) of images of every class in the training loss; None weighs all alike.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ClassificationTask(pl.LightningModule):
         erasing: float,
         seed: int,
         configure: Callable[[VOLO], dict[str, Any]],
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -51,6 +53,8 @@ class ClassificationTask(pl.LightningModule):
         self.seed = seed
         self.configure = configure
         self.erase = RandomErasing(probability=erasing, mode="pixel", device="cpu")
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.box_generator = torch.Generator()
         self.val_metrics = classification_metrics(model.config.num_classes)
         self.val_loss = MeanMetric()
@@ -78,14 +82,17 @@ class ClassificationTask(pl.LightningModule):
         tokens = self.model.embed(images)
         if not self.loss.mix_token:
             loss = repeated_label_loss(
-                self.loss, self.model.forward_head(self.model.forward_tokens(tokens)), batch.labels
+                self.loss,
+                self.model.forward_head(self.model.forward_tokens(tokens)),
+                batch.labels,
+                class_weights=self.class_weights,
             )
         else:
             grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
             box = draw_box(grid, self.box_generator)
             logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
             logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
-            loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid))
+            loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid), self.class_weights)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
