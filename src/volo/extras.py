@@ -1,14 +1,8 @@
 """Optional dependencies: what to install where one is missing."""
 
 #: top-level module → the extra that brings it.
-EXTRAS = {
-    "pytorch_lightning": "train",
-    "timm": "train",
-    "torchmetrics": "train",
-    "matplotlib": "train",
-    "imagehash": "data",
-    "scipy": "data",
-}
+_TRAIN = ("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib")
+EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "imagehash": "data", "h5py": "h5"}
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

@@ -23,10 +23,10 @@ ANSWERS = {10: (0.7, 0.2, 0.1), 20: (0.1, 0.8, 0.1), 30: (0.3, 0.3, 0.4), 40: (0
 def model(names=("ant", "bee", "cat"), answers=ANSWERS):
     """A stand-in for a Predictor that knows its answers by heart."""
 
-    def probabilities(pixels: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([answers[int(image[0, 0, 0])] for image in pixels])
+    def logits(pixels: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([answers[int(image[0, 0, 0])] for image in pixels]).log()
 
-    return SimpleNamespace(class_names=tuple(names), preprocessing=GREY, probabilities=probabilities)
+    return SimpleNamespace(class_names=tuple(names), preprocessing=GREY, logits=logits)
 
 
 def images(levels, labels, names=("ant", "bee", "cat")) -> ArrayImages:
@@ -52,15 +52,27 @@ def test_scores_are_those_counted_by_hand(batch_size):
     assert result.problems == ()
 
 
-def test_the_summary_gives_the_scores_and_the_share_named_right_of_every_class():
-    assert evaluate(model(), images(LEVELS, LABELS)).summary() == {
+def test_the_summary_gives_the_scores_and_their_intervals():
+    summary = evaluate(model(), images(LEVELS, LABELS)).summary()
+    # Right are two answers of 0.7, one of 0.8 and one of 0.5; wrong one each of 0.4, 0.5 and 0.8.
+    bins = {0.4: (1, 0), 0.5: (2, 1), 0.7: (2, 2), 0.8: (2, 1)}
+    error = sum(abs(count * probability - right) for probability, (count, right) in bins.items()) / 7
+    intervals = summary.pop("intervals")
+    assert 0 < summary.pop("chance_calibration_error") < 1
+    assert summary == {
         "images": 7,
         "unreadable": 0,
-        "loss": pytest.approx(-np.mean(np.log([0.7, 0.7, 0.8, 0.3, 0.4, 0.5, 0.1]))),
-        "top1": pytest.approx(4 / 7),
+        "classes": 3,
+        "classes_without_images": 0,
+        "loss": pytest.approx(-np.mean(np.log([0.7, 0.7, 0.8, 0.3, 0.4, 0.5, 0.1])), abs=1e-6),
+        "top1": pytest.approx(4 / 7, abs=1e-6),
         "top5": None,
-        "recall": {"ant": 1.0, "bee": 0.3333, "cat": 0.0},
+        "balanced_accuracy": pytest.approx((1 + 1 / 3 + 0) / 3, abs=1e-6),
+        "calibration_error": pytest.approx(error, abs=1e-6),
     }
+    assert list(intervals) == ["top1", "balanced_accuracy", "calibration_error"]
+    for name, (low, high) in intervals.items():
+        assert 0 <= low < summary[name] < high <= 1
 
 
 def test_classes_are_matched_by_name():
@@ -74,13 +86,16 @@ def test_classes_are_matched_by_name():
 
 
 def test_an_unknown_class_is_named_and_so_are_the_known():
-    with pytest.raises(ValueError, match=r"the model does not know the classes newt, owl; it knows: ant, bee, cat$"):
+    with pytest.raises(
+        ValueError,
+        match=r"does not know the classes newt, owl \(2 of the data's 3\); it knows 3: ant, bee, cat; rename",
+    ):
         evaluate(model(), images([10, 20], [0, 1], names=("ant", "newt", "owl")))
 
 
 def test_long_lists_of_classes_are_cut_short():
     many = [f"m{number}" for number in range(11)]
-    with pytest.raises(ValueError, match=r"x0, x1, x2, x3, x4 and more; it knows: m0, .*m9 and more$"):
+    with pytest.raises(ValueError, match=r"x0, x1, x2, x3, x4 and more \(6 of .*\); it knows 11: m0, .*m9 and more;"):
         evaluate(model(many), images([10], [0], names=[f"x{number}" for number in range(6)]))
 
 

@@ -1,5 +1,7 @@
 """Pictures of how good a classifier is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -12,19 +14,14 @@ from volo.inference.pictures import choose_samples, draw_confusion, plot_confusi
 
 
 def evaluation(labels, predicted, probability=None, names=("ant", "bee", "cat")) -> Evaluation:
-    confusion = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
+    probability = np.full(len(labels), 0.9) if probability is None else np.array(probability)
     return Evaluation(
         class_names=tuple(names),
-        loss=1.0,
-        top1=float(np.mean(np.equal(labels, predicted))),
-        top5=None,
-        confusion=confusion,
         indices=np.arange(len(labels)),
         labels=np.array(labels),
-        predicted=np.array(predicted),
-        probability=np.full(len(labels), 0.9) if probability is None else np.array(probability),
-        problems=(),
+        ranked=np.array(predicted)[:, None],
+        probability=probability.astype(np.float32),
+        label_probability=np.full(len(labels), 0.5, np.float32),
     )
 
 
@@ -142,7 +139,7 @@ def test_a_sample_shows_the_image_and_what_it_is_taken_for(shape):
 def test_a_sample_is_found_by_its_place_in_the_image_set():
     images = ArrayImages(np.arange(3, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2), [0] * 3, ("ant", "bee"))
     result = evaluation([0, 0], [0, 0], names=("ant", "bee"))
-    result = Evaluation(**{**vars(result), "indices": np.array([0, 2])})  # image 1 could not be read
+    result = replace(result, indices=np.array([0, 2]))  # image 1 could not be read
     axes = Figure().subplots()
     plot_sample(axes, result, images, 1)
     assert (axes.images[0].get_array() == 2).all()

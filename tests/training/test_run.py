@@ -66,7 +66,8 @@ def test_a_run_learns_and_leaves_what_it_promises(config, image_folder):
     assert result.evaluation.top1 == 1.0
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
-        "train.json", "metrics.csv", "curves.png", "confusion.png", "summary.png", "results.json",
+        "train.json", "metrics.csv", "curves.png", "summary.png", "results.json", "per_class.csv",
+        "predictions.csv", "confusion.png", "reliability.png", "mistakes.png",
         "checkpoints", "model.safetensors", "config.json",
     }  # fmt: skip
     assert {path.name for path in (result.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}

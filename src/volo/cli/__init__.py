@@ -12,8 +12,10 @@ VERBS = {
     "train": "train a model on a folder of images",
     "data": "check a data set: what is in it, what is wrong with it",
     "eval": "judge a trained model on labelled images",
+    "compare": "lay training runs side by side",
     "predict": "name what is on images with a trained model",
     "models": "list the model sizes",
+    "weights": "look at, convert, list and fetch weights",
     "doctor": "say what runs here and why, for a report of an error",
     "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
 }

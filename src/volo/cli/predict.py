@@ -30,7 +30,7 @@ from volo.inference import Prediction, Predictor
 def run(arguments: Sequence[str]) -> int:
     """Print a table, or JSON or CSV."""
     parser = VerbParser(prog="volo predict", description="Name what is on images with a trained model.")
-    parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
     parser.add_argument(
         "images",
         nargs="+",

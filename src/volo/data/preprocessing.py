@@ -89,9 +89,9 @@ class Preprocessing:
         """(B, channels, H, W) uint8, 0–255, to float32 of about zero mean and unit variance, layout kept."""
         # Of an image's size and layout: broadcasting over three interleaved channels would take twice as long.
         image = torch.zeros_like(pixels[:1], dtype=torch.float32)
-        mean, std = (
-            image + torch.tensor(value, dtype=torch.float32, device=pixels.device).reshape(1, -1, 1, 1) * 255
-            for value in (self.mean, self.std)
+        mean, std = (  # 255 times each, rounded to float32 once, as in timm's loader: the same bits come out
+            image + image.new_tensor([255 * value for value in values]).reshape(-1, 1, 1)
+            for values in (self.mean, self.std)
         )
         return pixels.to(torch.float32, copy=True).sub_(mean).div_(std)
 

@@ -172,21 +172,24 @@ class RandAugment:
         part = self.apply(image, tuple(before), needed)
         affine = last.affine(image.size)
         if affine is None or last.resample is None:
-            part, (left, top) = _recoloured(part, last), needed[:2]
+            part = _recoloured(part, last)
+            left, top = needed[:2]
             return part if needed == box else part.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
         fill = self.fill[0] if image.mode == "L" else self.fill
         size, shifted = (box[2] - box[0], box[3] - box[1]), _shifted(affine, box, needed)
         return part.transform(size, Image.Transform.AFFINE, shifted, last.resample, fillcolor=fill)
 
 
-def _recoloured(image: Image.Image, drawn: Operation) -> Image.Image:
+def _recoloured(image: Image.Image, operation: Operation) -> Image.Image:
+    """The image changed by an operation that moves no pixels; transparency stays as it is."""
     from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
 
-    if image.mode == "RGBA":  # which Pillow's operations on colours do not take
-        changed = _recoloured(image.convert("RGB"), drawn)
-        changed.putalpha(image.getchannel("A"))
-        return changed
-    return NAME_TO_OP[drawn.name](image, *([] if drawn.argument is None else [drawn.argument]))  # type: ignore[operator]
+    arguments = [] if operation.argument is None else [operation.argument]
+    if image.mode != "RGBA":
+        return NAME_TO_OP[operation.name](image, *arguments)  # type: ignore[operator]
+    changed = NAME_TO_OP[operation.name](image.convert("RGB"), *arguments)  # type: ignore[operator]
+    changed.putalpha(image.getchannel("A"))
+    return changed
 
 
 def random_filter(rng: np.random.Generator) -> Image.Resampling:

@@ -51,7 +51,8 @@ class Predictor:
     >>> predictor("photo.jpg").name
 
     Args:
-        path: a run folder, or any folder with ``model.safetensors`` and ``config.json``.
+        path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
+            authors', ``hf-hub:org/name``, the name of published weights.
         device: where to compute; None takes an accelerator where there is one.
 
     Attributes:
@@ -62,7 +63,7 @@ class Predictor:
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: the folder holds no trained model, or the device is unknown.
+        ValueError: there is no trained model, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
@@ -108,11 +109,14 @@ class Predictor:
             for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
                 yield self._prediction(probabilities, top_k)
 
-    @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
-        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device)))
-        return logits.float().softmax(dim=-1).cpu()
+        return self.logits(pixels).softmax(dim=-1)
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
+        return self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))

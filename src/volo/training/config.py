@@ -9,6 +9,9 @@ from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
 
+#: In a run folder: the configuration, and a row of figures for every epoch.
+CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(DataSource):

@@ -1,6 +1,5 @@
 """One training run, from its configuration to the deliverable."""
 
-import json
 import logging
 import math
 import warnings
@@ -34,17 +33,15 @@ from volo.data import (
 from volo.files import replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
-from volo.inference.pictures import draw_confusion
+from volo.inference.report import write_evaluation
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
-from volo.training.config import TrainConfig
+from volo.training.config import CONFIG_FILE, TrainConfig
 from volo.training.data import RunData
 from volo.training.optim import configure_optimizers, learning_rate
 from volo.training.summary import draw_summary
 
-CONFIG_FILE = "train.json"
-RESULTS_FILE = "results.json"
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 
 #: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is
@@ -74,9 +71,10 @@ class TrainResult:
 def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
     """Train a model.
 
-    The run folder holds the configuration (``train.json``), ``metrics.csv``, ``results.json``, the pictures
-    ``curves.png``, ``confusion.png`` and ``summary.png``, ``checkpoints/best.ckpt`` and ``last.ckpt`` for
-    resuming, and the deliverable that everything else reads: ``model.safetensors`` and ``config.json``.
+    The run folder holds the configuration (``train.json``), ``metrics.csv``, the pictures ``curves.png`` and
+    ``summary.png``, the files of :func:`volo.inference.report.write_evaluation`, ``checkpoints/best.ckpt`` and
+    ``last.ckpt`` for resuming, and the deliverable that everything else reads: ``model.safetensors`` and
+    ``config.json``.
 
     Args:
         config: everything that decides the run.
@@ -296,12 +294,10 @@ class _Run:
         evaluation = evaluate(
             Predictor(self.folder), self.val_images, batch_size=self.config.batch_size, workers=self.workers
         )
-        draw_confusion(evaluation, self.folder / "confusion.png")
         draw_summary(self.record.rows, evaluation, self.val_images, self.folder / "summary.png")
         seconds = sum(row["seconds"] for row in self.record.rows)
-        results = {**evaluation.summary(), "epochs": len(self.record.rows), "seconds": round(seconds, 1)}
-        with replacing(self.folder / RESULTS_FILE) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        more = {"epochs": len(self.record.rows), "seconds": round(seconds, 1)}
+        write_evaluation(evaluation, self.val_images, self.folder, more=more)
         return evaluation
 
 
