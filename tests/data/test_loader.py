@@ -20,6 +20,7 @@ from volo.data import (
     eval_loader,
     train_loader,
 )
+from volo.data.loader import TRIES
 
 SIZE = Preprocessing(size=(8, 10))
 
@@ -316,6 +317,12 @@ def test_if_no_image_can_be_read_a_sample_has_no_pixels_and_names_them_all():
     sample = training(4, broken=(0, 1, 2, 3))[(0, 2)]
     assert sample.pixels is None
     assert sample.problems == tuple(f"cannot read picture {number}" for number in (2, 3, 0, 1))
+
+
+def test_not_every_image_of_a_large_set_is_tried():
+    sample = training(1000, broken=tuple(range(1000)))[(0, 500)]
+    assert sample.pixels is None
+    assert len(sample.problems) == TRIES
 
 
 @pytest.mark.parametrize("workers", [0, 1])
