@@ -184,6 +184,7 @@ def broken(tmp_path, kind):
         (["data", "chekc", "{good}"], "unknown command 'chekc'"),
         (["data", "check", "{good}", "--distance=99"], "must be 0–16"),
         (["data", "check", "{good}", "--strict"], "findings (--strict)"),
+        (["data", "check", "{good}", "--output={file}"], "is a file; name a folder"),
         (["predict", "{model}", "{good}", "--device=abacus"], "abacus"),
         (["predict", "{model}", "{good}", "--topk=3"], "did you mean '--top_k'"),
         (["models", "--all"], "--all"),
@@ -261,7 +262,7 @@ def test_a_table_trains_and_is_judged_by_names_and_parts(image_folder, tmp_path,
     saved = json.loads((run / "config.json").read_text())
     assert (saved["class_names"], len(saved["preprocessing"]["mean"])) == (list(CLASSES), 4)
     assert volo("eval", run, table, "--split=train") == 0
-    assert "on 10 images" in capsys.readouterr().out
+    assert "10 images of 3 classes" in capsys.readouterr().out
 
 
 def test_training_warns_of_strong_imbalance_unless_something_is_done(image_folder, tmp_path, capsys):

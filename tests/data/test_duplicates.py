@@ -47,6 +47,13 @@ def test_near_hashes_are_those_of_comparing_all_pairs(hashes, distance):
     assert sorted(map(sorted, found)) == sorted(sorted(group) for group in expected.values() if len(group) > 1)
 
 
+def test_fifty_thousand_hashes_are_searched_in_a_moment():
+    """Comparing them pair by pair in Python would take longer than the whole test suite."""
+    hashes = [int(value) for value in np.random.default_rng(0).integers(0, 2**63, 50_000)]
+    hashes += [hashes[0] ^ 0b1111, hashes[1] ^ 0b11111, *hashes[5:6] * 3000]
+    assert near_hashes(hashes, 4) == [[0, 50_000], [5, *range(50_002, 53_002)]]
+
+
 @pytest.mark.parametrize("distance", [-1, 17])
 def test_a_distance_out_of_range_is_refused(distance):
     with pytest.raises(ValueError, match=f"must be 0–16 bits of 64, not {distance}"):

@@ -137,8 +137,7 @@ def test_every_operation_of_rand_augment_keeps_transparency_with_its_picture(nam
     clear.putalpha(alpha)
     argument, moves = OPERATIONS[name]
     drawn = Operation(name, argument(0.9, rng()), Image.Resampling.BILINEAR if moves else None)
-    augment = RandAugment(9.0, 0.5, 2, 0.5, (10, 20, 30, 40))
-    whole = (0, 0, *clear.size)
+    augment, whole = RandAugment(9.0, 0.5, 2, 0.5, (10, 20, 30, 40)), (0, 0, 20, 24)
     changed = augment.apply(clear, (drawn,), whole)
     assert changed.mode == "RGBA"
     if not moves:

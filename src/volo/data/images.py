@@ -1,6 +1,5 @@
 """Sets of labelled images, and reading one image."""
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from volo.data.modes import BACKGROUND, as_channels, upright, upright_size
+from volo.data.modes import BACKGROUND, as_channels, mode_of, upright, upright_size
+from volo.names import shown
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
 MAX_PIXELS = 178_956_970
@@ -65,6 +65,7 @@ def read_image(
     *,
     background: str = BACKGROUND,
     max_pixels: int = MAX_PIXELS,
+    stored: bool = False,
     shrink: Shrink | None = None,
 ) -> Image.Image:
     """Decode the first picture of an image file, upright, in sRGB, as ``L``, ``RGB`` or ``RGBA``.
@@ -74,6 +75,7 @@ def read_image(
         channels: 1, 3 or 4.
         background: a colour as Pillow names them, behind transparent pixels; four channels keep transparency.
         max_pixels: more, by the file's header, are not decoded.
+        stored: the pixels as the file has them: not turned, not brought into sRGB, no background.
         shrink: how small a version will do. A JPEG is then decoded at a half, a quarter or an eighth of its sides, and
             what is left of the factor, rounded down, is averaged away.
 
@@ -87,7 +89,7 @@ def read_image(
             with _open(path, max_pixels) as image:
                 factor = 1 if shrink is None else _draft(image, shrink)
                 image.load()
-                result = upright(image, channels, background)
+                result = image.convert(mode_of(channels)) if stored else upright(image, channels, background)
                 return result if factor == 1 else result.reduce(factor)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read image {shown(path)}: {_reason(error, path)}") from error
@@ -139,12 +141,6 @@ def _reason(error: Exception, path: str | Path) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"{str(error).partition(',')[0]}; --max-pixels raises it (in training --data.max_pixels)"
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-
-
-def shown(path: str | Path) -> str:
-    """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @cache
