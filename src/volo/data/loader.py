@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from volo.data.images import ImageError, ImageSet
+from volo.data.transforms import Augmentation, TrainTransform
 
 Key = tuple[int, int]
 
@@ -51,9 +52,7 @@ class TrainImages(Dataset[Sample]):
     Where none can, the sample has no pixels: the process that trains reports that better than one that loads.
     """
 
-    def __init__(
-        self, images: ImageSet, transform: Callable[[Image.Image, np.random.Generator], np.ndarray], seed: int
-    ) -> None:
+    def __init__(self, images: ImageSet, transform: TrainTransform, seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
     def __len__(self) -> int:
@@ -61,17 +60,27 @@ class TrainImages(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
         problems: list[str] = []
         for offset in range(len(self)):
             chosen = (index + offset) % len(self)
             try:
-                pixels = self.transform(self.images.read(chosen), rng)
+                pixels = self._augmented(chosen, np.random.default_rng((self.seed, SAMPLE, epoch, index)))
             except ImageError as error:
                 problems.append(str(error))
             else:
                 return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems))
         return Sample(None, self.images.labels[index % len(self)], index, tuple(problems))
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        drawn: Augmentation | None = None
+
+        def shrink(size: tuple[int, int]) -> float:
+            nonlocal drawn
+            drawn = self.transform.draw(size, rng)
+            return drawn.shrink(self.transform.size)
+
+        image = self.images.read(index, shrink)
+        return self.transform.apply(image, drawn or self.transform.draw(image.size, rng))
 
 
 class EvalImages(Dataset[Sample]):

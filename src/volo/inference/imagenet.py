@@ -6,7 +6,6 @@ Folders name its classes by WordNet synset (``n01440764``) in ImageNet itself, -
 
 import json
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from volo.data import FileImages, ImageError, ImageSet
+from volo.data import FileImages, ImageSet, read_image
+from volo.data.images import Shrink
 from volo.inference.evaluate import Evaluation
 from volo.models.loading import imagenet_names
 
@@ -79,15 +79,8 @@ def _places(folders: Sequence[str]) -> list[int] | None:
 class StoredImages(FileImages):
     """Images as they are stored: not turned, not brought into sRGB, transparency dropped."""
 
-    def read(self, index: int) -> Image.Image:
-        path = self.paths[index]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of oddities inside files that do not keep them from being read
-                with Image.open(path) as image:
-                    return image.convert("L" if self.channels == 1 else "RGB")
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-            raise ImageError(f"cannot read image {path}: {error}") from error
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
+        return read_image(self.paths[index], self.channels, max_pixels=self.max_pixels, stored=True)
 
 
 class RealLabels:
