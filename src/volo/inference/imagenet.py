@@ -36,7 +36,7 @@ def _descriptions() -> tuple[str, ...]:
     """The classes in WordNet's words, as a checkpoint of transformers names them."""
     from timm.data import ImageNetInfo
 
-    return distinct(ImageNetInfo("imagenet-1k").label_descriptions())
+    return distinct(list(ImageNetInfo("imagenet-1k").label_descriptions()))
 
 
 def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
