@@ -13,8 +13,9 @@ from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
+from volo.files import check_folder
 from volo.inference import Predictor
-from volo.names import shortened
+from volo.names import few, shortened
 
 if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from volo.inference.evaluate import evaluate
     from volo.inference.imagenet import in_words
-    from volo.inference.report import check_folder, write_evaluation
+    from volo.inference.report import write_evaluation
 
     output = Path(given["output"]) if given["output"] else None
     if output is not None:
@@ -119,10 +120,9 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
     if result.problems and strict:
         raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
     if result.absent:
-        some = ", ".join(shortened(name) for name in result.absent[:5]) + (" …" if len(result.absent) > 5 else "")
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
-            f"no score: {some}",
+            f"no score: {few(map(shortened, result.absent))}",
             file=sys.stderr,
         )
 
@@ -158,10 +158,10 @@ def _classes(result: "Evaluation") -> Table:
     table = Table(title=title)
     table.add_column("class", no_wrap=True)
     for column in ("images", "precision", "recall", "F1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("mostly taken for", no_wrap=True)
-    few = len(result.class_names) <= _MOST_CLASSES
-    sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)) if few else order,)
+        table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
+    table.add_column("taken for", no_wrap=True)
+    shown = range(len(result.class_names)) if len(result.class_names) <= _MOST_CLASSES else order
+    sections = (order[:_WORST], order[-_BEST:]) if many else (shown,)
     for section in sections:
         for index in section:
             scores = (classes.precision[index], classes.recall[index], classes.f1[index])
@@ -173,7 +173,7 @@ def _classes(result: "Evaluation") -> Table:
 
 
 def _counted(result: "Evaluation", index: int, count: int) -> str:
-    return f"{shortened(result.class_names[index], 14)} {count:,}"
+    return f"{shortened(result.class_names[index], 12)} {count:,}"
 
 
 def _percent(share: float) -> str:

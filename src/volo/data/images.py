@@ -1,6 +1,5 @@
 """Sets of labelled images, and reading one image."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from volo.data.modes import BACKGROUND, as_channels, mode_of, upright
+from volo.names import shown
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
 MAX_PIXELS = 178_956_970
@@ -121,12 +121,6 @@ def _reason(error: Exception, path: str | Path) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"{str(error).partition(',')[0]}; --max-pixels raises it (in training --data.max_pixels)"
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-
-
-def shown(path: str | Path) -> str:
-    """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @cache

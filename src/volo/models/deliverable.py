@@ -79,7 +79,7 @@ def read_description(path: Path) -> Description:
         if "format_version" not in said and isinstance(said.get("architecture"), str):
             return _of_timm(said)
         version = said["format_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no description of a volo model: {error}") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}; this volo reads version {FORMAT_VERSION}; upgrade volo")
