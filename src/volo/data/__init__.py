@@ -11,6 +11,8 @@ from volo.data.images import (
     read_image,
 )
 from volo.data.imbalance import BALANCES, class_counts, class_weights, imbalance_warning
+from volo.data.label_map import LabelMap, LabelMaps
+from volo.data.labelled_images import TokenLabels, open_token_labels
 from volo.data.loader import (
     STEP,
     Batch,
@@ -23,7 +25,15 @@ from volo.data.loader import (
 )
 from volo.data.modes import BACKGROUND, MODES, mode_of, upright
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from volo.data.registry import DATASETS, DataSource, open_data, open_parts, open_validation_data, with_channels
+from volo.data.registry import (
+    DATASETS,
+    DataSource,
+    open_data,
+    open_parts,
+    open_training_data,
+    open_validation_data,
+    with_channels,
+)
 from volo.data.transforms import Augmentation, AugmentConfig, TrainTransform
 
 __all__ = [
@@ -45,7 +55,10 @@ __all__ = [
     "FileImages",
     "ImageError",
     "ImageSet",
+    "LabelMap",
+    "LabelMaps",
     "Preprocessing",
+    "TokenLabels",
     "TrainImages",
     "TrainTransform",
     "class_counts",
@@ -59,6 +72,8 @@ __all__ = [
     "mode_of",
     "open_data",
     "open_parts",
+    "open_token_labels",
+    "open_training_data",
     "open_validation_data",
     "read_image",
     "train_loader",

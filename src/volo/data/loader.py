@@ -15,32 +15,44 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from volo.data.images import ImageError, ImageSet
+from volo.data.label_map import LabelMap, LabelMaps, move_labels
+from volo.data.labelled_images import TokenLabels
+from volo.data.transforms import Augmentation, TrainTransform
 
 Key = tuple[int, int]
 
 #: First numbers after the seed, so that different kinds of draws never share a stream.
 ORDER, SAMPLE, STEP = range(3)
 
+#: Images that are tried, one after the other, before a place in a training batch stays empty.
+TRIES = 100
+
 
 class Sample(NamedTuple):
-    """One image: ``pixels`` (H, W, channels) uint8, None where unreadable, and what was wrong on the way."""
+    """One image: ``pixels`` (H, W, channels) uint8, None where unreadable, and what was wrong on the way.
+
+    ``tokens`` are the labels of its cells, moved as its pixels were, where it has such labels.
+    """
 
     pixels: np.ndarray | None
     label: int
     position: int
     problems: tuple[str, ...]
+    tokens: LabelMap | None = None
 
 
 class Batch(NamedTuple):
     """``images`` (B, channels, H, W) uint8, channels-last in memory; ``labels`` and ``indices`` (B,) int64.
 
-    ``problems`` are the messages of images that could not be read and are not in the batch.
+    ``problems`` are the messages of images that could not be read and are not in the batch. ``tokens`` are the
+    labels of the images' cells, None where the data have none.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     problems: tuple[str, ...]
+    tokens: LabelMaps | None = None
 
 
 class TrainImages(Dataset[Sample]):
@@ -48,30 +60,44 @@ class TrainImages(Dataset[Sample]):
 
     Indices from the number of images on stand for the same images once more, with draws of their own.
 
-    Where none can, the sample has no pixels: the process that trains reports that better than one that loads.
+    Where none of :data:`TRIES` can, as when a disk has gone, the sample has no pixels: the process that trains reports
+    that better than one that loads.
     """
 
     def __init__(
-        self, images: ImageSet, transform: Callable[[Image.Image, np.random.Generator], np.ndarray], seed: int
+        self, images: ImageSet, transform: TrainTransform, seed: int, token_labels: TokenLabels | None = None
     ) -> None:
-        self.images, self.transform, self.seed = images, transform, seed
+        self.images, self.transform, self.seed, self.token_labels = images, transform, seed, token_labels
 
     def __len__(self) -> int:
         return len(self.images.labels)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
         problems: list[str] = []
-        for offset in range(len(self)):
+        for offset in range(min(len(self), TRIES)):
             chosen = (index + offset) % len(self)
             try:
-                pixels = self.transform(self.images.read(chosen), rng)
+                rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
+                pixels, tokens = self._augmented(chosen, rng)
             except ImageError as error:
                 problems.append(str(error))
             else:
-                return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems))
+                return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems), tokens)
         return Sample(None, self.images.labels[index % len(self)], index, tuple(problems))
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, LabelMap | None]:
+        tokens = None if self.token_labels is None else self.token_labels.read(index)
+        drawn: Augmentation | None = None
+
+        def shrink(size: tuple[int, int]) -> float:
+            nonlocal drawn
+            drawn = self.transform.draw(size, rng)
+            return drawn.shrink(self.transform.size)
+
+        image = self.images.read(index, shrink)
+        drawn = drawn or self.transform.draw(image.size, rng)
+        return self.transform.apply(image, drawn), None if tokens is None else move_labels(tokens, drawn)
 
 
 class EvalImages(Dataset[Sample]):
@@ -98,7 +124,15 @@ def collate(samples: list[Sample]) -> Batch:
     images = torch.from_numpy(np.stack([pixels for pixels, _ in good])) if good else torch.empty(0, 1, 1, 1).byte()
     labels = torch.tensor([sample.label for _, sample in good], dtype=torch.int64)
     indices = torch.tensor([sample.position for _, sample in good], dtype=torch.int64)
-    return Batch(images.permute(0, 3, 1, 2), labels, indices, problems)
+    maps = [sample.tokens for _, sample in good if sample.tokens is not None]
+    return Batch(images.permute(0, 3, 1, 2), labels, indices, problems, _stack(maps) if maps else None)
+
+
+def _stack(maps: list[LabelMap]) -> LabelMaps:
+    if len({labels.scores.shape for labels in maps}) > 1:
+        raise ValueError(f"label maps of one batch differ in shape: {sorted({m.scores.shape for m in maps})}")
+    scores, classes = np.stack([m.scores for m in maps]), np.stack([m.classes for m in maps]).astype(np.int32)
+    return LabelMaps(torch.from_numpy(scores), torch.from_numpy(classes), torch.tensor([m.box for m in maps]))
 
 
 class EpochSampler(Sampler[Key]):

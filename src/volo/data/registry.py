@@ -9,7 +9,7 @@ from volo.data.embedded import fashion_mini
 from volo.data.folder import folder_parts
 from volo.data.images import MAX_PIXELS, Converted, FileImages, ImageSet
 from volo.data.modes import BACKGROUND, mode_of
-from volo.data.parts import Parts, judging_part, training_parts
+from volo.data.parts import Parts, judging_part, training_parts, whole_training_part
 from volo.data.table import TABLE_EXTENSIONS, table_parts
 from volo.data.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
 from volo.names import nearest
@@ -83,6 +83,15 @@ def open_validation_data(path: str, *, part: str | None = None, source: DataSour
         ValueError: there is no such folder, table, name or part, or it is not laid out as needed.
     """
     return judging_part(open_parts(path, source=source), path, part)
+
+
+def open_training_data(path: str, *, source: DataSource | None = None) -> ImageSet:
+    """The training images of a folder, a table or a named data set, with those that a split would hold out of them.
+
+    Raises:
+        ValueError: there is no such folder, table or name, or it is not laid out as needed.
+    """
+    return whole_training_part(open_parts(path, source=source), path)
 
 
 def open_parts(path: str, *, source: DataSource | None = None) -> Parts:

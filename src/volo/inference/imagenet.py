@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from volo.data import FileImages, ImageSet, read_image
+from volo.data.images import Shrink
 from volo.inference.evaluate import Evaluation
 from volo.models.deliverable import distinct
 from volo.models.loading import imagenet_names
@@ -87,7 +88,7 @@ def _places(folders: Sequence[str]) -> list[int] | None:
 class StoredImages(FileImages):
     """Images as they are stored: not turned, not brought into sRGB, transparency dropped."""
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
         return read_image(self.paths[index], self.channels, max_pixels=self.max_pixels, stored=True)
 
 

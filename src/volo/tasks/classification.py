@@ -13,10 +13,11 @@ from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
 from volo.data import STEP, Batch, Preprocessing
-from volo.models import VOLO
+from volo.models import VOLO, Logits
 from volo.tasks.losses import LossConfig, repeated_label_loss
 from volo.tasks.metrics import classification_metrics
 from volo.tasks.mixtoken import draw_box, mix_tokens, unmix_logits
+from volo.tasks.token_labels import token_label_loss
 
 
 class ClassificationTask(pl.LightningModule):
@@ -81,19 +82,18 @@ class ClassificationTask(pl.LightningModule):
         images = self.erase(self.preprocessing.normalize(batch.images))
         tokens = self.model.embed(images)
         if not self.loss.mix_token:
-            loss = repeated_label_loss(
-                self.loss,
-                self.model.forward_head(self.model.forward_tokens(tokens)),
-                batch.labels,
-                class_weights=self.class_weights,
-            )
-        else:
-            grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
-            box = draw_box(grid, self.box_generator)
-            logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
-            logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
-            loss = repeated_label_loss(self.loss, logits, batch.labels, box.kept(grid), self.class_weights)
-        return loss
+            return self._loss(self.model.forward_head(self.model.forward_tokens(tokens)), batch)
+        grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
+        box = draw_box(grid, self.box_generator)
+        logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
+        logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
+        return self._loss(logits, batch, box.kept(grid))
+
+    def _loss(self, logits: Logits, batch: Batch, kept: float = 1.0) -> Tensor:
+        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
+            if batch.tokens is None:
+                return repeated_label_loss(self.loss, logits, batch.labels, kept, self.class_weights)
+            return token_label_loss(self.loss, logits, batch.labels, batch.tokens, kept)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if not len(batch.labels):  # all of its images were unreadable
@@ -105,6 +105,6 @@ class ClassificationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
         # torchmetrics has summed over the processes already; averaging equal values is what Lightning wants to see.
-        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True)
+        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True, logger=False)
         self.val_loss.reset()
         self.val_metrics.reset()

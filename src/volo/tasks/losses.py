@@ -26,6 +26,10 @@ class LossConfig:
         dense_weight: of the mean loss of the patch tokens; 0 trains on the logits of inference instead, the
             class token's plus half the strongest patch's.
         mix_token: patch tokens of one image into another (MixToken).
+        ground_truth: mix the image's label into the class token's target: half and half where the teacher agrees
+            with it, one to nine where it does not. Needs token labels.
+        legacy_crop: read the token labels of a crop as the authors' code did, with x and y exchanged and a box of
+            at least one cell. Needs token labels; only for repeating their numbers.
         class_balance: weigh images of small classes more: ``none``, ``inverse`` (to the number of images) or
             ``effective`` (to the effective number of images, a weaker weighting).
         balance_beta: of ``effective``: 0 weighs all alike, near 1 as ``inverse`` does.
@@ -35,6 +39,8 @@ class LossConfig:
     class_weight: float = 1.0
     dense_weight: float = 0.5
     mix_token: bool = True
+    ground_truth: bool = False
+    legacy_crop: bool = False
     class_balance: Literal["none", "inverse", "effective"] = "none"
     balance_beta: float = 0.999
 

@@ -1,0 +1,158 @@
+"""The training loss of VOLO where a teacher has labelled every region of the images.
+
+Source: All Tokens Matter (token labeling), arXiv:2104.10858, section 3; what the paper leaves open (the sampling,
+the softmax after it, the smoothing of soft targets) is as in the authors' code.
+Shape letters: B batch, h w cells of a label map, k classes kept for each, h2 w2 tokens, K classes.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from volo.data import LabelMaps
+from volo.models import Logits
+from volo.tasks.losses import LossConfig
+
+#: The most numbers of a dense map (B, h, w, K) that are made at once; one image's map may be larger.
+MAP_NUMBERS = 2**24
+
+
+def token_label_loss(config: LossConfig, logits: Logits, labels: Tensor, maps: LabelMaps, kept: float = 1.0) -> Tensor:
+    """The loss of ``logits`` against label maps.
+
+    Args:
+        config: weights, smoothing, and how the maps are read.
+        logits: class logits (B, K), and token logits (B, h2, w2, K) already un-mixed.
+        labels: (B,) int64, the images' classes: mixed into the class targets where ``config.ground_truth`` says so.
+        maps: of the same images, moved as they were.
+        kept: share of each image that is its own; the rest belongs to its counterpart in the flipped batch.
+
+    Returns:
+        A scalar.
+    """
+    tokens, num_classes = logits.tokens, logits.cls.shape[-1]
+    targets, gradient = [], torch.empty_like(tokens)
+    dense_loss = torch.zeros((), device=tokens.device)
+    with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
+        for part, part_maps in split(maps, num_classes):
+            dense = dense_map(part_maps, num_classes)
+            targets.append(crop_targets(config, dense, part_maps.boxes, (1, 1)).flatten(1))
+            if config.dense_weight:
+                target = crop_targets(config, dense, part_maps.boxes, (tokens.shape[1], tokens.shape[2]))
+                dense_loss += _cross_entropy(tokens[part], target, gradient[part])
+    target = with_ground_truth(config, torch.cat(targets), labels) if config.ground_truth else torch.cat(targets)
+    target = kept * target + (1.0 - kept) * target.flip(0)
+    cls = logits.cls if config.dense_weight else logits.cls + 0.5 * tokens.amax(dim=(1, 2))
+    loss = config.class_weight * F.cross_entropy(cls.float(), target)
+    if config.dense_weight:
+        weight = config.dense_weight / tokens[..., 0].numel()
+        loss = loss + weight * _KnownGradient.apply(tokens, dense_loss, gradient)
+    return loss
+
+
+def with_ground_truth(config: LossConfig, targets: Tensor, labels: Tensor) -> Tensor:
+    """Soft class targets (B, K) mixed with the smoothed labels (B,), by the authors' weights.
+
+    The teacher has a share of 0.5 where it agrees with the label and of 0.9 where it does not.
+    """
+    num_classes = targets.shape[-1]
+    trust = torch.where(targets.argmax(-1) == labels, 0.5, 0.9).unsqueeze(-1)
+    smoothing = config.label_smoothing
+    hard = F.one_hot(labels, num_classes) * (1.0 - smoothing) + smoothing / num_classes
+    return trust * targets + (1.0 - trust) * hard
+
+
+def split(maps: LabelMaps, num_classes: int) -> Iterator[tuple[slice, LabelMaps]]:
+    """The batch in parts whose dense maps keep within ``MAP_NUMBERS``: their places, and their maps."""
+    size, h, w = maps.scores.shape[:3]
+    step = max(1, MAP_NUMBERS // (h * w * num_classes))
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        yield part, LabelMaps(*(values[part] for values in maps))
+
+
+def dense_map(maps: LabelMaps, num_classes: int) -> Tensor:
+    """The logits of every cell (B, h, w, K) float32: the k best scores, and zero for every other class."""
+    dense = maps.scores.new_zeros(*maps.scores.shape[:3], num_classes, dtype=torch.float32)
+    return dense.scatter_(-1, maps.classes.long(), maps.scores.float())
+
+
+def crop_targets(config: LossConfig, dense: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Soft targets (B, h2, w2, K) float32 of the tokens of a crop.
+
+    The crop is read out of the logits (B, h, w, K) by RoI-align; then come softmax and smoothing,
+    p·(1 − s + s/K) + s/K, whose sum over the classes is 1 + s/K as in the authors' code.
+    """
+    rows, columns = _sampling(boxes, dense.shape[1:3], grid, config.legacy_crop)
+    across = columns.unsqueeze(1) @ dense  # (B, h, w2, K)
+    read = (rows @ across.flatten(2)).unflatten(2, across.shape[2:])
+    share = config.label_smoothing / dense.shape[-1]
+    return read.softmax(-1).mul_(1.0 - config.label_smoothing + share).add_(share)
+
+
+def _sampling(boxes: Tensor, cells: Sequence[int], grid: tuple[int, int], legacy: bool) -> tuple[Tensor, Tensor]:
+    """What every cell weighs in every token: rows (B, h2, h) and columns (B, w2, w). RoI-align is separable."""
+    (h, w), corner = cells, boxes[:, :2]
+    (left, top), (right, bottom) = corner.unbind(1), (corner + boxes[:, 2:]).unbind(1)
+    if not legacy:
+        top, bottom, left, right = top * h - 0.5, bottom * h - 0.5, left * w - 0.5, right * w - 0.5
+        rows = align_weights(top, bottom - top, h, grid[0], widest=h)
+        return rows, align_weights(left, right - left, w, grid[1], widest=w)
+    # The authors hand (top, left, bottom, right) to a function that takes (left, top, right, bottom), all four in
+    # cells of the map's width, and let it widen the box to one cell.
+    top, left, bottom, right = (side * w - 0.5 for side in (left, top, right, bottom))
+    rows = align_weights(top, (bottom - top).clamp_min(1.0), h, grid[0], widest=w)
+    return rows, align_weights(left, (right - left).clamp_min(1.0), w, grid[1], widest=w)
+
+
+def align_weights(start: Tensor, extent: Tensor, cells: int, bins: int, *, widest: int) -> Tensor:
+    """RoI-align along one side, as weights (B, bins, cells) whose sum over cells is 1 inside the map.
+
+    Every bin is the mean of ceil(extent / bins) evenly spaced samples, each interpolated between the two cells
+    beside it; samples more than one cell outside the map are zero.
+
+    Args:
+        start: (B,) where the boxes begin, in cells; 0 is the centre of the first.
+        extent: (B,) how far they go.
+        cells: of the map.
+        bins: of the result.
+        widest: an upper bound of the boxes' extents, give or take rounding.
+    """
+    size = (extent / bins)[:, None, None]
+    samples = size.ceil().clamp_min(1.0)
+    sample = torch.arange(math.ceil(widest / bins) + 1, device=start.device)
+    bin_ = torch.arange(bins, device=start.device)[:, None]
+    place = start[:, None, None] + bin_ * size + (sample + 0.5) * size / samples  # (B, bins, samples)
+    weight = ((sample < samples) & (place >= -1.0) & (place <= cells)) / samples
+    cell = torch.arange(cells, device=start.device)
+    near = (1.0 - (place.clamp(0, cells - 1).unsqueeze(-1) - cell).abs()).clamp_min(0.0)
+    return (weight.unsqueeze(-2) @ near).squeeze(-2)
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, gradient: Tensor) -> Tensor:
+    """The sum over tokens of the cross-entropy (…, K), whose gradient is written into ``gradient``."""
+    log_probability = logits.float().log_softmax(-1)
+    loss = -(target * log_probability).sum()
+    gradient.copy_(log_probability.exp_().mul_(target.sum(-1, keepdim=True)).sub_(target))
+    return loss
+
+
+class _KnownGradient(torch.autograd.Function):
+    """``value`` as a function of ``tokens``, with the gradient that was computed beside it.
+
+    So neither targets nor probabilities of the whole batch are kept for the way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None

@@ -1,0 +1,126 @@
+"""``volo label`` from the first label to a model that learned from it, and what it says to mistakes."""
+
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from volo.cli import main
+from volo.data.token_labels import TokenLabelStore
+from volo.inference.label_pictures import readable
+from volo.models import create_model, save_model
+
+TRAINING = [
+    "--model.name=volo_micro_32", "--batch_size=8", "--data.workers=0", "--optim.warmup_epochs=0", "--epochs=1",
+    "--accelerator=cpu",
+]  # fmt: skip
+
+
+def volo(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    torch.manual_seed(0)
+    model, folder = create_model("volo_micro_32", num_classes=3), tmp_path / "teacher"
+    folder.mkdir()
+    preprocessing = {"size": [32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    names = ("blue", "green", "red")
+    save_model(folder, model.config, model.state_dict(), class_names=names, preprocessing=preprocessing)
+    return folder
+
+
+@pytest.fixture
+def store(image_folder, teacher, tmp_path, capsys):
+    out = tmp_path / "labels"
+    assert volo("label", image_folder, "--teacher", teacher, "--out", out, "--top_k=2") == 0
+    assert f"24 images labelled; the labels are in {out}" in capsys.readouterr().out.replace("\n", " ")
+    return out
+
+
+def test_label_check_show_and_train(image_folder, store, tmp_path, capsys):
+    assert volo("label", image_folder, "--out", store, "--check") == 0
+    out = capsys.readouterr().out
+    assert "24 images, 4×4 cells, 2 of 3 classes each, by " in out
+    assert "24 labelled, 0 cannot be read, 0 still to be labelled" in out
+    picture = tmp_path / "show.png"
+    assert volo("label", image_folder, "--out", store, "--show", picture, "--size=32", "--count=2") == 0
+    with Image.open(picture) as drawn:
+        assert drawn.width > 1000
+    capsys.readouterr()
+    options = ["--data.token_labels", store, "--loss.ground_truth=true", f"--output={tmp_path / 'run'}"]
+    assert volo("train", image_folder, *options, *TRAINING) == 0
+    assert "best epoch" in capsys.readouterr().out
+    # The loss is that of the teacher's soft labels, not of the images' own.
+    assert volo("train", image_folder, f"--output={tmp_path / 'plain'}", *TRAINING) == 0
+    rows = [(tmp_path / run / "metrics.csv").read_text().splitlines()[1].split(",") for run in ("run", "plain")]
+    assert float(rows[0][2]) != pytest.approx(float(rows[1][2]), rel=1e-3)
+
+
+def test_check_names_what_changed_and_training_refuses_it(image_folder, store, tmp_path, capsys):
+    shutil.copy(image_folder / "train/red/00.png", image_folder / "train/red/new.png")
+    assert volo("label", image_folder, "--out", store, "--check") == 2
+    captured = capsys.readouterr()
+    assert "1 images are not in the store: train/red/new.png" in captured.out
+    assert "does not fit" in captured.err
+    assert volo("train", image_folder, "--data.token_labels", store, f"--output={tmp_path / 'run'}", *TRAINING) == 2
+    assert "1 images are not in the store: train/red/new.png" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_convert_there_and_back(image_folder, store, tmp_path, capsys):
+    maps, back = tmp_path / "maps", tmp_path / "back"
+    assert volo("label", image_folder, "--convert", store, "--out", maps) == 0
+    assert torch.load(maps / "red/03.pt", weights_only=True).shape == (2, 2, 4, 4)
+    assert volo("label", image_folder, "--convert", maps, "--out", back) == 0
+    assert "24 label maps" in capsys.readouterr().out
+    one, two = TokenLabelStore(store), TokenLabelStore(back)
+    assert all((one.read(i).scores == two.read(i).scores).all() for i in range(24))
+    assert volo("train", image_folder, "--data.token_labels", maps, f"--output={tmp_path / 'run'}", *TRAINING) == 0
+
+
+def test_an_image_that_cannot_be_read_is_counted(image_folder, teacher, tmp_path, capsys):
+    (image_folder / "train/red/05.png").write_bytes(b"broken")
+    assert volo("label", image_folder, "--teacher", teacher, "--out", tmp_path / "labels") == 0
+    out = capsys.readouterr().out
+    assert "cannot read image" in out
+    assert "23 images labelled, 1 cannot be read" in out
+    assert volo("label", image_folder, "--out", tmp_path / "labels", "--check") == 0
+    assert "23 labelled, 1 cannot be read" in capsys.readouterr().out
+
+
+def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(image_folder, other)
+    (other / "train/red").rename(other / "train/rose")
+    (other / "val/red").rename(other / "val/rose")
+    (tmp_path / "cut").write_bytes(store.read_bytes()[:-10])
+    data, out = str(image_folder), str(tmp_path / "new")
+    for arguments, reason in (
+        ([other, "--teacher", teacher, "--out", out], "does not know 1 of the 3 classes of the data: rose"),
+        ([other, "--out", store, "--check"], "does not fit"),
+        ([other, "--out", store, "--teacher", teacher], "does not know 1 of the 3 classes"),
+        ([data, "--out", tmp_path / "cut", "--check"], "is truncated: it has"),
+        ([data, "--out", out, "--check"], "there is no store"),
+        ([data, "--out", out, "--teacher", "resnet51q_"], "no classifier of timm is named 'resnet51q_'; did you mean"),
+        ([data, "--out", out, "--teacher", teacher, "--fit", "crop"], "fit must be one of squeeze, keep, not 'crop'"),
+        ([data, "--out", out, "--teacher", teacher, "--precision", "int8"], "--precision must be one of float32"),
+        ([data, "--out", out, "--check", "--show", "a.png"], "three jobs: give one of them"),
+        ([data, "--out", out, "--show", tmp_path / "a.png"], "there are no token labels at"),
+        ([data, "--out", out, "--teacher", teacher, "--batch_size=0"], "--batch_size must be at least 1"),
+    ):
+        assert volo("label", *arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert reason in error, error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+    for name in ("ground_truth", "legacy_crop"):
+        assert volo("train", data, f"--loss.{name}=true", *TRAINING) == 2
+        assert f"loss.{name} says how token labels are used" in capsys.readouterr().err
+
+
+def test_imagenets_numbers_are_shown_by_their_names():
+    assert readable(("n01440764", "n03763968")) == ("tench", "military uniform")
+    assert readable(("a", "b" * 30)) == ("a", f"{'b' * 23}…")
