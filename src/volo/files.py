@@ -27,13 +27,6 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what :func:`replacing` leaves in ``folder`` when its process is killed."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
-
-
 def check_folder(folder: Path) -> None:
     """See that files can be written into a folder that may have to be made first, and make nothing.
 
@@ -47,3 +40,10 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"cannot write into {folder}: {place} is a file; name a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError(f"cannot write into {folder}: {place} is not writable; name another folder")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what :func:`replacing` leaves in ``folder`` when its process is killed."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)

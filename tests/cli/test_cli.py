@@ -63,7 +63,7 @@ def test_train_eval_predict(image_folder, tmp_path, capsys):
     assert "top-1 100.00% on 12 validation images" in out
 
     assert volo("eval", run, image_folder, f"--output={tmp_path / 'judged'}") == 0
-    assert re.search(r"top-1 +│ 100.00% │ 100.00% to 100.00%", capsys.readouterr().out)
+    assert re.search(r"top-1 +│ +100.00% │ +100.00% to 100.00%", capsys.readouterr().out)
     assert json.loads((tmp_path / "judged/results.json").read_text())["images"] == 12
     assert (tmp_path / "judged/confusion.png").stat().st_size > 1000
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data import ImageNetInfo
 
 from volo.cli import main
 from volo.data import ArrayImages, FileImages, ImageError, Preprocessing, read_image
 from volo.inference.evaluate import Evaluation
 from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet, synsets
 from volo.models import create_model, save_model
+from volo.models.deliverable import read_description
 from volo.models.loading import imagenet_names
 
 TENCH, GOLDFISH, TOILET_PAPER = "n01440764", "n01443537", "n15075141"
@@ -37,6 +39,15 @@ def test_a_model_that_learned_from_the_folders_keeps_its_synsets_and_is_shown_in
     assert in_words(synsets()) == imagenet_names()
     assert in_words(("cat", "n12345678", TENCH)) == ("cat", "n12345678", "tench")
     assert in_words(("cat", "dog")) == ("cat", "dog")
+
+
+def test_a_checkpoint_of_transformers_knows_imagenet_by_wordnets_words(tmp_path):
+    said = {"architecture": "volo_d1_224", "label_names": ImageNetInfo().label_descriptions()}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    names = read_description(tmp_path / "config.json").class_names
+    images = as_imagenet(files("n02012849", "n03126707", TENCH), names)
+    assert images.class_names == ("crane (134)", "crane (517)", "tench, Tinca tinca")
+    assert [names.index(name) for name in images.class_names] == [134, 517, 0]
 
 
 @pytest.mark.parametrize("folders", [("cat", "dog"), (TENCH, "dog"), ("1", "1000"), ("01", "2"), (TENCH, "1")])

@@ -78,7 +78,8 @@ class TrainImages(Dataset[Sample]):
         for offset in range(min(len(self), TRIES)):
             chosen = (index + offset) % len(self)
             try:
-                pixels, tokens = self._augmented(chosen, np.random.default_rng((self.seed, SAMPLE, epoch, index)))
+                rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
+                pixels, tokens = self._augmented(chosen, rng)
             except ImageError as error:
                 problems.append(str(error))
             else:
@@ -86,6 +87,7 @@ class TrainImages(Dataset[Sample]):
         return Sample(None, self.images.labels[index % len(self)], index, tuple(problems))
 
     def _augmented(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, LabelMap | None]:
+        tokens = None if self.token_labels is None else self.token_labels.read(index)
         drawn: Augmentation | None = None
 
         def shrink(size: tuple[int, int]) -> float:
@@ -93,7 +95,6 @@ class TrainImages(Dataset[Sample]):
             drawn = self.transform.draw(size, rng)
             return drawn.shrink(self.transform.size)
 
-        tokens = None if self.token_labels is None else self.token_labels.read(index)
         image = self.images.read(index, shrink)
         drawn = drawn or self.transform.draw(image.size, rng)
         return self.transform.apply(image, drawn), None if tokens is None else move_labels(tokens, drawn)

@@ -16,7 +16,7 @@ from volo.inference.imagenet import synsets
 from volo.models import TrainedModel, create_model
 from volo.models.loading import imagenet_names
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SETTINGS = {"size": [32, 32], "crop_pct": 1.0, "interpolation": "bicubic"}
 
 
