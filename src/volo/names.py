@@ -1,7 +1,9 @@
-"""Suggestions for misspelled names."""
+"""Names that people see: suggestions for misspelled ones, and ones that fit."""
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -9,3 +11,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+
+
+def shortened(name: str, length: int = 24) -> str:
+    """A name to show, no longer than ``length``: what is too much is left out of its middle."""
+    text = shown(name)
+    if len(text) <= length:
+        return text
+    end = (length - 1) // 3
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
+
+
+def shown(path: str | Path) -> str:
+    """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def few(items: Iterable[object]) -> str:
+    """At most five of the items, and how many more there are."""
+    names = [str(item) for item in items]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,5 +1,6 @@
 """Folders of images: layouts, the split, and what is said about a folder that is not laid out as needed."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volo.data import DATASETS, FileImages, open_data, open_validation_data
-from volo.data.folder import TRAIN_FOLDERS, VAL_FOLDERS, split
+from volo.data import DATASETS, DataSource, FileImages, image_extensions, open_data, open_parts, open_validation_data
+from volo.data.parts import PART_WORDS, split
+from volo.data.torchvision_sets import SETS
 
 
 def grow(root: Path, *files: str) -> Path:
@@ -44,8 +46,8 @@ def test_train_and_val_folders_are_taken_as_they_are(tmp_path):
     assert train.channels == val.channels == 3
 
 
-@pytest.mark.parametrize("train_name", TRAIN_FOLDERS)
-@pytest.mark.parametrize("val_name", VAL_FOLDERS)
+@pytest.mark.parametrize("train_name", PART_WORDS["train"])
+@pytest.mark.parametrize("val_name", [*PART_WORDS["val"], *PART_WORDS["test"]])
 def test_the_two_folders_may_bear_other_usual_names(tmp_path, train_name, val_name):
     root = grow(tmp_path, f"{train_name}/cat/1.png", f"{val_name}/cat/2.png")
     train, val = open_data(str(root))
@@ -88,10 +90,73 @@ def test_images_may_lie_deeper_and_other_files_are_passed_over(tmp_path):
 
 
 def test_a_name_opens_a_data_set(tmp_path):
-    for name in DATASETS:
+    for name in DATASETS.keys() - SETS.keys():
         train, val = open_data(name)
         assert train.class_names == val.class_names == open_validation_data(name).class_names
         assert len(open_validation_data(name).labels) == len(val.labels) < len(train.labels)
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    root = grow(tmp_path, "cat/1.png", "cat/._1.png", "cat/.ipynb_checkpoints/1.png", ".git/2.png", "dog/2.png")
+    assert relative(open_validation_data(str(root)), root) == ["cat/1.png", "dog/2.png"]
+
+
+def test_all_kinds_of_files_that_can_be_read_are_listed_and_no_stubs(tmp_path):
+    root = grow(tmp_path, "a/1.avif", "a/2.jp2", "a/3.tga", "a/4.gif", "a/5.pdf", "a/6.eps", "a/7.mpg", "b/1.TIFF")
+    listed = set(relative(open_validation_data(str(root)), root))
+    assert listed - {"a/1.avif"} == {"a/2.jp2", "a/3.tga", "a/4.gif", "b/1.TIFF"}
+    assert ("a/1.avif" in listed) == (".avif" in image_extensions())
+
+
+def test_nested_folders_are_classes_by_their_paths(tmp_path):
+    root = grow(tmp_path, "animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png", "5.png")
+    images = open_validation_data(str(root), source=DataSource(nested=True))
+    assert images.class_names == ("animals/cat", "animals/cat/old", "animals/dog", "tree")
+    assert relative(images, root) == ["animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png"]
+    assert list(images.labels) == [0, 1, 2, 3]
+    assert open_validation_data(str(root)).class_names == ("animals", "tree")
+
+
+def test_nested_classes_may_lie_in_train_and_val_folders(tmp_path):
+    root = grow(tmp_path, "train/a/b/1.png", "train/c/2.png", "val/a/b/3.png", "val/c/4.png")
+    train, val = open_data(str(root), source=DataSource(nested=True))
+    assert train.class_names == val.class_names == ("a/b", "c")
+
+
+def test_a_folder_train_that_holds_images_is_a_class_beside_others(tmp_path):
+    assert list(open_parts(str(grow(tmp_path / "two", "train/1.png", "ship/2.png")))) == ["all"]
+    train, val = open_data(str(grow(tmp_path / "more", "train/1.png", "train/2.png", "ship/3.png", "ship/4.png")))
+    assert train.class_names == val.class_names == ("ship", "train")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_lone_part_beside_classes_is_an_error_that_says_so(tmp_path, part):
+    root = grow(tmp_path, f"{part}/cat/1.png", f"{part}/dog/2.png", "cat/3.png", "emu/x/4.png")
+    with pytest.raises(ValueError, match=r"holds class folders and .* beside it lie images in cat, emu;"):
+        open_data(str(root))
+
+
+def test_a_lone_part_beside_folders_without_images_is_a_part(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "train/cat/2.png", "notes/readme.txt")
+    assert [len(side.labels) for side in open_data(str(root))] == [1, 1]
+    root = grow(tmp_path / "judged", "test/cat/1.png", "notes/readme.txt")
+    assert relative(open_validation_data(str(root)), root) == ["test/cat/1.png"]
+    with pytest.raises(ValueError, match="has no part for training, only test"):
+        open_data(str(root))
+
+
+def test_parts_can_be_asked_for(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "val/cat/2.png", "test/cat/3.png")
+    for part, name in (("train", "1"), ("val", "2"), ("test", "3"), (None, "2")):
+        assert open_validation_data(str(root), part=part).paths[0].stem == name
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path):
+    root = grow(tmp_path, "cat/x/1.png", "dog/2.png")
+    (root / "cat/x").chmod(0)
+    with pytest.raises(OSError, match="Permission denied"):
+        open_data(str(root))
 
 
 # The split
@@ -156,7 +221,7 @@ def test_class_folders_without_images_are_named(tmp_path):
     with pytest.raises(ValueError, match="no images in") as error:
         open_data(str(tmp_path))
     assert f"{tmp_path / 'dog'}, {tmp_path / 'newt'};" in str(error.value)
-    assert ".jpeg" in str(error.value)
+    assert ".jpg" in str(error.value)
     assert "cat" not in str(error.value)
 
 
@@ -169,16 +234,16 @@ def test_of_many_empty_class_folders_five_are_named_and_the_rest_counted(tmp_pat
 
 def test_a_class_missing_from_validation_is_named(tmp_path):
     grow(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/cat/3.png")
-    with pytest.raises(ValueError, match="lacks the classes dog, which the training folder has") as error:
+    with pytest.raises(ValueError, match="lacks the classes dog, which the training part has") as error:
         open_data(str(tmp_path))
-    assert str(tmp_path / "val") in str(error.value)
+    assert f"the val part of {tmp_path}" in str(error.value)
 
 
 def test_a_class_that_only_validation_has_is_named(tmp_path):
     grow(tmp_path, "train/cat/1.png", "valid/cat/2.png", "valid/dog/3.png")
-    with pytest.raises(ValueError, match="has the classes dog, which the training folder lacks") as error:
+    with pytest.raises(ValueError, match="has the classes dog, which the training part lacks") as error:
         open_data(str(tmp_path))
-    assert str(tmp_path / "valid") in str(error.value)
+    assert f"the val part of {tmp_path}" in str(error.value)
 
 
 def test_a_class_with_one_image_cannot_be_split(tmp_path):
@@ -189,13 +254,15 @@ def test_a_class_with_one_image_cannot_be_split(tmp_path):
 
 @pytest.mark.parametrize("open_", [open_data, open_validation_data])
 def test_an_unknown_name_gives_the_nearest_known_one(open_):
-    with pytest.raises(ValueError, match="no folder and no data set is named 'fashion_mini'; did you mean 'fashion-m"):
+    with pytest.raises(
+        ValueError, match="no folder, table or data set is named 'fashion_mini'; did you mean 'fashion-m"
+    ):
         open_("fashion_mini")
 
 
 def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
     missing = str(tmp_path / "photos")
-    with pytest.raises(ValueError, match=r"no folder and no data set is named .*; there are: ") as error:
+    with pytest.raises(ValueError, match=r"no folder, table or data set is named .*; there are: ") as error:
         open_data(missing)
     assert missing in str(error.value)
     assert all(name in str(error.value) for name in DATASETS)
@@ -204,5 +271,5 @@ def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
 @pytest.mark.parametrize("open_", [open_data, open_validation_data])
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path, open_):
     grow(tmp_path, "photos.zip")
-    with pytest.raises(ValueError, match=r"photos\.zip is a file; give a folder of class folders or one of: "):
+    with pytest.raises(ValueError, match=r"photos\.zip is a file, but no table \(\.csv, .*\); give a folder of"):
         open_(str(tmp_path / "photos.zip"))

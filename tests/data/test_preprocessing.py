@@ -153,9 +153,10 @@ def test_normalising_keeps_the_layout_in_memory():
         ({"size": (0, 224)}, r"size must be a height and a width in pixels, not \(0, 224\)"),
         ({"crop_pct": 0.0}, r"crop_pct must be positive, not 0\.0"),
         ({"crop_pct": -1.0}, r"crop_pct must be positive, not -1\.0"),
-        ({"mean": (0.5,)}, r"mean and std must be 1 or 3 numbers each, std positive; not \(0\.5,\), \(0\.229"),
-        ({"mean": (0.5, 0.5), "std": (0.5, 0.5)}, r"mean and std must be 1 or 3 numbers each"),
-        ({"std": (0.2, 0.0, 0.2)}, r"mean and std must be 1 or 3 numbers each, std positive"),
+        ({"mean": (0.5,)}, r"mean and std must be one number for each channel, std positive; not \(0\.5,\), \(0\.229"),
+        ({"mean": (), "std": ()}, r"mean and std must be one number for each channel"),
+        ({"std": (0.2, 0.0, 0.2)}, r"mean and std must be one number for each channel, std positive"),
+        ({"background": "whitte"}, r"background must be a colour such as white, gray or #808080, not 'whitte'"),
         ({"interpolation": "cubic"}, r"interpolation must be one of nearest, .*bicubic.*, not 'cubic'"),
     ],
 )

@@ -130,6 +130,25 @@ def test_an_extreme_aspect_leaves_the_largest_centred_box(size, box):
 # One image
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_of_rand_augment_keeps_transparency_with_its_picture(name):
+    colours, alpha = noise(24, 20), noise(24, 20).convert("L")
+    clear = colours.copy()
+    clear.putalpha(alpha)
+    argument, moves = OPERATIONS[name]
+    drawn = Operation(name, argument(0.9, rng()), Image.Resampling.BILINEAR if moves else None)
+    augment, whole = RandAugment(9.0, 0.5, 2, 0.5, (10, 20, 30, 40)), (0, 0, 20, 24)
+    changed = augment.apply(clear, (drawn,), whole)
+    assert changed.mode == "RGBA"
+    if not moves:
+        np.testing.assert_array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
+        np.testing.assert_array_equal(
+            np.asarray(changed.convert("RGB")), np.asarray(augment.apply(colours, (drawn,), whole))
+        )
+    else:
+        assert not np.array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
+
+
 def test_without_augmentation_the_image_stays():
     image = noise(16, 16)
     np.testing.assert_array_equal(transform()(image, rng()), np.asarray(image))

@@ -74,6 +74,12 @@ def test_every_method_gives_what_it_gave(micro, fast):
     for mine, other in zip(fast.forward_feature_maps(images), micro.forward_feature_maps(images), strict=True):
         assert mine.shape == other.shape
         assert difference(mine, other) <= 1e-4
+    for mine, other in zip(
+        fast.get_intermediate_layers(images, 5), micro.get_intermediate_layers(images, 5), strict=True
+    ):
+        assert difference(mine, other) <= 1e-4
+    with pytest.raises(RuntimeError, match="cannot have other heads"):
+        fast.reset_classifier(2)
     assert fast.config == micro.config
     assert fast.feature_channels == micro.feature_channels
 

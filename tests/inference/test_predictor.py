@@ -86,12 +86,12 @@ def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(colour):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((8, 8, 3)), r"an array image must be \(H, W\) or \(H, W, 3\) uint8, 0–255, not \(8, 8, 3\) float64"),
+        (np.zeros((8, 8, 3)), r"must be \(H, W\) or \(H, W, 1, 3 or 4\) uint8, 0–255, not \(8, 8, 3\) float64"),
         (np.zeros((3, 8, 8), np.uint8), r"an array image must be .* not \(3, 8, 8\) uint8"),
-        (np.zeros((8, 8, 4), np.uint8), r"an array image must be .* not \(8, 8, 4\) uint8"),
+        (np.zeros((8, 8, 5), np.uint8), r"an array image must be .* not \(8, 8, 5\) uint8"),
         (np.zeros((1, 8, 8, 3), np.uint8), r"an array image must be .* not \(1, 8, 8, 3\) uint8"),
         (np.zeros(8, np.uint8), r"an array image must be .* not \(8,\) uint8"),
-        (torch.zeros(3, 8, 8), r"a tensor image must be \(1 or 3, H, W\) uint8, 0–255, not \(3, 8, 8\) torch.float32"),
+        (torch.zeros(3, 8, 8), r"must be \(1, 3 or 4, H, W\) uint8, 0–255, not \(3, 8, 8\) torch.float32"),
         (torch.zeros(8, 8, 3, dtype=torch.uint8), r"a tensor image must be .* not \(8, 8, 3\) torch.uint8"),
         (torch.zeros(8, 8, dtype=torch.uint8), r"a tensor image must be .* not \(8, 8\) torch.uint8"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"a tensor image must be .* not \(1, 3, 8, 8\) torch.uint8"),
@@ -100,6 +100,34 @@ def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(colour):
 def test_arrays_and_tensors_of_another_form_are_named(colour, image, message):
     with pytest.raises(ValueError, match=message):
         colour(image)
+
+
+def test_a_model_of_four_channels_sees_transparency_and_one_of_three_a_background(colour, tmp_path):
+    four = Predictor(trained(tmp_path / "four", 4), device="cpu")
+    clear, half = (np.dstack([pixels(), np.full((40, 50), alpha, np.uint8)]) for alpha in (0, 128))
+    Image.fromarray(half).save(tmp_path / "half.png")
+    assert close(four(half), four(tmp_path / "half.png"))
+    assert not close(four(half), four(clear))
+    assert close(four(pixels()), four(np.dstack([pixels(), np.full((40, 50), 255, np.uint8)])))
+    assert close(colour(clear), colour(np.full((40, 50, 3), 255, np.uint8)))
+
+
+def test_a_model_of_five_channels_takes_arrays_and_tensors_alone(tmp_path):
+    five = Predictor(trained(tmp_path / "five", 5), device="cpu")
+    planes = np.dstack([pixels(), pixels(1)[..., :2]])
+    batch = torch.from_numpy(five.preprocessing.pixels(planes)).permute(2, 0, 1)[None]
+    # Every channel is prepared as a picture by itself would be.
+    for channel in range(5):
+        alone = five.preprocessing.pixels(Image.fromarray(planes[..., channel]))
+        np.testing.assert_array_equal(batch[0, channel].numpy(), alone[..., 0])
+    expected = five.probabilities(batch)[0]
+    for image in (planes, torch.from_numpy(planes).permute(2, 0, 1)):
+        got = five(image)
+        assert got.probabilities == pytest.approx(expected[list(got.indices)].tolist(), abs=1e-6)
+    with pytest.raises(ValueError, match=r"an array image must be \(H, W, 5\) uint8, 0–255, not \(40, 50, 3\) uint8"):
+        five(pixels())
+    with pytest.raises(ValueError, match=r"read with 1 channel \(grey\), 3 .* not 5; give other inputs as arrays"):
+        five(Image.fromarray(pixels()))
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), torch.zeros(3, 5, 0, dtype=torch.uint8)])

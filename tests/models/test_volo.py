@@ -245,6 +245,106 @@ def test_the_coarse_feature_map_is_what_the_final_norm_makes_tokens_of(model):
     assert fine.shape[2] == 2 * coarse.shape[2]
 
 
+# The maps after chosen blocks
+
+
+def test_every_block_gives_a_map_of_the_published_channels_and_stride():
+    model = create_model("volo_d0_224", num_classes=0).eval()
+    assert len(model.block_strides) == len(model.block_channels) == sum(model.config.depths)
+    with torch.no_grad():
+        maps = model.get_intermediate_layers(images(1, 64, 96), len(model.block_strides))
+    published = zip(model.block_channels, model.block_strides, strict=True)
+    assert [tuple(m.shape) for m in maps] == [(1, c, 64 // s, 96 // s) for c, s in published]
+
+
+def test_the_last_maps_of_the_stages_are_the_feature_maps(model):
+    fine, coarse = model.forward_feature_maps(images())
+    outlookers = model.config.depths[0]
+    assert_close(model.get_intermediate_layers(images(), [outlookers - 1, -1]), (fine, coarse))
+    (tokens,) = model.get_intermediate_layers(images(), norm=True)
+    assert_close(tokens.permute(0, 2, 3, 1), model.forward_features(images()).tokens)
+
+
+def test_blocks_come_in_the_order_asked_for_and_count_from_either_end(model):
+    everything = model.get_intermediate_layers(images(), 5)
+    assert_close(model.get_intermediate_layers(images(), (4, 0, -2)), (everything[4], everything[0], everything[3]))
+    assert_close(model.get_intermediate_layers(images(), 2), everything[3:])
+    plain = model.get_intermediate_layers(images(), [0], norm=True)
+    assert_close(plain, everything[:1])  # the first stage has no norm
+
+
+def test_nothing_behind_the_last_chosen_block_is_computed(model):
+    def fail(*_):
+        raise AssertionError("computed")
+
+    with model.network[3].register_forward_pre_hook(fail), model.network[2][0].register_forward_pre_hook(fail):
+        model.get_intermediate_layers(images(), [1])
+        with pytest.raises(AssertionError, match="computed"):
+            model.get_intermediate_layers(images(), [2])
+
+
+@pytest.mark.parametrize("n", [0, -1, 6, [], [5], [0, -6]])
+def test_blocks_that_there_are_not_are_an_error(model, n):
+    with pytest.raises(ValueError, match=r"n must be 1 to 5 blocks, or numbers of blocks from -5 to 4, not"):
+        model.get_intermediate_layers(images(), n)
+
+
+def test_gradients_through_the_maps_are_the_same_with_less_memory():
+    model = micro().train()
+    gradients = []
+    for saves_memory in (False, True):
+        model.set_grad_checkpointing(saves_memory)
+        model.zero_grad()
+        sum(m.square().mean() for m in model.get_intermediate_layers(images(), [1, 4])).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert_close(gradients[0], gradients[1])
+    assert {name.split(".")[1] for name in gradients[0] if name.startswith("network")} == set("01234")
+
+
+# Other heads
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fresh_heads_for_other_classes_leave_the_rest_alone(training):
+    model = micro(init_std=0.02).double().train(training)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "head" not in name}
+    model.reset_classifier(1000)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in before.items())
+    assert model.config == micro(init_std=0.02, num_classes=1000).config
+    assert model.num_classes == 1000
+    assert model(images().double()).shape == (2, 1000)
+    for head in (model.get_classifier(), model.aux_head):
+        assert head.weight.dtype == torch.float64
+        assert head.weight.requires_grad
+        assert head.training == training
+        assert head.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert not head.bias.any()
+    assert not torch.equal(model.head.weight, model.aux_head.weight)
+
+
+def test_heads_are_removed_and_come_back():
+    model = micro()
+    features = model.forward_features(images())
+    model.reset_classifier(0)
+    assert model.get_classifier() is model.aux_head is None
+    assert model.state_dict().keys() == micro(num_classes=0).state_dict().keys()
+    with pytest.raises(RuntimeError, match="num_classes=0"):
+        model(images())
+    model.reset_classifier(4)
+    assert model(images()).shape == (2, 4)
+    assert model.num_features == features.cls.shape[1]
+    assert_close(model.forward_features(images()), features)
+
+
+def test_a_count_of_classes_that_is_none_changes_nothing():
+    model = micro()
+    for wrong in (-1, 2.5, "10"):
+        with pytest.raises(ValueError, match="num_classes must be an integer of at least 0"):
+            model.reset_classifier(wrong)
+    assert model.config == micro().config
+    assert model(images()).shape == (2, 10)
+
+
 # Training
 
 

@@ -1,52 +1,23 @@
 """The same weights give timm's VOLO and ours the same logits, and each loads the other's state dict."""
 
+from itertools import accumulate
+
 import pytest
 import timm
 import torch
+from peers import randomise, timm_from_config
 from timm.models.volo import VOLO as TimmVOLO
 from torch import nn
 from torch.testing import assert_close
 
-from volo.models import VARIANTS, VOLO, VOLOConfig, create_model
+from volo.models import VARIANTS, VOLO, create_model
 
 PAPER = [name for name in VARIANTS if timm.is_model(name)]
 OWN = [name for name in VARIANTS if name not in PAPER]
 
 
-def timm_from_config(config: VOLOConfig) -> TimmVOLO:
-    """timm's class, for a size that timm does not name."""
-    (fine, coarse), (fine_heads, coarse_heads) = config.dims, config.heads
-    return TimmVOLO(
-        layers=config.depths,
-        embed_dims=[fine, coarse, coarse, coarse],
-        num_heads=[fine_heads, coarse_heads, coarse_heads, coarse_heads],
-        patch_size=config.patch_size,
-        stem_hidden_dim=config.stem_width,
-        mlp_ratio=config.mlp_ratio,
-        img_size=config.img_size,
-        num_classes=config.num_classes,
-    )
-
-
 def timm_model(name: str) -> TimmVOLO:
     return timm.create_model(name) if name in PAPER else timm_from_config(VARIANTS[name])
-
-
-@torch.no_grad()
-def randomise(model: VOLO) -> VOLO:
-    """Weights, biases and statistics that all show in the logits: fresh ones hide biases and average windows evenly."""
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 1:
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-        elif name.endswith(("attn.attn.weight", "qkv.weight", "attn.kv.weight", "attn.q.weight")):
-            parameter.mul_(4)
-    nn.init.normal_(model.pos_embed, std=0.5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return model
 
 
 def pair(name: str) -> tuple[VOLO, TimmVOLO]:
@@ -105,6 +76,16 @@ def test_weights_made_by_timm_give_timms_logits_here(name):
     ours.load_state_dict(theirs.state_dict(), strict=True)
     x = images(ours, 4)
     assert_close(ours(x), theirs(x), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_maps_of_the_blocks_are_timms(norm):
+    ours, theirs = pair("volo_tiny_32")
+    x = images(ours, 2)
+    ends = [end - 1 for end in accumulate(ours.config.depths)]
+    expected = theirs.forward_intermediates(x, norm=norm, intermediates_only=True)
+    for mine, other in zip(ours.get_intermediate_layers(x, ends, norm=norm), expected, strict=True):
+        assert_close(mine, other, atol=1e-5 * other.abs().max().item(), rtol=0)
 
 
 def test_d1_agrees_in_logits_and_in_every_gradient():

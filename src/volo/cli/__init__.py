@@ -10,10 +10,13 @@ from volo.names import nearest
 #: verb → what it does; each is a module of this package with ``run(arguments)``.
 VERBS = {
     "train": "train a model on a folder of images",
+    "data": "check a data set: what is in it, what is wrong with it",
     "eval": "judge a trained model on labelled images",
     "label": "label every region of images by a teacher, to train on",
+    "compare": "lay training runs side by side",
     "predict": "name what is on images with a trained model",
     "models": "list the model sizes",
+    "weights": "look at, convert, list and fetch weights",
     "doctor": "say what runs here and why, for a report of an error",
     "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
 }

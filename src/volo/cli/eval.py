@@ -1,25 +1,49 @@
 """``volo eval``: judge a trained model on labelled images."""
 
-import json
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
+from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
-from volo.files import replacing
+from volo.files import check_folder
 from volo.inference import Predictor
+from volo.names import few, shortened
+
+if TYPE_CHECKING:
+    from volo.inference.evaluate import Evaluation
+
+#: With more classes than this, the worst and the best are printed.
+_MOST_CLASSES = 20
+_WORST, _BEST = 10, 5
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print the scores, and write them and the confusion matrix where asked."""
+    """Print the scores, and write them, the predictions and the pictures where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
-    parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
-    parser.add_argument("folder", help="folder of class folders, or with a val folder of these; or fashion-mini")
-    parser.add_argument("--output", type=str | None, help="folder for results.json and confusion.png")
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
+    parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
+    parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
+    add_data_options(parser)
+    parser.add_argument(
+        "--classes",
+        type=Literal["all", "folder"],
+        default="all",
+        help="classes that the model chooses among: all it knows, or the folder's alone, as ImageNet-A and -R want",
+    )
+    parser.add_argument("--real", type=str | None, help="real.json: judge ImageNet's val images by these labels too")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        help="folder for results.json, per_class.csv, predictions.csv, confusion.png, reliability.png, mistakes.png",
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
     parser.add_argument(
@@ -27,44 +51,111 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
     given = parse(parser, arguments)
+    for option, least in (("batch_size", 1), ("workers", 0)):
+        if given[option] < least:
+            raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
 
-    from volo.inference.evaluate import Evaluation, evaluate
-    from volo.inference.pictures import draw_confusion
+    from volo.inference.evaluate import evaluate
+    from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet
+    from volo.inference.report import write_evaluation
 
-    console = Console()
+    output = Path(given["output"]) if given["output"] else None
+    if output is not None:
+        check_folder(output)  # before the work, not after it
+    console = Console(highlight=False, markup=False)
     predictor = Predictor(given["model"], device=given["device"])
-    images: ImageSet = with_channels(open_validation_data(given["folder"]), predictor.preprocessing.channels)
+    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    opened = as_imagenet(opened, predictor.class_names)
+    images: ImageSet = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
+    if given["real"] and (given["classes"] == "folder" or not knows_imagenet(predictor.class_names)):
+        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    real = RealLabels(given["real"], images) if given["real"] else None
+    asked = set(images.class_names)
+    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))
-        result: Evaluation = evaluate(
+        result = evaluate(
             predictor,
             images,
+            classes=chosen if chosen and given["classes"] == "folder" else None,
             batch_size=given["batch_size"],
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
         )
-    for problem in result.problems:
-        console.print(f"warning: {problem}; left out", markup=False, highlight=False, soft_wrap=True)
-    if result.problems and given["strict"]:
-        raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
-    console.print(_table(result.summary()))
-    if given["output"]:
-        folder = Path(given["output"])
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "results.json") as temporary:
-            temporary.write_text(json.dumps(result.summary(), indent=2) + "\n", encoding="utf-8")
-        draw_confusion(result, folder / "confusion.png")
-        console.print(f"scores and confusion matrix are in {folder}", highlight=False, soft_wrap=True)
+    result = replace(result, class_names=in_words(result.class_names))
+    _warn(result, strict=given["strict"])
+    reassessed = real.scores(result) if real else {}
+    for table in (_scores(result, reassessed), _classes(result)):
+        console.print(table)
+    if output is not None:
+        write_evaluation(result, images, output, more=reassessed)
+        console.print(f"scores of every class, predictions and pictures are in {output}", soft_wrap=True)
+    elif len(result.class_names) > _MOST_CLASSES:
+        console.print(f"--output FOLDER writes the scores of all {len(result.class_names):,} classes")
     return 0
 
 
-def _table(summary: dict) -> Table:
-    top5 = "" if summary["top5"] is None else f", top-5 {summary['top5']:.2%}"
-    unreadable = f", {summary['unreadable']} unreadable" if summary["unreadable"] else ""
-    scores = f"top-1 {summary['top1']:.2%}{top5}, loss {summary['loss']:.4f}"
-    table = Table(title=f"{scores} on {summary['images']:,} images{unreadable}")
-    table.add_column("class")
-    table.add_column("named right", justify="right")
-    for name, recall in summary["recall"].items():
-        table.add_row(name, "no images" if recall is None else f"{recall:.1%}")
+def _warn(result: "Evaluation", *, strict: bool) -> None:
+    """Say what was left out, and what has no score."""
+    for problem in result.problems:
+        print(f"warning: {problem}; left out", file=sys.stderr)
+    if result.problems and strict:
+        raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
+    if result.absent:
+        print(
+            f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
+            f"no score: {few(map(shortened, result.absent))}",
+            file=sys.stderr,
+        )
+
+
+def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
+    from volo.inference.scores import SCORE_NAMES
+
+    unreadable = f", {len(result.problems)} unreadable" if result.problems else ""
+    table = Table(title=f"{len(result.labels):,} images of {len(result.class_names):,} classes{unreadable}")
+    for column in ("score", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "score" else "right")
+    for key, name in SCORE_NAMES.items():
+        if result.scores[key] is not None:
+            ends = result.intervals[key]
+            table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
+    table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
+    for key, name in (("real_top1", "top-1 on ReaL labels"), ("real_top5", "top-5 on ReaL labels")):
+        if reassessed.get(key) is not None:
+            table.add_row(name, f"{reassessed[key]:.2%}", "")
+    table.add_row("loss", f"{result.loss:.4f}")
     return table
+
+
+def _classes(result: "Evaluation") -> Table:
+    """A row for every class, or for the worst and the best by F1 where there are many."""
+    from volo.inference.report import most_mistaken
+
+    classes, mistaken = result.classes, most_mistaken(result)
+    order = np.argsort(classes.f1, kind="stable")
+    order = order[~np.isnan(classes.f1[order])]
+    many = len(result.class_names) > _MOST_CLASSES and len(order) > _WORST + _BEST
+    title = f"the {_WORST} worst and the {_BEST} best classes by F1" if many else None
+    table = Table(title=title)
+    table.add_column("class", no_wrap=True)
+    for column in ("images", "precision", "recall", "F1"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
+    table.add_column("taken for", no_wrap=True)
+    sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)),)
+    for section in sections:
+        for index in section:
+            scores = (classes.precision[index], classes.recall[index], classes.f1[index])
+            other = _counted(result, *mistaken[index]) if index in mistaken else ""
+            name = shortened(result.class_names[index], 20)
+            table.add_row(name, f"{classes.images[index]:,}", *(_percent(score) for score in scores), other)
+        table.add_section()
+    return table
+
+
+def _counted(result: "Evaluation", index: int, count: int) -> str:
+    return f"{shortened(result.class_names[index], 12)} {count:,}"
+
+
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{share:.1%}"

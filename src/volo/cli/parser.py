@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from volo.data import DataSource
 from volo.names import nearest
 
 
@@ -28,6 +30,26 @@ class VerbParser(ArgumentParser):
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse into plain nested dictionaries."""
-    parsed: Namespace = parser.parse_args(list(arguments))
+    """Parse into plain nested dictionaries; options may be written with - in the place of _."""
+    options = {option for action in parser._actions for option in action.option_strings}
+    parsed: Namespace = parser.parse_args([_spelled(argument, options) for argument in arguments])
     return parsed.as_dict()
+
+
+def _spelled(argument: str, options: set[str]) -> str:
+    """``--batch_size=3`` for ``--batch-size=3``, where the parser knows that option alone."""
+    name, equals, value = argument.partition("=")
+    underlined = f"--{name[2:].replace('-', '_')}"
+    known = name.startswith("--") and name not in options and underlined in options
+    return underlined + equals + value if known else argument
+
+
+def add_data_options(parser: ArgumentParser) -> None:
+    """The options that say how to understand what a person names as data."""
+    parser.add_argument("--download", action="store_true", help="let torchvision download a data set that is not there")
+    parser.add_class_arguments(DataSource, skip={"download"}, fail_untyped=True)
+
+
+def data_source(given: dict[str, Any]) -> DataSource:
+    """What these options say."""
+    return DataSource(**{field.name: given[field.name] for field in fields(DataSource)})

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,29 @@ from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
-from volo.data import ImageError, find_images, read_image
+from volo.data import (
+    MAX_PIXELS,
+    ImageError,
+    Preprocessing,
+    find_images,
+    listed_images,
+    mode_of,
+    read_image,
+)
 from volo.files import replacing
 from volo.inference import Prediction, Predictor
+from volo.names import shown
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print a table, or JSON or CSV."""
     parser = VerbParser(prog="volo predict", description="Name what is on images with a trained model.")
-    parser.add_argument("model", help="run folder, or a folder with model.safetensors and config.json")
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
     parser.add_argument(
-        "images", nargs="+", help="files, folders (all images below them) and patterns such as 'a/*.jpg'"
+        "images",
+        nargs="+",
+        help="files, folders (all images below them) and patterns such as 'a/*.jpg'; - reads names of files, one a "
+        "line or with NUL between them, from standard input",
     )
     parser.add_argument("--top_k", type=int, default=3, help="names for each image")
     parser.add_argument("--output", type=str | None, help="file to write, *.json or *.csv, in place of the table")
@@ -30,21 +43,25 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
     )
+    parser.add_argument(
+        "--max_pixels", type=int, default=MAX_PIXELS, help="images of more, by their headers, are not decoded"
+    )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
     given = parse(parser, arguments)
-    if given["top_k"] < 1 or given["batch_size"] < 1:
-        raise ValueError("--top_k and --batch_size must be at least 1")
+    if min(given["top_k"], given["batch_size"], given["max_pixels"]) < 1:
+        raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
     output = Path(given["output"]) if given["output"] else None
     if output is not None and output.suffix not in (".json", ".csv"):
         raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
 
-    paths = find_images(given["images"])
+    paths = listed_images(sys.stdin) if given["images"] == ["-"] else find_images(given["images"])
     predictor = Predictor(given["model"], device=given["device"])
-    reader = _Reader(paths, predictor.preprocessing.channels, strict=given["strict"])
+    mode_of(predictor.preprocessing.channels)
+    reader = _Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
     predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"])
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if output is None:
-        Console().print(_table(results))
+        Console(markup=False, highlight=False).print(_table(results))
     else:
         with replacing(output) as temporary:
             temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
@@ -63,15 +80,21 @@ class _Reader:
         good: paths of the images given out so far. bad: how many could not be read.
     """
 
-    def __init__(self, paths: Sequence[Path], channels: int, *, strict: bool) -> None:
-        self.paths, self.channels, self.strict = paths, channels, strict
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool) -> None:
+        self.paths, self.strict = paths, strict
+        self.read = partial(
+            read_image,
+            channels=preprocessing.channels,
+            background=preprocessing.background,
+            max_pixels=max_pixels,
+        )
         self.good: list[Path] = []
         self.bad = 0
 
     def __iter__(self) -> Iterator[Any]:
         for path in self.paths:
             try:
-                image = read_image(path, self.channels)
+                image = self.read(path)
             except ImageError as error:
                 if self.strict:
                     raise
@@ -95,14 +118,14 @@ def _table(results: Results) -> Table:
             f"{name} {probability:.1%}"
             for name, probability in zip(prediction.names, prediction.probabilities, strict=True)
         ]
-        table.add_row(str(path), ranked[0], ", ".join(ranked[1:]))
+        table.add_row(shown(path), ranked[0], ", ".join(ranked[1:]))
     return table
 
 
 def _json(results: Results) -> str:
     records = [
         {
-            "image": str(path),
+            "image": shown(path),
             "predictions": [
                 {"name": name, "probability": round(probability, 6)}
                 for name, probability in zip(prediction.names, prediction.probabilities, strict=True)
@@ -120,5 +143,5 @@ def _csv(results: Results) -> str:
     writer.writerow(["image", "rank", "name", "probability"])
     for path, prediction in results:
         for rank, (name, probability) in enumerate(zip(prediction.names, prediction.probabilities, strict=True), 1):
-            writer.writerow([path, rank, name, f"{probability:.6f}"])
+            writer.writerow([shown(path), rank, name, f"{probability:.6f}"])
     return text.getvalue()

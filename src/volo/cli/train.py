@@ -21,7 +21,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "folder",
         nargs="?",
-        help="folder of class folders, or of train and val folders with these; or fashion-mini, the embedded set",
+        help="folder of class folders, or of train and val folders with these; table (CSV, TSV) of paths and labels; "
+        "or the name of a data set: fashion-mini, the embedded one, or one of torchvision's",
     )
     parser.add_argument("--recipe", action=ActionConfigFile, help=f"one of {', '.join(recipes())}, or a YAML file")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes no other option")
@@ -87,6 +88,8 @@ def _with_recipe_path(arguments: Sequence[str]) -> list[str]:
             chosen = ["--recipe", str(recipe_path(next(remaining, "")))]
         elif argument.startswith("--recipe="):
             chosen = ["--recipe", str(recipe_path(argument.partition("=")[2]))]
+        elif argument == "--download":
+            rest.append("--data.download=true")
         else:
             rest.append(argument)
     return [*chosen, *rest]

@@ -1,10 +1,12 @@
 """Image files by what a person writes."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
+from typing import IO
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
+from volo.data.images import image_extensions
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
@@ -17,11 +19,12 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     for name in paths:
         path = Path(name)
         if path.is_dir():
-            images = sorted(file for file in path.rglob("*") if _is_image(file))
+            images = list(images_below(path))
         elif path.exists():
             images = [path]
         else:
-            images = sorted(path for path in map(Path, glob(name, recursive=True)) if _is_image(path))  # noqa: PTH207  # absolute too
+            matches = map(Path, glob(name, recursive=True))  # noqa: PTH207  # absolute too
+            images = sorted(match for match in matches if is_image(match.name) and match.is_file())
         if not images:
             what = "has no images in it" if path.is_dir() else "is neither a file, a folder nor a pattern that matches"
             raise ValueError(f"{name} {what}")
@@ -29,5 +32,41 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMG_EXTENSIONS
+def listed_images(stream: IO[str] | None) -> list[Path]:
+    """The files that a stream names, one a line, or separated by NUL where it holds one, as ``find -print0`` does.
+
+    Args:
+        stream: standard input, or None where the process has none.
+
+    Raises:
+        ValueError: it is closed, or names nothing.
+    """
+    if stream is None or stream.closed:
+        raise ValueError("standard input is closed; '-' reads names of files from there, one a line")
+    # As bytes, since names of files need not be text.
+    text = os.fsdecode(stream.buffer.read())  # type: ignore[attr-defined]  # every text stream on a file has one
+    names = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+    paths = [Path(name) for name in names if name]
+    if not paths:
+        raise ValueError("standard input names no files; '-' reads them from there, one a line")
+    return paths
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """All images at any depth below a folder, in a fixed order; what is hidden is passed over.
+
+    Raises:
+        OSError: a folder that cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for directory, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(directory, name) for name in sorted(files) if is_image(name))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; hidden ones are none: systems keep notes of their own in those."""
+    return not name.startswith(".") and name[name.rfind(".") :].lower() in image_extensions()

@@ -3,11 +3,24 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from volo.data.modes import BACKGROUND, as_channels, upright
+from volo.names import shown
+
+#: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
+MAX_PIXELS = 178_956_970
+
+#: Endings of HEIF, which Pillow reads with a plug-in.
+HEIF = (".heic", ".heif", ".hif")
+
+#: What Pillow recognises but cannot decode by itself: stubs, and kinds that need another program.
+_NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 class ImageError(ValueError):
@@ -20,7 +33,7 @@ class ImageSet(Protocol):
     Attributes:
         class_names: the classes in the order of their indices.
         labels: the class index of every image.
-        channels: 1 for grey images, 3 for colour.
+        channels: 1 for grey images, 3 for colour, 4 for colour and transparency.
     """
 
     @property
@@ -36,54 +49,99 @@ class ImageSet(Protocol):
         """What to call an image where a person looks: its path, or its place in an array."""
 
     def read(self, index: int) -> Image.Image:
-        """The image, mode ``L`` or ``RGB`` as ``channels`` says. Raises ImageError."""
+        """The image, mode ``L``, ``RGB`` or ``RGBA`` as ``channels`` says. Raises ImageError."""
 
 
-def read_image(path: str | Path, channels: int = 3) -> Image.Image:
-    """Decode an image file, turned upright by its EXIF orientation, as ``L`` (1 channel) or ``RGB`` (3).
+def read_image(
+    path: str | Path, channels: int = 3, *, background: str = BACKGROUND, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode the first picture of an image file, upright, in sRGB, as ``L``, ``RGB`` or ``RGBA``.
+
+    Args:
+        path: any kind of file that Pillow reads, and HEIF where the plug-in pillow-heif is installed.
+        channels: 1, 3 or 4.
+        background: a colour as Pillow names them, behind transparent pixels; four channels keep transparency.
+        max_pixels: more, by the file's header, are not decoded.
 
     Raises:
-        ImageError: the file is missing, unreadable, truncated or no image.
+        ImageError: the file is missing, unreadable, truncated, too large or no image.
     """
     try:
         with warnings.catch_warnings():
             # Pillow warns of oddities inside files (EXIF, palettes) that do not keep them from being read.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return upright(image, channels)
+            with _open(path, max_pixels) as image:
+                image.load()
+                return upright(image, channels, background)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        reason = "not an image that Pillow can read" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise ImageError(f"cannot read image {path}: {getattr(reason, 'strerror', None) or reason}") from error
+        raise ImageError(f"cannot read image {shown(path)}: {_reason(error, path)}") from error
 
 
-def upright(image: Image.Image, channels: int) -> Image.Image:
-    """The image turned as its EXIF orientation says, as grey (1 channel) or RGB (3)."""
-    return as_channels(ImageOps.exif_transpose(image), channels)
+def _open(path: str | Path, max_pixels: int) -> Image.Image:
+    """The image with its header read."""
+    if Image.MAX_IMAGE_PIXELS and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        # Pillow refuses twice this number. It is a setting of the whole process: never lowered, and raised only here,
+        # where a person asked for more.
+        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+    try:
+        image = Image.open(path)
+    except Image.UnidentifiedImageError:
+        if not _register_heif():
+            raise
+        image = Image.open(path)
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        image.close()
+        raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {max_pixels} pixels")
+    return image
 
 
-def as_channels(image: Image.Image, channels: int) -> Image.Image:
-    """The image as grey (1 channel) or RGB (3)."""
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would cut 16-bit values off at 255.
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
-    return image if image.mode == mode else image.convert(mode)
+@cache
+def _register_heif() -> bool:
+    """Let Pillow read HEIF, where the plug-in is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _reason(error: Exception, path: str | Path) -> str:
+    """One line on why an image cannot be read, and what to do where something can be done."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        heif = Path(path).suffix.lower() in HEIF and not _register_heif()
+        return "not an image that Pillow can read" + ("; for HEIF: pip install pillow-heif" if heif else "")
+    if isinstance(error, Image.DecompressionBombError):
+        return f"{str(error).partition(',')[0]}; --max-pixels raises it (in training --data.max_pixels)"
+    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """Lower-case endings of the kinds of image files that can be read here, each with its dot."""
+    heif = _register_heif()
+    known = Image.registered_extensions()
+    readable = {ending for ending, kind in known.items() if kind in Image.OPEN and kind not in _NOT_DECODED}
+    return frozenset(readable | set(HEIF)) if heif else frozenset(readable)
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """Colour images in files."""
+    """Images in files, read as :func:`read_image` does."""
 
     paths: Sequence[Path]
     labels: Sequence[int]
     class_names: tuple[str, ...]
     channels: int = 3
+    background: str = BACKGROUND
+    max_pixels: int = MAX_PIXELS
 
     def name(self, index: int) -> str:
-        return str(self.paths[index])
+        return shown(self.paths[index])
 
     def read(self, index: int) -> Image.Image:
-        return read_image(self.paths[index], self.channels)
+        return read_image(self.paths[index], self.channels, background=self.background, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -106,14 +164,14 @@ class ArrayImages:
 
 
 class Converted:
-    """Images of another set, turned grey (1 channel) or to colour (3)."""
+    """Images of another set, in other channels."""
 
-    def __init__(self, images: ImageSet, channels: int) -> None:
-        self.images, self.channels = images, channels
+    def __init__(self, images: ImageSet, channels: int, background: str = BACKGROUND) -> None:
+        self.images, self.channels, self.background = images, channels, background
         self.class_names, self.labels = images.class_names, images.labels
 
     def name(self, index: int) -> str:
         return self.images.name(index)
 
     def read(self, index: int) -> Image.Image:
-        return as_channels(self.images.read(index), self.channels)
+        return as_channels(self.images.read(index), self.channels, self.background)

@@ -52,7 +52,7 @@ def move_labels(labels: LabelMap, drawn: Augmentation) -> LabelMap:
         scores, classes = scores[rows, columns], classes[rows, columns]
         scores[~inside], classes[~inside] = 0, 0
     elif drawn.flip:
-        scores, classes = scores[:, ::-1], classes[:, ::-1]
+        scores, classes = scores[:, ::-1].copy(), classes[:, ::-1].copy()
     (left, top, right, bottom), (width, height) = drawn.box, drawn.size
     return LabelMap(scores, classes, (left / width, top / height, (right - left) / width, (bottom - top) / height))
 

@@ -4,7 +4,8 @@ The sampler hands out keys, (epoch, index), and a sample seeds its own generator
 number of worker processes nor an interruption can change what a sample becomes.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,6 +55,8 @@ class Batch(NamedTuple):
 class TrainImages(Dataset[Sample]):
     """Augmented training images; one that cannot be read gives way to the next that can.
 
+    Indices from the number of images on stand for the same images once more, with draws of their own.
+
     Where none can, the sample has no pixels: the process that trains reports that better than one that loads.
     """
 
@@ -77,7 +80,7 @@ class TrainImages(Dataset[Sample]):
                 problems.append(str(error))
             else:
                 return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems), tokens)
-        return Sample(None, self.images.labels[index], index, tuple(problems))
+        return Sample(None, self.images.labels[index % len(self)], index, tuple(problems))
 
     def _augmented(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, LabelMap | None]:
         tokens = None if self.token_labels is None else self.token_labels.read(index)
@@ -124,12 +127,24 @@ def _stack(maps: list[LabelMap]) -> LabelMaps:
 class EpochSampler(Sampler[Key]):
     """Keys (epoch, index) in an order drawn from (seed, epoch), this process's share of them.
 
+    Args:
+        length: the number of images, and of keys in an epoch of all processes together.
+        seed: decides the order with the epoch.
+        rank: of this process.
+        world_size: how many processes there are.
+        labels: the class of every image, to give every class the same number of keys (within one): images of large
+            classes take turns from epoch to epoch by chance, those of small ones come several times in an epoch, as
+            indices from ``length`` on (see :class:`TrainImages`). None takes every image once.
+
     Attributes:
         skip: keys to leave out at the start of the next pass only, for going on in the middle of an epoch.
     """
 
-    def __init__(self, length: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, length: int, *, seed: int, rank: int = 0, world_size: int = 1, labels: Sequence[int] | None = None
+    ) -> None:
         self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.labels = None if labels is None else np.asarray(labels)
         self.epoch = 0
         self.skip = 0
 
@@ -141,10 +156,28 @@ class EpochSampler(Sampler[Key]):
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
-        order = np.random.default_rng((self.seed, ORDER, self.epoch)).permutation(self.length)
+        rng = np.random.default_rng((self.seed, ORDER, self.epoch))
+        order = rng.permutation(self.length if self.labels is None else self._balanced(self.labels, rng))
         mine = order[self.rank : len(self) * self.world_size : self.world_size]
         start, self.skip = self.skip, 0
         return iter([(self.epoch, int(index)) for index in mine[start:]])
+
+    def _balanced(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(length,) indices, of every class as many as of any other, within one."""
+        classes = rng.permutation(np.unique(labels))
+        share, more = divmod(self.length, max(1, len(classes)))
+        drawn = [np.empty(0, dtype=np.int64)]
+        for place, label in enumerate(classes):
+            wanted, members = share + (place < more), np.flatnonzero(labels == label)
+            # Turn by turn through all images of the class; a turn is told by the multiple of the length.
+            turns = range(-(-wanted // len(members)))
+            drawn.append(np.concatenate([rng.permutation(members) + turn * self.length for turn in turns])[:wanted])
+        return np.concatenate(drawn)
+
+
+def default_workers() -> int:
+    """One loading process for each core but one, 8 at most."""
+    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4
 
 
 def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:

@@ -159,7 +159,7 @@ class RandAugment:
         return tuple(operations)
 
     def apply(self, image: Image.Image, operations: tuple[Operation, ...], box: Box) -> Image.Image:
-        """The pixels inside ``box`` of an ``L`` or ``RGB`` image changed by ``operations``.
+        """The pixels inside ``box`` of an ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``.
 
         Of the image before each operation no more is computed than that takes. Where pixels move, their coordinates
         are those of the whole image but for float64 rounding; everything else is exact.
@@ -171,14 +171,24 @@ class RandAugment:
         part = self.apply(image, tuple(before), needed)
         affine = last.affine(image.size)
         if affine is None or last.resample is None:
-            from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
-
-            part = NAME_TO_OP[last.name](part, *([] if last.argument is None else [last.argument]))  # type: ignore[operator]
+            part = _recoloured(part, last)
             left, top = needed[:2]
             return part if needed == box else part.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
         fill = self.fill[0] if image.mode == "L" else self.fill
         size, shifted = (box[2] - box[0], box[3] - box[1]), _shifted(affine, box, needed)
         return part.transform(size, Image.Transform.AFFINE, shifted, last.resample, fillcolor=fill)
+
+
+def _recoloured(image: Image.Image, operation: Operation) -> Image.Image:
+    """The image changed by an operation that moves no pixels; transparency stays as it is."""
+    from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
+
+    arguments = [] if operation.argument is None else [operation.argument]
+    if image.mode != "RGBA":
+        return NAME_TO_OP[operation.name](image, *arguments)  # type: ignore[operator]
+    changed = NAME_TO_OP[operation.name](image.convert("RGB"), *arguments)  # type: ignore[operator]
+    changed.putalpha(image.getchannel("A"))
+    return changed
 
 
 def random_filter(rng: np.random.Generator) -> Image.Resampling:

@@ -1,64 +1,141 @@
-"""Opening data by what a person writes: a folder, or the name of a data set."""
+"""Opening data by what a person writes: a folder, a table, or the name of a data set."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from volo.data.embedded import fashion_mini
-from volo.data.folder import open_folder, open_training, open_validation
-from volo.data.images import Converted, ImageSet
+from volo.data.folder import folder_parts
+from volo.data.images import MAX_PIXELS, Converted, FileImages, ImageSet
+from volo.data.modes import BACKGROUND, mode_of
+from volo.data.parts import WHOLE, Parts, judging_part, training_parts
+from volo.data.table import TABLE_EXTENSIONS, table_parts
+from volo.data.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
 from volo.names import nearest
 
-#: name → a function that gives training and validation images.
-DATASETS: Mapping[str, Callable[[], tuple[ImageSet, ImageSet]]] = {"fashion-mini": fashion_mini}
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """How to understand what a person names as data.
+
+    Attributes:
+        image_column: the column of a table that holds paths; None finds one of the usual names.
+        label_column: the column of a table that holds class names, likewise.
+        split_column: the column of a table that says train, val or test; None finds one, or goes without.
+        nested: in folders, every folder that holds images itself is a class, named by its path from the top.
+        root: folder in which torchvision's data sets lie.
+        download: let torchvision download a data set that is not there (--download for short).
+        max_pixels: images of more, by their headers, are not decoded.
+    """
+
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    nested: bool = False
+    root: str = DEFAULT_ROOT
+    download: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, not {self.max_pixels}")
 
 
-def open_data(path: str, *, val_fraction: float = 0.1, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-    """Training and validation images of a folder or of a named data set.
+def _torchvision(name: str, source: DataSource) -> Parts:
+    return torchvision_parts(name, root=source.root, download=source.download)
+
+
+#: name → what opens the data set of that name.
+DATASETS: Mapping[str, Callable[[DataSource], Parts]] = {
+    "fashion-mini": lambda source: {part: partial(fashion_mini, part) for part in ("train", "val")},
+    **{name: partial(_torchvision, name) for name in SETS},
+}
+
+
+def open_data(
+    path: str, *, val_fraction: float = 0.1, seed: int = 0, source: DataSource | None = None
+) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images of a folder, a table or a named data set.
 
     Args:
-        path: a folder of class folders (see :func:`volo.data.folder.open_folder`) or a key of ``DATASETS``.
-        val_fraction: the share of every class for validation, where the folder has no val folder.
+        path: a folder of class folders (:func:`volo.data.folder.folder_parts`), a table
+            (:func:`volo.data.table.read_table`), or a key of ``DATASETS``.
+        val_fraction: the share of every class for validation, where the data have neither a val nor a test part.
         seed: draws that share.
+        source: how to understand ``path``.
 
     Raises:
-        ValueError: there is no such folder or name, or the folder is not laid out as needed.
+        ValueError: there is no such folder, table or name, or it is not laid out as needed.
     """
-    root = _existing_folder(path)
-    return DATASETS[path]() if root is None else open_folder(root, val_fraction=val_fraction, seed=seed)
+    return training_parts(open_parts(path, source=source), path, val_fraction=val_fraction, seed=seed)
 
 
-def open_validation_data(path: str) -> ImageSet:
-    """The validation images of a folder or of a named data set.
+def open_validation_data(path: str, *, part: str | None = None, source: DataSource | None = None) -> ImageSet:
+    """The validation images of a folder, a table or a named data set, or those of another part.
+
+    Args:
+        path: as for :func:`open_data`.
+        part: train, val or test; None takes val, else test, else all there are.
+        source: how to understand ``path``.
 
     Raises:
-        ValueError: there is no such folder or name, or the folder is not laid out as needed.
+        ValueError: there is no such folder, table, name or part, or it is not laid out as needed.
     """
-    root = _existing_folder(path)
-    return DATASETS[path]()[1] if root is None else open_validation(root)
+    return judging_part(open_parts(path, source=source), path, part)
 
 
-def open_training_data(path: str) -> ImageSet:
-    """The training images of a folder or of a named data set, with those that a split would hold out of them.
+def open_training_data(path: str, *, source: DataSource | None = None) -> ImageSet:
+    """All images that may be trained on: the training part, or all there are where nothing is parted.
+
+    Args:
+        path: as for :func:`open_data`, which holds some of the latter out for validation.
+        source: how to understand ``path``.
 
     Raises:
-        ValueError: there is no such folder or name, or the folder is not laid out as needed.
+        ValueError: there is no such folder, table or name, it is not laid out as needed, or has no training part.
     """
-    root = _existing_folder(path)
-    return DATASETS[path]()[0] if root is None else open_training(root)
+    parts = open_parts(path, source=source)
+    return judging_part(parts, path, WHOLE if WHOLE in parts else "train")
 
 
-def with_channels(images: ImageSet, channels: int) -> ImageSet:
-    """The same images, read as grey (1 channel) or colour (3)."""
-    return images if images.channels == channels else Converted(images, channels)
+def open_parts(path: str, *, source: DataSource | None = None) -> Parts:
+    """All parts of a folder, a table or a named data set, each opened when it is called.
+
+    Raises:
+        ValueError: there is no such folder, table or name, or it is not laid out as needed.
+    """
+    source = source or DataSource()
+    place = Path(path)
+    if place.is_dir():
+        parts = folder_parts(place, nested=source.nested)
+    elif place.is_file() and place.suffix.lower() in TABLE_EXTENSIONS:
+        columns = {name: getattr(source, name) for name in ("image_column", "label_column", "split_column")}
+        parts = table_parts(place, **columns)
+    elif path in DATASETS:
+        parts = DATASETS[path](source)
+    elif place.exists():
+        raise ValueError(
+            f"{path} is a file, but no table ({', '.join(TABLE_EXTENSIONS)}); give a folder of class folders, "
+            f"a table, or one of: {', '.join(DATASETS)}"
+        )
+    else:
+        raise ValueError(f"no folder, table or data set is named {path!r}{nearest(path, DATASETS)}")
+    return {part: partial(_limited, opener, source.max_pixels) for part, opener in parts.items()}
 
 
-def _existing_folder(path: str) -> Path | None:
-    """The folder at ``path``, or None where ``path`` is the name of a data set."""
-    root = Path(path)
-    if root.is_dir():
-        return root
-    if path in DATASETS:
-        return None
-    if root.exists():
-        raise ValueError(f"{path} is a file; give a folder of class folders or one of: {', '.join(DATASETS)}")
-    raise ValueError(f"no folder and no data set is named {path!r}{nearest(path, DATASETS)}")
+def _limited(opener: Callable[[], ImageSet], max_pixels: int) -> ImageSet:
+    images = opener()
+    return replace(images, max_pixels=max_pixels) if isinstance(images, FileImages) else images
+
+
+def with_channels(images: ImageSet, channels: int, background: str = BACKGROUND) -> ImageSet:
+    """The same images, read as grey (1 channel), colour (3), or colour and transparency (4).
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    mode_of(channels)
+    if isinstance(images, FileImages):
+        return replace(images, channels=channels, background=background)
+    return images if images.channels == channels else Converted(images, channels, background)

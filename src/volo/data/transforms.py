@@ -94,7 +94,7 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """An ``L`` or ``RGB`` image of any size to (H, W, channels) uint8 of the model's size."""
+        """An ``L``, ``RGB`` or ``RGBA`` image of any size to (H, W, channels) uint8 of the model's size."""
         return self.apply(image, self.draw(image.size, rng))
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Augmentation:
@@ -105,7 +105,7 @@ class TrainTransform:
         return Augmentation(size, flip, operations, (left, top, left + width, top + height), random_filter(rng))
 
     def apply(self, image: Image.Image, drawn: Augmentation) -> np.ndarray:
-        """(H, W, channels) uint8 of the model's size from an ``L`` or ``RGB`` image of ``drawn.size``."""
+        """(H, W, channels) uint8 of the model's size from an ``L``, ``RGB`` or ``RGBA`` image of ``drawn.size``."""
         if drawn.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         crop = self.rand_augment.apply(image, drawn.operations, drawn.box)

@@ -21,8 +21,8 @@ from volo.data import ImageError, ImageSet, Preprocessing
 from volo.data.labelled_images import match
 from volo.data.listing import Listing, list_images
 from volo.data.preprocessing import as_array
+from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore
 from volo.data.token_label_writer import TokenLabelWriter, create_store
-from volo.data.token_labels import LABELLED, StoreInfo, TokenLabelStore
 from volo.inference.teachers import Teacher
 
 FITS = ("squeeze", "keep")

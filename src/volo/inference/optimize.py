@@ -3,7 +3,7 @@
 Shape letters: B batch, H W image, h2 w2 stage-2 tokens, C channels of stage 2, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn, cast
 
@@ -107,6 +107,15 @@ class OptimizedVOLO(VOLO):
     def forward_feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         with _alone(images):
             return super().forward_feature_maps(images)
+
+    def get_intermediate_layers(
+        self, images: Tensor, n: int | Sequence[int] = 1, *, norm: bool = False
+    ) -> tuple[Tensor, ...]:
+        with _alone(images):
+            return super().get_intermediate_layers(images, n, norm=norm)
+
+    def reset_classifier(self, num_classes: int) -> NoReturn:
+        self._refuse("cannot have other heads")
 
     def _logits(self, images: Tensor) -> Tensor:
         if self.head is None or self.token_head is None:

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from volo.data import Preprocessing, read_image, upright
+from volo.data import MODES, Preprocessing, read_image, upright
 from volo.inference.optimize import optimize_for_inference
 from volo.models import load_model
 
-#: A file, a picture, an array (H, W) or (H, W, 3) uint8 0–255, or a tensor (1 or 3, H, W) uint8 0–255.
+#: A file, a picture, an array (H, W) or (H, W, C) uint8 0–255, or a tensor (C, H, W) uint8 0–255; C is 1, 3 or 4, or
+#: the number of the model's channels where that is another: such a model takes arrays and tensors alone.
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
@@ -50,7 +51,8 @@ class Predictor:
     >>> predictor("photo.jpg").name
 
     Args:
-        path: a run folder, or any folder with ``model.safetensors`` and ``config.json``.
+        path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
+            authors', ``hf-hub:org/name``, the name of published weights.
         device: where to compute; None takes an accelerator where there is one.
 
     Attributes:
@@ -61,7 +63,7 @@ class Predictor:
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: the folder holds no trained model, or the device is unknown.
+        ValueError: there is no trained model, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
@@ -103,46 +105,65 @@ class Predictor:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size)):
-            pixels = np.stack([self.preprocessing.pixels(self._picture(image)) for image in batch])
+            pixels = np.stack([self.preprocessing.pixels(self._decoded(image)) for image in batch])
             for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
                 yield self._prediction(probabilities, top_k)
 
-    @torch.inference_mode()
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
-        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device)))
-        return logits.float().softmax(dim=-1).cpu()
+        return self.logits(pixels).softmax(dim=-1)
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
+        return self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))
         chosen = tuple(indices.tolist())
         return Prediction(tuple(self.class_names[i] for i in chosen), chosen, tuple(values.tolist()))
 
-    def _picture(self, image: ImageLike) -> Image.Image:
+    def _decoded(self, image: ImageLike) -> Image.Image | np.ndarray:
+        """The image in the model's channels; as an array where there are as many as no picture has."""
+        channels, background = self.preprocessing.channels, self.preprocessing.background
         if isinstance(image, str | Path):
-            return read_image(image, self.preprocessing.channels)
+            return read_image(image, channels, background=background)
         if isinstance(image, Tensor):
-            image = _channels_last(image)
+            image = _channels_last(image, channels)
         if isinstance(image, np.ndarray):
-            image = _from_array(image)
+            _check_array(image, channels)
+            if channels not in MODES:
+                return image
+            image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
         if not isinstance(image, Image.Image):
             raise ValueError(f"an image must be a path, a PIL image, an array or a tensor, not {type(image).__name__}")
-        return upright(image, self.preprocessing.channels)
+        return upright(image, channels, background)
 
 
-def _channels_last(tensor: Tensor) -> np.ndarray:
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or tensor.dtype != torch.uint8:
+def _channels_last(tensor: Tensor, channels: int) -> np.ndarray:
+    allowed = _planes(channels)
+    if tensor.ndim != 3 or tensor.shape[0] not in allowed or tensor.dtype != torch.uint8:
         raise ValueError(
-            f"a tensor image must be (1 or 3, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
+            f"a tensor image must be ({_either(allowed)}, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
         )
     return tensor.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) or not array.size:
+def _check_array(array: np.ndarray, channels: int) -> None:
+    allowed = _planes(channels)
+    grey = array.ndim == 2 and 1 in allowed
+    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in allowed)) or not array.size:
         raise ValueError(
-            f"an array image must be (H, W) or (H, W, 3) uint8, 0–255, not {tuple(array.shape)} {array.dtype}"
+            f"an array image must be {'(H, W) or ' if 1 in allowed else ''}(H, W, {_either(allowed)}) uint8, 0–255, "
+            f"not {tuple(array.shape)} {array.dtype}"
         )
-    return Image.fromarray(array)
+
+
+def _planes(channels: int) -> tuple[int, ...]:
+    """How many channels an array may have for a model of ``channels``."""
+    return tuple(MODES) if channels in MODES else (channels,)
+
+
+def _either(numbers: tuple[int, ...]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last

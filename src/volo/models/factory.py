@@ -4,6 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from volo.models.config import VARIANTS, VOLOConfig
+from volo.models.loading import Source, load_weights
+from volo.models.published import published_weights
 from volo.models.volo import VOLO
 from volo.names import nearest
 
@@ -25,11 +27,26 @@ def model_config(name: str) -> VOLOConfig:
     raise ValueError(f"unknown model {name!r}{nearest(name, VARIANTS)}")
 
 
-def create_model(name: str, *, img_size: int | tuple[int, int] | None = None, **overrides: Any) -> VOLO:
-    """Build a VOLO with fresh weights.
+def create_model(
+    name: str,
+    *,
+    pretrained: bool | Source = False,
+    ema: bool | None = None,
+    img_size: int | tuple[int, int] | None = None,
+    **overrides: Any,
+) -> VOLO:
+    """Build a VOLO with fresh weights, or with trained ones fitted to what is asked for.
+
+    Position embeddings are resized to ``img_size``, the first convolution is adapted to ``in_chans``, and heads of
+    another class count are replaced by fresh ones where ``num_classes`` is given; each of these is logged. Anything
+    else that does not fit is an error.
 
     Args:
-        name: one of :func:`list_models`, or such a name without its size.
+        name: one of :func:`list_models`, or such a name without its size, or with the ``.tag`` of its weights.
+        pretrained: False for fresh weights; True for the published ones of this name; or where they are: a file, a
+            run folder, ``hf-hub:org/name``, a web address, a module, a state dict.
+        ema: of weights that are there averaged over the training steps as well: take these (True), the last ones
+            (False), or the averaged ones where there are any (None).
         img_size: pixels, a side or (height, width), for which the position embeddings are laid out.
         **overrides: fields of :class:`volo.models.VOLOConfig`: ``num_classes``, ``in_chans``,
             ``drop_path_rate`` and every other.
@@ -38,8 +55,18 @@ def create_model(name: str, *, img_size: int | tuple[int, int] | None = None, **
         The model, in training mode.
 
     Raises:
-        ValueError: the name or an argument is unknown (the message gives the nearest), or a value is not allowed.
+        ValueError: the name or an argument is unknown (the message gives the nearest), a value is not allowed, or
+            the weights cannot be found, read, or fitted to the model.
     """
+    model_name, _, tag = name.partition(".")
+    if tag:
+        published_weights(name)  # an unknown tag is an error, whatever the weights
     if img_size is not None:
         overrides["img_size"] = img_size if isinstance(img_size, tuple) else (img_size, img_size)
-    return VOLO(VOLOConfig.from_dict({**asdict(model_config(name)), **overrides}))
+    config = VOLOConfig.from_dict({**asdict(model_config(model_name)), **overrides})
+    if pretrained is False:
+        if ema is not None:
+            raise ValueError("ema chooses among trained weights; give pretrained as well")
+        return VOLO(config)
+    source = published_weights(name).name if pretrained is True else pretrained
+    return load_weights(source, config, ema=ema, new_heads="num_classes" in overrides)

@@ -4,7 +4,9 @@ Shape letters: B batch, H W image, h1 w1 stage-1 tokens (H/8 in the paper's size
 (H/16), C1 C2 channels of the stages, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -66,9 +68,10 @@ class VOLO(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, coarse))
         self.post_network = nn.ModuleList(self._class_block() for _ in range(config.class_depth))
         self.norm = nn.LayerNorm(coarse)
-        self.head = nn.Linear(coarse, config.num_classes) if config.num_classes else None
-        self.aux_head = nn.Linear(coarse, config.num_classes) if config.num_classes else None
-        self._init_weights()
+        self.head, self.aux_head = self._new_head(), self._new_head()
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        self._init_linears(self)
 
     def _outlooker(self, drop_path: float) -> Outlooker:
         config = self.config
@@ -101,15 +104,62 @@ class VOLO(nn.Module):
             attn_drop=config.attn_drop_rate,
         )
 
-    @torch.no_grad()
-    def _init_weights(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.trunc_normal_(self.cls_token, std=0.02)
-        for module in self.modules():
+    def _new_head(self) -> nn.Linear | None:
+        return nn.Linear(self.config.dims[1], self.config.num_classes) if self.config.num_classes else None
+
+    def _init_linears(self, root: nn.Module) -> None:
+        for module in root.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=self.config.init_std or module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of both heads; 0 without heads."""
+        return self.config.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the class token and of the patch tokens that the heads read."""
+        return self.config.dims[1]
+
+    @property
+    def block_channels(self) -> tuple[int, ...]:
+        """Channels of the map after each block, the Outlookers first."""
+        return self._of_blocks(self.feature_channels)
+
+    @property
+    def block_strides(self) -> tuple[int, ...]:
+        """Image pixels by position of the map after each block, the Outlookers first."""
+        return self._of_blocks(self.feature_strides)
+
+    def _of_blocks(self, stages: tuple[int, int]) -> tuple[int, ...]:
+        outlookers, *transformers = self.config.depths
+        return stages[:1] * outlookers + stages[1:] * sum(transformers)
+
+    def get_classifier(self) -> nn.Linear | None:
+        """The head that reads the class token (``aux_head`` reads the patch tokens); None without heads."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace both heads by fresh ones for ``num_classes`` classes; 0 removes them. ``config`` follows.
+
+        Do this before an optimizer is made: it would hold on to the old heads' parameters.
+
+        Raises:
+            ValueError: ``num_classes`` is no whole number from 0 on; the model stays as it was.
+        """
+        self.config = replace(self.config, num_classes=num_classes)
+        self.head, self.aux_head = self._new_head(), self._new_head()
+        for head in (self.head, self.aux_head):
+            if head is not None:
+                self._init_linears(head)
+                head.to(self.norm.weight).train(self.training)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that, beside those of one dimension, are trained without weight decay."""
+        return {"pos_embed", "cls_token"}
 
     def embed(self, images: Tensor) -> Tensor:
         """Cut images (B, in_chans, H, W) into stage-1 tokens (B, h1, w1, C1).
@@ -129,26 +179,44 @@ class VOLO(nn.Module):
     def _stages(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Stage-1 tokens to the output maps of both stages: (B, h1, w1, C1) and (B, h2, w2, C2)."""
         fine = self._blocks(self.network[0], tokens)
-        coarse = self.network[1](fine)
-        coarse = self.pos_drop(coarse + resize_position_embedding(self.pos_embed, coarse.shape[1:3]))
+        coarse = self._coarsen(fine)
         for group in self.network[2:]:
             coarse = self._blocks(group, coarse)
         return fine, coarse
 
+    def _coarsen(self, fine: Tensor) -> Tensor:
+        """What the second stage starts from: the first stage's map at half its resolution, with positions."""
+        coarse = self.network[1](fine)
+        return self.pos_drop(coarse + resize_position_embedding(self.pos_embed, coarse.shape[1:3]))
+
     def _blocks(self, blocks: nn.Module, tokens: Tensor) -> Tensor:
         """Carry a map through a group of blocks, keeping for backward all they make, or the maps between them alone."""
-        if not (self.grad_checkpointing and torch.is_grad_enabled()):
+        if not self._checkpoints:
             return blocks(tokens)
         for block in blocks.children():
             tokens = checkpoint(block, tokens, use_reentrant=False)
         return tokens
 
-    def set_grad_checkpointing(self, enabled: bool = True) -> None:
+    @property
+    def _checkpoints(self) -> bool:
+        return self.grad_checkpointing and torch.is_grad_enabled()
+
+    def _block_maps(self, tokens: Tensor) -> Iterator[Tensor]:
+        """The map after each block of both stages, computed when it is asked for."""
+        for number, group in enumerate(self.network):
+            if number == 1:
+                tokens = self._coarsen(tokens)
+                continue
+            for block in group.children():
+                tokens = checkpoint(block, tokens, use_reentrant=False) if self._checkpoints else block(tokens)
+                yield tokens
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the maps between the blocks of both stages for the backward pass, and compute the rest again.
 
         Gradients are the same; training takes much less memory, and the blocks are computed forward twice.
         """
-        self.grad_checkpointing = enabled
+        self.grad_checkpointing = enable
 
     def forward_tokens(self, tokens: Tensor) -> Features:
         """Carry stage-1 tokens (B, h1, w1, C1) through both stages and the class attention."""
@@ -177,6 +245,37 @@ class VOLO(nn.Module):
         """Images to the maps of both stages, channels first: (B, C1, h1, w1) and (B, C2, h2, w2)."""
         fine, coarse = self._stages(self.embed(images))
         return fine.permute(0, 3, 1, 2), coarse.permute(0, 3, 1, 2)
+
+    def get_intermediate_layers(
+        self, images: Tensor, n: int | Sequence[int] = 1, *, norm: bool = False
+    ) -> tuple[Tensor, ...]:
+        """Images to the maps after chosen blocks of both stages, channels first, in the order asked for.
+
+        Block i gives (B, block_channels[i], h, w), where a position stands for ``block_strides[i]`` pixels a side.
+        What lies behind the last chosen block is not computed.
+
+        Args:
+            images: (B, in_chans, H, W).
+            n: how many blocks, counted from the end; or the numbers of blocks, the Outlookers first, negative ones
+                counted from the end.
+            norm: apply the last LayerNorm to the second stage's maps; the first stage has none.
+
+        Raises:
+            ValueError: there are no such blocks.
+        """
+        count = len(self.block_strides)
+        numbers = list(range(count))[-n:] if isinstance(n, int) and 0 < n <= count else n
+        if isinstance(numbers, int) or not numbers or not all(-count <= number < count for number in numbers):
+            raise ValueError(
+                f"n must be 1 to {count} blocks, or numbers of blocks from {-count} to {count - 1}, not {n}"
+            )
+        chosen = [number % count for number in numbers]
+        maps = {}
+        for number, tokens in enumerate(islice(self._block_maps(self.embed(images)), max(chosen) + 1)):
+            if number in chosen:
+                fine = number < self.config.depths[0]
+                maps[number] = (self.norm(tokens) if norm and not fine else tokens).permute(0, 3, 1, 2)
+        return tuple(maps[number] for number in chosen)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to logits (B, K): the class token's, plus half the strongest of the patches'."""

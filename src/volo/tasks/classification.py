@@ -33,6 +33,7 @@ class ClassificationTask(pl.LightningModule):
         erasing: probability of replacing a random box of an image by noise.
         seed: see above.
         configure: gives the optimizer configuration that Lightning expects of ``configure_optimizers``.
+        class_weights: (classes,) of images of every class in the training loss; None weighs all alike.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ClassificationTask(pl.LightningModule):
         erasing: float,
         seed: int,
         configure: Callable[[VOLO], dict[str, Any]],
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -52,6 +54,8 @@ class ClassificationTask(pl.LightningModule):
         self.seed = seed
         self.configure = configure
         self.erase = RandomErasing(probability=erasing, mode="pixel", device="cpu")
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.box_generator = torch.Generator()
         self.val_metrics = classification_metrics(model.config.num_classes)
         self.val_loss = MeanMetric()
@@ -87,7 +91,7 @@ class ClassificationTask(pl.LightningModule):
 
     def _loss(self, logits: Logits, batch: Batch, kept: float = 1.0) -> Tensor:
         if batch.tokens is None:
-            return repeated_label_loss(self.loss, logits, batch.labels, kept)
+            return repeated_label_loss(self.loss, logits, batch.labels, kept, self.class_weights)
         return token_label_loss(self.loss, logits, batch.labels, batch.tokens, kept)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

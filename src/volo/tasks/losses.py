@@ -5,12 +5,15 @@ label stands for each of its tokens.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from volo.data import BALANCES
 from volo.models import Logits
+from volo.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class LossConfig:
             with it, one to nine where it does not. Needs token labels.
         legacy_crop: read the token labels of a crop as the authors' code did, with x and y exchanged and a box of
             at least one cell. Needs token labels; only for repeating their numbers.
+        class_balance: weigh images of small classes more: ``none``, ``inverse`` (to the number of images) or
+            ``effective`` (to the effective number of images, a weaker weighting).
+        balance_beta: of ``effective``: 0 weighs all alike, near 1 as ``inverse`` does.
     """
 
     label_smoothing: float = 0.1
@@ -35,6 +41,8 @@ class LossConfig:
     mix_token: bool = True
     ground_truth: bool = False
     legacy_crop: bool = False
+    class_balance: Literal["none", "inverse", "effective"] = "none"
+    balance_beta: float = 0.999
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
@@ -46,9 +54,17 @@ class LossConfig:
             )
         if self.mix_token and self.dense_weight == 0:
             raise ValueError("MixToken needs the token loss: set loss.dense_weight above 0, or loss.mix_token to false")
+        if self.class_balance not in BALANCES:
+            raise ValueError(
+                f"unknown loss.class_balance {self.class_balance!r}{nearest(self.class_balance, BALANCES)}"
+            )
+        if not 0.0 <= self.balance_beta < 1.0:
+            raise ValueError(f"loss.balance_beta must lie in [0, 1), not {self.balance_beta}")
 
 
-def repeated_label_loss(config: LossConfig, logits: Logits, labels: Tensor, kept: float = 1.0) -> Tensor:
+def repeated_label_loss(
+    config: LossConfig, logits: Logits, labels: Tensor, kept: float = 1.0, class_weights: Tensor | None = None
+) -> Tensor:
     """The loss of ``logits`` against image ``labels`` (B,) int64, repeated for every token.
 
     Args:
@@ -56,20 +72,23 @@ def repeated_label_loss(config: LossConfig, logits: Logits, labels: Tensor, kept
         logits: class logits (B, K), and token logits (B, h2, w2, K) already un-mixed.
         labels: class indices.
         kept: share of each image that is its own; the rest belongs to its counterpart in the flipped batch.
+        class_weights: (K,) of the images and tokens of every class in the means; None weighs all alike.
 
     Returns:
         A scalar.
     """
     tokens = logits.tokens.flatten(1, 2)
     cls = logits.cls if config.dense_weight else logits.cls + 0.5 * tokens.amax(dim=1)
-    loss = config.class_weight * kept * _cross_entropy(cls, labels, config)
+    loss = config.class_weight * kept * _cross_entropy(cls, labels, config, class_weights)
     if kept < 1.0:
-        loss = loss + config.class_weight * (1.0 - kept) * _cross_entropy(cls, labels.flip(0), config)
+        loss = loss + config.class_weight * (1.0 - kept) * _cross_entropy(cls, labels.flip(0), config, class_weights)
     if config.dense_weight:
         repeated = labels.repeat_interleave(tokens.shape[1])
-        loss = loss + config.dense_weight * _cross_entropy(tokens.flatten(0, 1), repeated, config)
+        loss = loss + config.dense_weight * _cross_entropy(tokens.flatten(0, 1), repeated, config, class_weights)
     return loss
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
-    return F.cross_entropy(logits.to(torch.float32), labels, label_smoothing=config.label_smoothing)
+def _cross_entropy(logits: Tensor, labels: Tensor, config: LossConfig, class_weights: Tensor | None) -> Tensor:
+    return F.cross_entropy(
+        logits.to(torch.float32), labels, weight=class_weights, label_smoothing=config.label_smoothing
+    )

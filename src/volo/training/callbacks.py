@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from volo.data import Batch
 from volo.files import replacing
+from volo.training.config import METRICS_FILE
 from volo.training.curves import draw_curves
 
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
@@ -80,7 +81,7 @@ class Record(Callback):
         )
         if trainer.is_global_zero:
             with (
-                replacing(self.folder / "metrics.csv") as temporary,
+                replacing(self.folder / METRICS_FILE) as temporary,
                 temporary.open("w", newline="", encoding="utf-8") as file,
             ):
                 writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))

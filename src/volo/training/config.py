@@ -5,20 +5,25 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from volo.data import AugmentConfig
+from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
 
+#: In a run folder: the configuration, and a row of figures for every epoch.
+CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
+
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(DataSource):
     """The images.
 
     Attributes:
-        path: a folder with a folder for each class (or train and val folders of that form), or ``fashion-mini``,
-            the embedded data set.
-        val_fraction: share of every class held out for validation where there is no val folder.
-        channels: 1 to read images as grey, 3 as colour; None takes what the data has.
+        path: a folder with a folder for each class (or train and val folders of that form), a table (CSV or TSV) of
+            paths and labels, or the name of a data set: ``fashion-mini``, the embedded one, or one of torchvision's.
+        val_fraction: share of every class held out for validation where the data have no part for it.
+        channels: 1 to read images as grey, 3 as colour, 4 as colour and transparency; None takes what the data has.
+        background: the colour behind transparent pixels, by name or as #rrggbb; not used with four channels.
+        balanced: draw all classes equally often in every epoch, whatever their sizes.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
         token_labels: a store that ``volo label`` made of these images, or a folder of the authors' label maps;
@@ -28,15 +33,20 @@ class DataConfig:
     path: str = ""
     val_fraction: float = 0.1
     channels: int | None = None
+    background: str = BACKGROUND
+    balanced: bool = False
     workers: int | None = None
     strict: bool = False
     token_labels: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 < self.val_fraction < 1.0:
             raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
-        if self.channels not in (None, 1, 3):
-            raise ValueError(f"data.channels must be 1 (grey) or 3 (colour), not {self.channels}")
+        if self.channels not in (None, *MODES):
+            raise ValueError(
+                f"data.channels must be 1 (grey), 3 (colour) or 4 (colour and transparency), not {self.channels}"
+            )
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers must be at least 0, not {self.workers}")
 
@@ -165,6 +175,10 @@ class TrainConfig:
         for name in ("ground_truth", "legacy_crop"):
             if getattr(self.loss, name) and not self.data.token_labels:
                 raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
+        if self.data.token_labels and self.loss.class_balance != "none":
+            raise ValueError(
+                "loss.class_balance weighs the images' own labels, not token labels; use data.balanced with those"
+            )
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "

@@ -1,6 +1,5 @@
 """The loaders of a run, as Lightning wants them."""
 
-import os
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,10 +16,18 @@ class RunData(pl.LightningDataModule):
     """
 
     def __init__(
-        self, train: TrainImages, val: EvalImages, *, batch_size: int, workers: int, seed: int, world_size: int
+        self,
+        train: TrainImages,
+        val: EvalImages,
+        *,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        world_size: int,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
-        self.train, self.val = train, val
+        self.train, self.val, self.balanced = train, val, balanced
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.steps_per_epoch = len(train) // world_size // batch_size
         if not self.steps_per_epoch:
@@ -32,7 +39,11 @@ class RunData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
         sampler = EpochSampler(
-            len(self.train), seed=self.seed, rank=self.trainer.global_rank, world_size=self.trainer.world_size
+            len(self.train),
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            labels=self.train.images.labels if self.balanced else None,
         )
         # Lightning starts the first iterator before it tells the sampler the epoch, and has restored its counters
         # of batches by now: both are read here, and a resumed epoch begins where it was left.
@@ -46,8 +57,3 @@ class RunData(pl.LightningDataModule):
         assert self.trainer is not None
         mine = range(self.trainer.global_rank, len(self.val), self.trainer.world_size)
         return eval_loader(self.val, batch_size=self.batch_size, workers=self.workers, indices=mine)
-
-
-def default_workers() -> int:
-    """One loading process for each core but one, 8 at most."""
-    return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4

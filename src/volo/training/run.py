@@ -1,10 +1,9 @@
 """One training run, from its configuration to the deliverable."""
 
-import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,10 @@ from volo.data import (
     Preprocessing,
     TrainImages,
     TrainTransform,
+    class_counts,
+    class_weights,
+    default_workers,
+    imbalance_warning,
     open_data,
     open_token_labels,
     with_channels,
@@ -30,21 +33,24 @@ from volo.data import (
 from volo.files import replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
-from volo.inference.pictures import draw_confusion
+from volo.inference.report import write_evaluation
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
-from volo.training.config import TrainConfig
-from volo.training.data import RunData, default_workers
+from volo.training.config import CONFIG_FILE, TrainConfig
+from volo.training.data import RunData
 from volo.training.optim import configure_optimizers, learning_rate
 from volo.training.summary import draw_summary
 
-CONFIG_FILE = "train.json"
-RESULTS_FILE = "results.json"
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 
-#: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
-GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+#: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is
+#: opacity, which is brought to -1–1.
+_STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    1: ((0.449,), (0.226,)),
+    3: (IMAGENET_MEAN, IMAGENET_STD),
+    4: ((*IMAGENET_MEAN, 0.5), (*IMAGENET_STD, 0.5)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +71,10 @@ class TrainResult:
 def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
     """Train a model.
 
-    The run folder holds the configuration (``train.json``), ``metrics.csv``, ``results.json``, the pictures
-    ``curves.png``, ``confusion.png`` and ``summary.png``, ``checkpoints/best.ckpt`` and ``last.ckpt`` for
-    resuming, and the deliverable that everything else reads: ``model.safetensors`` and ``config.json``.
+    The run folder holds the configuration (``train.json``), ``metrics.csv``, the pictures ``curves.png`` and
+    ``summary.png``, the files of :func:`volo.inference.report.write_evaluation`, ``checkpoints/best.ckpt`` and
+    ``last.ckpt`` for resuming, and the deliverable that everything else reads: ``model.safetensors`` and
+    ``config.json``.
 
     Args:
         config: everything that decides the run.
@@ -116,13 +123,16 @@ class _Run:
     def __init__(self, config: TrainConfig, folder: Path, console: Console) -> None:
         self.config, self.folder, self.console = config, folder, console
         train_images, self.val_images = open_data(
-            config.data.path, val_fraction=config.data.val_fraction, seed=config.seed
+            config.data.path, val_fraction=config.data.val_fraction, seed=config.seed, source=config.data
         )
         self.class_names = train_images.class_names
         if len(self.class_names) < 2:
             raise ValueError(f"{config.data.path} has one class only, {self.class_names[0]!r}; a classifier needs two")
         channels = config.data.channels or train_images.channels
-        train_images, self.val_images = with_channels(train_images, channels), with_channels(self.val_images, channels)
+        train_images, self.val_images = (
+            with_channels(images, channels, config.data.background) for images in (train_images, self.val_images)
+        )
+        self.counts = class_counts(train_images.labels, len(self.class_names))
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             model = create_model(
@@ -133,7 +143,7 @@ class _Run:
             )
         model.set_grad_checkpointing(config.model.grad_checkpointing)
         self.architecture: VOLOConfig = model.config
-        self.preprocessing = _preprocessing(model.config)
+        self.preprocessing = _preprocessing(model.config, config.data.background)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
@@ -153,6 +163,7 @@ class _Run:
                 workers=self.workers,
                 seed=config.seed,
                 world_size=self.trainer.world_size,
+                balanced=config.data.balanced,
             )
             self.task = self._task(model)
 
@@ -214,6 +225,7 @@ class _Run:
             for group in (model.network[0], *model.network[2:]):
                 for block in group.children():
                     block.compile()
+        weights = class_weights(self.counts, config.loss.class_balance, config.loss.balance_beta)
         # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
         return ClassificationTask(
             model.to(memory_format=torch.channels_last),
@@ -222,6 +234,7 @@ class _Run:
             erasing=config.augment.erasing,
             seed=config.seed,
             configure=configure,
+            class_weights=None if weights is None else torch.from_numpy(weights),
         )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
@@ -257,6 +270,16 @@ class _Run:
             soft_wrap=True,
         )
 
+        warning = imbalance_warning(self.counts, self.class_names)
+        if warning and not config.data.balanced and config.loss.class_balance == "none":
+            self.console.print(
+                f"warning: {warning}; --data.balanced true draws all classes equally often, --loss.class_balance "
+                "effective weighs them",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+
     def _report_problems(self) -> None:
         if self.problems.seen:
             self.console.print(f"{len(self.problems.seen)} unreadable images were left out", highlight=False)
@@ -277,23 +300,22 @@ class _Run:
         evaluation = evaluate(
             Predictor(self.folder), self.val_images, batch_size=self.config.batch_size, workers=self.workers
         )
-        draw_confusion(evaluation, self.folder / "confusion.png")
         draw_summary(self.record.rows, evaluation, self.val_images, self.folder / "summary.png")
         seconds = sum(row["seconds"] for row in self.record.rows)
-        results = {**evaluation.summary(), "epochs": len(self.record.rows), "seconds": round(seconds, 1)}
-        with replacing(self.folder / RESULTS_FILE) as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        more = {"epochs": len(self.record.rows), "seconds": round(seconds, 1)}
+        write_evaluation(evaluation, self.val_images, self.folder, more=more)
         return evaluation
 
 
-def _preprocessing(architecture: VOLOConfig) -> Preprocessing:
+def _preprocessing(architecture: VOLOConfig, background: str) -> Preprocessing:
     """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
-    grey = architecture.in_chans == 1
+    mean, std = _STATISTICS[architecture.in_chans]
     return Preprocessing(
         size=architecture.img_size,
         crop_pct=0.96 if min(architecture.img_size) >= 128 else 1.0,
-        mean=GREY_MEAN if grey else IMAGENET_MEAN,
-        std=GREY_STD if grey else IMAGENET_STD,
+        mean=mean,
+        std=std,
+        background=background,
     )
 
 

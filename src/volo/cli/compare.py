@@ -1,0 +1,56 @@
+"""``volo compare``: lay training runs side by side."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from volo.cli.parser import VerbParser, parse
+from volo.files import check_folder, replacing
+from volo.names import shortened
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print a table, and write a picture and JSON where asked."""
+    parser = VerbParser(prog="volo compare", description="Lay training runs side by side.")
+    parser.add_argument("runs", nargs="+", help="run folders of volo train; all are tested against the first")
+    parser.add_argument(
+        "--output", type=str | None, help="picture to write, *.png; the same and all curves as *.json beside it"
+    )
+    given = parse(parser, arguments)
+
+    from volo.training.compare import compare_runs, table_rows
+    from volo.training.curves import draw_comparison
+
+    output = Path(given["output"]) if given["output"] else None
+    if output is not None:
+        if output.suffix != ".png":
+            raise ValueError(f"--output must end in .png, not {output.name!r}")
+        check_folder(output.parent)
+    comparison = compare_runs(given["runs"])
+    console = Console(highlight=False, markup=False)
+    names = [shortened(run.name) for run in comparison.runs]
+    console.print(_table(["", *names], table_rows(comparison)))
+    for note in comparison.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        text = output.with_suffix(".json")
+        with ExitStack() as stack:  # both or none
+            picture, values = (stack.enter_context(replacing(path)) for path in (output, text))
+            draw_comparison(comparison, picture)
+            values.write_text(comparison.to_json(), encoding="utf-8")
+        console.print(f"picture and figures are in {output} and {text}", soft_wrap=True)
+    return 0
+
+
+def _table(header: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> Table:
+    table = Table(row_styles=("", "dim"))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for name, values in rows:
+        table.add_row(name, *values)
+    return table

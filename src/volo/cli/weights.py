@@ -1,0 +1,168 @@
+"""``volo weights``: look at, convert, list and fetch weights."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from volo.cli.parser import VerbParser, parse
+from volo.models import VARIANTS, WEIGHTS, create_model
+from volo.models.convert import SYSTEMS, convert
+from volo.models.hub import cached, fetch
+from volo.models.identify import Identity, identify
+from volo.models.loading import HUB, Found, find
+from volo.models.published import published_weights
+from volo.names import nearest
+
+_SOURCE = "file, run folder, hf-hub:org/name[@revision], web address, or name of published weights"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do one of ``ACTIONS``."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: volo weights ACTION [options]\n")
+        for name, (_, what) in ACTIONS.items():
+            print(f"  {name:<8} {what}")
+        print("\nvolo weights ACTION --help tells more.")
+        return 0
+    action, *rest = arguments
+    if action not in ACTIONS:
+        raise ValueError(f"there is no such action{nearest(action, ACTIONS)}")
+    return ACTIONS[action][0](rest)
+
+
+def _parser(action: str) -> VerbParser:
+    return VerbParser(prog=f"volo weights {action}", description=ACTIONS[action][1].capitalize() + ".")
+
+
+def _inspect(arguments: Sequence[str]) -> int:
+    """Print what is known before saying whether it can be used: a file that cannot is told about too."""
+    parser = _parser("inspect")
+    parser.add_argument("source", help=_SOURCE)
+    parser.add_argument(
+        "--ema", type=bool | None, help="look at the averaged weights, or not; default: where there are"
+    )
+    given = parse(parser, arguments)
+    found = find(given["source"], ema=given["ema"])
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in _contents(found):
+        table.add_row(*row)
+    try:
+        identity = identify(found.checkpoint.weights, found.checkpoint.origin)
+        for row in _judgement(found, identity):
+            table.add_row(*row)
+    finally:
+        Console().print(table, highlight=False, markup=False)
+    if identity.problems:
+        raise ValueError(f"{found.checkpoint.origin} cannot be loaded: it {'; '.join(identity.problems)}")
+    return 0
+
+
+def _contents(found: Found) -> list[tuple[str, str]]:
+    """What is in it, whatever it is."""
+    checkpoint = found.checkpoint
+    kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.weights.values())
+    values, size = (sum(f(tensor) for tensor in checkpoint.weights.values()) for f in (torch.numel, lambda t: t.nbytes))
+    rows = [("weights", checkpoint.origin), ("form", checkpoint.form)]
+    if checkpoint.part:
+        rows.append(("entry", f"{checkpoint.part}; beside it: {', '.join(checkpoint.beside) or 'nothing'}"))
+    if checkpoint.choice:
+        rows.append(("average", checkpoint.choice))
+    if checkpoint.prefix:
+        rows.append(("wrapped", f"every name begins with {checkpoint.prefix!r}"))
+    if checkpoint.about:
+        rows.append(
+            ("says", ", ".join(f"{key}={str(value)[:60]}" for key, value in list(checkpoint.about.items())[:6]))
+        )
+    types = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    rows.append(
+        ("tensors", f"{len(checkpoint.weights)} ({types}), {values / 1e6:.2f} M values, {size / 2**20:.1f} MiB")
+    )
+    if found.description:
+        names = found.description.class_names
+        rows.append(("described", f"by {found.description.writer}" + (f", {len(names)} class names" if names else "")))
+    return rows
+
+
+def _judgement(found: Found, identity: Identity) -> list[tuple[str, str]]:
+    """What the tensors are, and what they can be loaded as."""
+    config = identity.config
+    heads = f"{identity.classes} classes" if identity.classes else "none"
+    rows = [
+        ("model", identity.variant or "a VOLO of none of the named sizes"),
+        ("image", f"{config.img_size[0]}x{config.img_size[1]} pixels, {config.in_chans} channels"),
+        ("heads", f"{heads}, {'with' if identity.token_head else 'without'} a token head"),
+        ("body", f"dims {config.dims}, blocks {config.depths}, heads {config.heads}, MLP ratio {config.mlp_ratio:g}"),
+    ]
+    if identity.names and not identity.problems:
+        classes = identity.classes or 0
+        given = "" if classes == VARIANTS[identity.names[0]].num_classes else f", num_classes={classes}"
+        rows.append(("use", f"volo.create_model({identity.names[0]!r}, pretrained={found.checkpoint.origin!r}{given})"))
+    rows.append(("wrong", "; ".join(identity.problems) or "nothing"))
+    return rows
+
+
+def _convert(arguments: Sequence[str]) -> int:
+    parser = _parser("convert")
+    parser.add_argument("source", help=_SOURCE)
+    parser.add_argument("destination", help="what to write; must not exist")
+    parser.add_argument(
+        "--to", type=str, required=True, help="; ".join(f"{name}: {what}" for name, what in SYSTEMS.items())
+    )
+    parser.add_argument("--ema", type=bool | None, help="take the averaged weights, or not; default: where there are")
+    given = parse(parser, arguments)
+    trained = convert(given["source"], given["destination"], to=given["to"], ema=given["ema"])
+    values = sum(parameter.numel() for parameter in trained.model.parameters())
+    print(f"{values / 1e6:.2f} M parameters are in {given['destination']}, {SYSTEMS[given['to']]}")
+    return 0
+
+
+def _list(arguments: Sequence[str]) -> int:
+    parse(_parser("list"), arguments)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for heading in ("name", "px", "params", "GMACs", "top-1", "timm", "crop", "licence", "cached"):
+        table.add_column(heading, justify="left" if heading in ("name", "licence") else "right", no_wrap=True)
+    for row in WEIGHTS.values():
+        with torch.device("meta"):
+            values = sum(parameter.numel() for parameter in create_model(row.model).parameters())
+        table.add_row(
+            row.name,
+            str(row.size),
+            f"{values / 1e6:.2f}M",
+            f"{row.gmacs:g}",
+            f"{row.authors_top1:.1f}",
+            f"{row.top1:.3f}",
+            f"{row.crop_pct:g}",
+            row.licence,
+            "yes" if cached(row.repo) else "no",
+        )
+    console = Console()
+    console.print(table)
+    console.print("top-1: ImageNet-1k, %, by the authors and by timm; interpolation: bicubic")
+    return 0
+
+
+def _fetch(arguments: Sequence[str]) -> int:
+    parser = _parser("fetch")
+    parser.add_argument("name", help="name of published weights, or hf-hub:org/name")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
+    given = parse(parser, arguments)
+    name = given["name"]
+    repo = name.removeprefix(HUB) if name.startswith(HUB) else published_weights(name).repo
+    folder = fetch(repo, revision=given["revision"], refresh=True)
+    files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
+    print(f"{repo} is in {folder}: {files}")
+    return 0
+
+
+ACTIONS = {
+    "inspect": (_inspect, "say what weights are, which model fits them, and what is wrong with them"),
+    "convert": (_convert, "write weights for another system"),
+    "list": (_list, "list the published weights"),
+    "fetch": (_fetch, "fetch weights from the Hugging Face hub into its cache"),
+}

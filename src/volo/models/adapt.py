@@ -1,0 +1,128 @@
+"""Fitting weights to the model asked for: image size, channels, classes, precision; nothing is lost unsaid."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from volo.layers import resize_position_embedding
+from volo.models.config import VOLOConfig
+from volo.models.identify import Identity, fits
+from volo.models.volo import VOLO
+
+STEM = "patch_embed.conv.0.weight"
+
+
+def adapt(
+    weights: dict[str, Tensor], identity: Identity, config: VOLOConfig, *, origin: str, new_heads: bool
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Give the state dict of a ``config`` model from weights of any image size, channels and precision.
+
+    Position embeddings are resized bicubically, as the authors do. The first convolution is summed over its channels
+    for grey images, and otherwise repeated and scaled, as timm does. A token head that is not there is zero, which
+    gives the logits that the weights give without one. Half precision becomes float32.
+
+    Args:
+        weights: of :func:`volo.models.sources.read_checkpoint`.
+        identity: what they are.
+        config: the model that is wanted.
+        origin: what messages call the weights.
+        new_heads: the caller asked for ``config.num_classes``: heads of another number are replaced by fresh ones.
+
+    Returns:
+        The state dict, and a phrase for each thing that was done to the weights.
+
+    Raises:
+        ValueError: the weights are another size's, lack tensors, have others, or have heads of another class count
+            that was not asked for.
+    """
+    if not fits(identity, config):
+        use = f"; create_model({identity.names[0]!r}, pretrained=…) takes it" if identity.names else ""
+        wanted = f"dims {config.dims}, blocks {config.depths}, heads {config.heads}"
+        raise ValueError(f"{origin} is {identity.name}, not the model asked for ({wanted}){use}")
+    if identity.problems:
+        raise ValueError(f"{origin} looks like {identity.name}, but {'; '.join(identity.problems)}")
+    notes: list[str] = []
+    adapted = _float32(weights, origin, notes)
+    _resize(adapted, config, notes)
+    _channels(adapted, config, notes)
+    _heads(adapted, identity, config, origin, new_heads, notes)
+    for name in [name for name in adapted if name.endswith("running_mean")]:
+        adapted.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    return adapted, notes
+
+
+def build(config: VOLOConfig, weights: dict[str, Tensor]) -> VOLO:
+    """A model around ``weights``, which become its parameters: nothing is initialised, nothing copied."""
+    with torch.device("meta"):
+        model = VOLO(config)
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model
+
+
+def _float32(weights: dict[str, Tensor], origin: str, notes: list[str]) -> dict[str, Tensor]:
+    found = {tensor.dtype for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
+    if strange := [dtype for dtype in found if not dtype.is_floating_point or dtype.itemsize < 2]:
+        raise ValueError(f"{origin} holds {strange[0]} weights; those of a VOLO are floating point of 16 bits or more")
+    if others := sorted(str(dtype).removeprefix("torch.") for dtype in found - {torch.float32}):
+        notes.append(f"{' and '.join(others)} became float32")
+    return {
+        name: tensor.to(torch.int64 if name.endswith("num_batches_tracked") else torch.float32)
+        for name, tensor in weights.items()
+    }
+
+
+def _resize(weights: dict[str, Tensor], config: VOLOConfig, notes: list[str]) -> None:
+    old = weights["pos_embed"]
+    grid = (config.img_size[0] // (2 * config.patch_size), config.img_size[1] // (2 * config.patch_size))
+    new = resize_position_embedding(old, grid)
+    if new is not old:
+        weights["pos_embed"] = new.contiguous()
+        notes.append(f"position embeddings resized from {old.shape[1]}x{old.shape[2]} to {grid[0]}x{grid[1]}")
+
+
+def _channels(weights: dict[str, Tensor], config: VOLOConfig, notes: list[str]) -> None:
+    old = weights[STEM]
+    had, wanted = old.shape[1], config.in_chans
+    if had == wanted:
+        return
+    if wanted == 1:
+        weights[STEM] = old.sum(dim=1, keepdim=True)
+    else:
+        weights[STEM] = old.repeat(1, math.ceil(wanted / had), 1, 1)[:, :wanted] * (had / wanted)
+    notes.append(f"first convolution adapted from {had} to {wanted} channels")
+
+
+def _heads(
+    weights: dict[str, Tensor],
+    identity: Identity,
+    config: VOLOConfig,
+    origin: str,
+    new_heads: bool,
+    notes: list[str],
+) -> None:
+    """Keep the heads, or put others in their place where that was asked for."""
+    if identity.classes == (config.num_classes or None) and (config.num_classes or not identity.token_head):
+        if config.num_classes and not identity.token_head:
+            weights["aux_head.weight"] = torch.zeros_like(weights["head.weight"])
+            weights["aux_head.bias"] = torch.zeros_like(weights["head.bias"])
+            notes.append("there is no token head: a zero one gives the same logits")
+        return
+    has = f"heads of {identity.classes} classes" if identity.classes else "no class head"
+    if not new_heads:
+        keep = f"num_classes={identity.classes or 0}"
+        raise ValueError(
+            f"{origin} has {has}, the model asked for {config.num_classes}; give {keep} to keep what it has, "
+            f"or num_classes={config.num_classes} for fresh heads"
+        )
+    for name in [name for name in weights if name.startswith(("head.", "aux_head."))]:
+        del weights[name]
+    if not config.num_classes:
+        notes.append(f"{has} left out, as asked")
+        return
+    width = config.dims[1]
+    for head in ("head", "aux_head"):
+        weight = torch.empty(config.num_classes, width)
+        nn.init.trunc_normal_(weight, std=config.init_std or width**-0.5)
+        weights[f"{head}.weight"], weights[f"{head}.bias"] = weight, torch.zeros(config.num_classes)
+    notes.append(f"{has} replaced by fresh ones of {config.num_classes}")

@@ -1,0 +1,117 @@
+"""The deliverable of a training: a folder with ``model.safetensors`` and ``config.json``.
+
+Everything that uses a trained model reads this pair; nothing in it is ever unpickled. The same pair, with other
+words in ``config.json``, is how timm and transformers keep models: these are understood too.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from volo.files import replacing
+from volo.models.config import VOLOConfig
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+#: What a folder may call its weights, the best form first; the second is an old one of the hub's.
+WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a ``config.json`` says of the weights beside it; None where it says nothing.
+
+    Attributes:
+        writer: volo, timm or transformers.
+        config: the architecture, which volo alone writes down.
+        class_names: what the outputs mean, in order.
+        preprocessing: fields of :class:`volo.data.Preprocessing`.
+    """
+
+    writer: str
+    config: VOLOConfig | None = None
+    class_names: tuple[str, ...] | None = None
+    preprocessing: dict[str, Any] | None = None
+
+
+def save_model(
+    folder: Path,
+    config: VOLOConfig,
+    weights: Mapping[str, Tensor],
+    *,
+    class_names: tuple[str, ...],
+    preprocessing: dict[str, Any],
+) -> None:
+    """Write ``weights``, a VOLO's state dict, and what describes them into ``folder``; no file is left half-written."""
+    description = {
+        "format_version": FORMAT_VERSION,
+        "architecture": asdict(config),
+        "class_names": class_names,
+        "preprocessing": preprocessing,
+    }
+    save_pair(folder, weights, description)
+
+
+def save_pair(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
+    """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
+    text = json.dumps(description, indent=2) + "\n"  # before anything is replaced, since it may fail
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, {"format": "pt"})
+    with replacing(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_description(path: Path) -> Description:
+    """Read a ``config.json`` of ours, of timm's or of transformers' TimmWrapper.
+
+    Raises:
+        ValueError: it is none of these, damaged, or of a newer version.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        if "format_version" not in said and isinstance(said.get("architecture"), str):
+            return _of_timm(said)
+        version = said["format_version"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is no description of a volo model: {error}") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version}; this volo reads version {FORMAT_VERSION}; upgrade volo")
+    try:
+        config = VOLOConfig.from_dict(said["architecture"])
+        return Description(
+            writer="volo",
+            config=config,
+            class_names=_class_names(said["class_names"], config.num_classes),
+            preprocessing=dict(said["preprocessing"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a model: {error}") from error
+
+
+def _class_names(names: Any, count: int) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != count:
+        raise ValueError(f"class_names must be {count} names, one for each output")
+    return tuple(names)
+
+
+def _of_timm(said: dict[str, Any]) -> Description:
+    """Timm's words for a model, which TimmWrapper keeps and adds to."""
+    settings = said.get("pretrained_cfg") or said
+    size = settings.get("test_input_size") or settings.get("input_size")
+    preprocessing = {key: settings[key] for key in ("crop_pct", "interpolation", "mean", "std") if key in settings}
+    if size:
+        preprocessing["size"] = list(size[1:])
+    names = said.get("label_names") or settings.get("label_names")
+    if not names and isinstance(said.get("id2label"), dict):
+        names = [said["id2label"][key] for key in sorted(said["id2label"], key=int)]
+    return Description(
+        writer="transformers" if said.get("model_type") == "timm_wrapper" else "timm",
+        class_names=tuple(map(str, names)) if names else None,
+        preprocessing=preprocessing or None,
+    )

@@ -1,0 +1,140 @@
+"""Weights from the Hugging Face hub and from web addresses: fetched once, checked, kept in the usual caches.
+
+The hub's client decides about the cache (``HF_HOME``), the token (``HF_TOKEN`` or ``hf auth login``) and being
+offline (``HF_HUB_OFFLINE=1``); files of other addresses go to PyTorch's cache (``TORCH_HOME``).
+"""
+
+import contextlib
+import hashlib
+import re
+import urllib.error
+import urllib.parse
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES
+from volo.models.sources import check_file
+
+
+def fetch(repo: str, *, revision: str | None = None, refresh: bool = False) -> Path:
+    """Find a repository's weights and description in the cache, or fetch them.
+
+    Args:
+        repo: ``org/name``, or ``org/name@revision``.
+        revision: branch, tag or commit; None means the main branch.
+        refresh: ask the hub whether the branch has moved on since; without this, what is cached is taken, and the
+            hub not asked.
+
+    Returns:
+        The folder that holds both, in the cache.
+
+    Raises:
+        ValueError: there is no such repository, revision or file, or it is not cached and cannot be fetched, or
+            a file in the cache is not what the hub said it is.
+    """
+    repo, _, pinned = repo.partition("@")
+    revision = revision or pinned or None
+    path = (None if refresh else _cached(repo, revision)) or _download_weights(repo, revision)
+    _verify(path)
+    if not (path.parent / CONFIG_FILE).is_file() and not constants.HF_HUB_OFFLINE:
+        # A repository may hold weights alone; its description is of the same commit as they are.
+        with contextlib.suppress(EntryNotFoundError):
+            hf_hub_download(repo, CONFIG_FILE, revision=path.parent.name, library_name="volo")
+    return path.parent
+
+
+def cached(repo: str, *, revision: str | None = None) -> bool:
+    """Whether the weights of a repository are in the cache."""
+    return _cached(repo, revision) is not None
+
+
+def fetch_url(url: str) -> Path:
+    """Fetch the file at a web address, or find it in PyTorch's cache.
+
+    Raises:
+        ValueError: it is not cached and cannot be fetched, or its content is not what a hash in its name says.
+    """
+    name = Path(urllib.parse.urlparse(url).path).name
+    # Two addresses may end in the same name: the cache tells them apart.
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    if path.exists():
+        check_file(path)
+        return path
+    if constants.HF_HUB_OFFLINE:
+        raise ValueError(f"{url} is not in the cache and HF_HUB_OFFLINE is set; unset it, or give a file of your own")
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = torch.hub.HASH_REGEX.search(name)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest and digest[1], progress=False)
+    except (urllib.error.URLError, ConnectionError, TimeoutError, ValueError) as error:
+        raise ValueError(f"{url} cannot be fetched ({error}); fetch it elsewhere and give the file") from error
+    except RuntimeError as error:  # PyTorch's word for a wrong hash
+        raise ValueError(f"{url} is damaged: {error}") from error
+    return path
+
+
+def _cached(repo: str, revision: str | None) -> Path | None:
+    try:
+        found = (try_to_load_from_cache(repo, name, revision=revision) for name in WEIGHTS_FILES)
+        return next((Path(path) for path in found if isinstance(path, str)), None)
+    except HFValidationError as error:
+        raise ValueError(f"{repo!r} is no name of a repository; one is hf-hub:org/name") from error
+
+
+def _download_weights(repo: str, revision: str | None) -> Path:
+    at = f"{repo}@{revision}" if revision else repo
+    try:
+        for name in WEIGHTS_FILES:
+            try:
+                return Path(hf_hub_download(repo, name, revision=revision, library_name="volo"))
+            except EntryNotFoundError as error:
+                if isinstance(error, LocalEntryNotFoundError):  # not that the hub has none, but that it is not asked
+                    raise
+        raise ValueError(f"{at} holds none of {', '.join(WEIGHTS_FILES)}")
+    except LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+        raise ValueError(
+            f"{at} is not in the cache ({constants.HF_HUB_CACHE}) and {why}: go online and run "
+            f"`volo weights fetch hf-hub:{at}`, or give a file of these weights in its place"
+        ) from error
+    except GatedRepoError as error:
+        raise ValueError(f"{at} wants your consent on its page, and a token: set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"there is no {repo} on the hub, or it is private: set HF_TOKEN to a token that may"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ValueError(f"{repo} has no revision {revision!r}") from error
+    except HfHubHTTPError as error:
+        raise ValueError(f"{at} cannot be fetched: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise ValueError(f"{at} cannot be fetched: {error}") from error
+
+
+def _verify(path: Path) -> None:
+    """Compare a file of the cache with the SHA-256 under which the hub stores large files.
+
+    The cache links a file's name to a blob that is called by its hash; where the system has no links, or the
+    file is small (a Git hash), nothing is known and nothing compared.
+    """
+    blob = path.readlink().name if path.is_symlink() else ""
+    if not re.fullmatch("[0-9a-f]{64}", blob):
+        return
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != blob:
+        raise ValueError(f"{path} is damaged: its SHA-256 is not the hub's; delete {path.resolve()} and fetch it again")

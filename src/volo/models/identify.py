@@ -1,0 +1,195 @@
+"""What a set of tensors is: told from names and shapes alone, before anything is built or loaded."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from volo.models.config import VARIANTS, VOLOConfig
+from volo.models.sources import ANCHOR
+from volo.models.volo import VOLO
+
+#: A name that gives another family away → the family.
+_OTHERS = {
+    "layer1.0.conv1.weight": "a ResNet",
+    "layers.0.blocks.0.attn.qkv.weight": "a Swin Transformer",
+    "stages.0.blocks.0.conv_dw.weight": "a ConvNeXt",
+    "features.0.0.weight": "a convolutional network of torchvision",
+    "blocks.0.attn.qkv.weight": "a ViT",
+}
+
+#: The fields of a configuration that the weights' shapes decide: of the body, and of what can be adapted.
+_BODY = ("patch_size", "stem_width", "dims", "depths", "mlp_ratio", "class_depth", "outlook_kernel")
+DECIDED = ("img_size", "in_chans", "num_classes", *_BODY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a set of tensors is.
+
+    Attributes:
+        config: the architecture; heads that no shape shows are those of the variant, or else one for 32 channels.
+        variant: the name of the size, without pixels (``volo_d1``), or None where it is none of ours.
+        classes: outputs of the class head; None where there is none.
+        token_head: there is a head for the patch tokens.
+        missing: names that the architecture has and the tensors lack.
+        unexpected: names that it does not have.
+        misshapen: names whose tensors have another shape than the architecture's.
+    """
+
+    config: VOLOConfig
+    variant: str | None
+    classes: int | None
+    token_head: bool
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """One phrase: what it is."""
+        config = self.config
+        size = "x".join(map(str, config.img_size))
+        heads = f"{self.classes} classes" if self.classes else "no classes"
+        body = f"dims {_list(config.dims)}, blocks {_list(config.depths)}"
+        return f"{self.variant or 'a VOLO of no named size'} at {size} pixels, {heads} ({body})"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of :func:`volo.list_models` that its weights fit, the one of its own image size first."""
+        fitting = [name for name, config in VARIANTS.items() if _same_body(config, self.config)]
+        return sorted(fitting, key=lambda name: VARIANTS[name].img_size != self.config.img_size)
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the tensors from being this model, one phrase each; empty where nothing does."""
+        found = (("lacks", self.missing), ("has, unknown to it,", self.unexpected), ("has misshapen", self.misshapen))
+        return [f"{verb} {_some(names)}" for verb, names in found if names]
+
+
+def identify(weights: Mapping[str, Tensor], origin: str = "the weights") -> Identity:
+    """Tell what ``weights`` are.
+
+    Args:
+        weights: tensors under VOLO's names; their values are not looked at.
+        origin: what messages call them.
+
+    Raises:
+        ValueError: they are no VOLO's; the message says why, and what they look like.
+    """
+    try:
+        config = _config(weights)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{origin} is no VOLO: {_why_not(weights, error)}") from error
+    named = [name for name, known in VARIANTS.items() if _same_body(known, config)]
+    if named:
+        seen = {field: getattr(config, field) for field in ("img_size", "in_chans", "num_classes")}
+        config = replace(VARIANTS[named[0]], **seen)
+    expected = _expected_shapes(config)
+    # A batch counter that an exporter left out holds no learned value; heads are optional, one by one.
+    optional = {name for name in expected if name.endswith("num_batches_tracked") or _is_head(name)}
+    return Identity(
+        config=config,
+        variant=named[0].rpartition("_")[0] if named else None,
+        classes=weights["head.weight"].shape[0] if "head.weight" in weights else None,
+        token_head="aux_head.weight" in weights,
+        missing=tuple(name for name in expected if name not in weights and name not in optional)
+        + tuple(f"{head}.bias" for head in ("head", "aux_head") if _half(weights, head)),
+        unexpected=tuple(name for name in weights if name not in expected),
+        misshapen=tuple(n for n, t in weights.items() if n in expected and tuple(t.shape) != expected[n]),
+    )
+
+
+def _expected_shapes(config: VOLOConfig) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor of the architecture."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in VOLO(config).state_dict().items()}
+
+
+def fits(identity: Identity, config: VOLOConfig) -> bool:
+    """Whether the weights are of this architecture, image size, channels and classes aside.
+
+    Stage 2's number of heads shows in no shape: of a size of no name, that of ``config`` is taken.
+    """
+    known = 2 if identity.variant else 1
+    return _same_body(identity.config, config) and identity.config.heads[:known] == config.heads[:known]
+
+
+def _config(weights: Mapping[str, Tensor]) -> VOLOConfig:
+    """The architecture that the shapes tell."""
+    stem = _shape(weights, "patch_embed.conv.0.weight", 4)
+    fine, _, half_patch, _ = _shape(weights, ANCHOR, 4)
+    coarse = _shape(weights, "network.1.proj.weight", 4)[0]
+    _, rows, columns, _ = _shape(weights, "pos_embed", 4)
+    patch = 2 * half_patch
+    classes = _shape(weights, "head.weight", 2)[0] if "head.weight" in weights else 0
+    first, second, third, fourth = (_count(weights, f"network.{group}.") for group in (0, 2, 3, 4))
+    kernel, heads = _outlook(_shape(weights, "network.0.0.attn.attn.weight", 2)[0], fine)
+    return VOLOConfig(
+        img_size=(2 * patch * rows, 2 * patch * columns),
+        in_chans=stem[1],
+        num_classes=classes or (_shape(weights, "aux_head.weight", 2)[0] if "aux_head.weight" in weights else 0),
+        patch_size=patch,
+        stem_width=stem[0],
+        dims=(fine, coarse),
+        depths=(first, second, third, fourth),
+        heads=(heads, max(1, coarse // 32)),
+        mlp_ratio=_shape(weights, "network.0.0.mlp.fc1.weight", 2)[0] / fine,
+        class_depth=_count(weights, "post_network."),
+        outlook_kernel=kernel,
+    )
+
+
+def _shape(weights: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
+    shape = tuple(weights[name].shape)
+    if len(shape) != ndim or not all(shape):
+        raise ValueError(f"its {name} is {'x'.join(map(str, shape)) or 'a number'}, and a VOLO's has {ndim} dimensions")
+    return shape
+
+
+def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """The blocks of a group: one more than the largest number after its name."""
+    numbers = {name[len(prefix) :].partition(".")[0] for name in weights if name.startswith(prefix)}
+    blocks = sum(number.isdecimal() for number in numbers)
+    if not blocks:
+        raise KeyError(f"{prefix}0")
+    return blocks
+
+
+def _outlook(outputs: int, dim: int) -> tuple[int, int]:
+    """(K, N) of an outlook attention that predicts N·K⁴ weights."""
+    for kernel in (3, 5, 7):
+        if outputs % kernel**4 == 0 and dim % (outputs // kernel**4) == 0:
+            return kernel, outputs // kernel**4
+    raise ValueError(f"its outlook attention has {outputs} weights, which is no number of heads times 3⁴")
+
+
+def _same_body(one: VOLOConfig, other: VOLOConfig) -> bool:
+    ours, theirs = asdict(one), asdict(other)
+    return all(ours[field] == theirs[field] for field in _BODY)
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith(("head.", "aux_head."))
+
+
+def _half(weights: Mapping[str, Tensor], head: str) -> bool:
+    return f"{head}.weight" in weights and f"{head}.bias" not in weights
+
+
+def _why_not(weights: Mapping[str, Tensor], error: Exception) -> str:
+    family = next((what for name, what in _OTHERS.items() if any(key.endswith(name) for key in weights)), None)
+    reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+    names = ", ".join(list(weights)[:3])
+    looks = f", and looks like {family}" if family else ""
+    return f"{reason}{looks} (its {len(weights)} tensors begin with {names})"
+
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return "/".join(map(str, numbers))
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return f"{', '.join(names[:2])}{more}"

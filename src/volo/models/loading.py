@@ -1,0 +1,218 @@
+"""A trained model from wherever its weights are: a run, a file of anybody's, the hub, a web address, an object."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from volo.models.adapt import adapt, build
+from volo.models.config import VOLOConfig
+from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, read_description
+from volo.models.identify import DECIDED, Identity, identify
+from volo.models.published import WEIGHTS, PublishedWeights, published_weights
+from volo.models.sources import Checkpoint, from_object, read_checkpoint
+from volo.models.trained import TrainedModel
+from volo.models.volo import VOLO
+from volo.names import nearest
+
+#: What stands before the name of a repository of the Hugging Face hub.
+HUB = "hf-hub:"
+
+_log = logging.getLogger("volo")
+
+#: Where weights may come from: a path, a name of published weights, ``hf-hub:org/name``, an address, or an object.
+Source = str | Path | nn.Module | Mapping[str, Tensor]
+
+#: Of an image of a grey model whose file does not say how it was normalised: ImageNet's photos turned grey.
+_GREY = {"mean": (0.449,), "std": (0.226,)}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint, and what stands beside it: its description, or its row in the table of published weights."""
+
+    checkpoint: Checkpoint
+    description: Description | None = None
+    published: PublishedWeights | None = None
+
+
+def find(source: Source, *, ema: bool | None = None) -> Found:
+    """Find and read weights, without saying yet whether they are a VOLO's.
+
+    Args:
+        source: a file; a folder with ``model.safetensors`` and ``config.json``; ``hf-hub:org/name``, with
+            ``@revision`` where one is pinned; a web address; the name of published weights; a module; a state dict.
+        ema: see :func:`volo.models.sources.read_checkpoint`.
+
+    Raises:
+        ValueError: there is nothing of this kind, or it cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        return Found(from_object(source, ema=ema))
+    try:
+        path, published = _locate(source)
+        return Found(read_checkpoint(path, ema=ema), _described(path), published)
+    except OSError as error:
+        raise ValueError(f"{source} cannot be read: {error.strerror or error}") from error
+
+
+def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
+    """Load a trained model with all that is known of its use.
+
+    The architecture is what the weights' shapes and, where there is one, the description beside them tell. Classes
+    without names are called by ImageNet's names where there are 1,000 of them, else by their numbers.
+
+    Args:
+        source: a run folder, or any other source of :func:`volo.models.loading.find`.
+        ema: of a file that has them, the weights averaged over the training steps (True), or not; None: if it has.
+
+    Raises:
+        ValueError: the source cannot be found or read, holds no VOLO, or is damaged, in one line that says why.
+    """
+    found = find(source, ema=ema)
+    checkpoint, described = found.checkpoint, found.description
+    identity = identify(checkpoint.weights, checkpoint.origin)
+    config = _architecture(found, identity)
+    weights, notes = adapt(checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=False)
+    names = described.class_names if described else None
+    if names is None:
+        names = imagenet_names() if config.num_classes == 1000 else tuple(map(str, range(config.num_classes)))
+        notes.append(f"classes are called by {'ImageNet’s names' if config.num_classes == 1000 else 'their numbers'}")
+    elif len(names) != config.num_classes:
+        raise ValueError(f"{checkpoint.origin} has {config.num_classes} classes, {CONFIG_FILE} names {len(names)}")
+    report(checkpoint, notes)
+    return TrainedModel(
+        model=build(config, weights).eval(),
+        class_names=names,
+        preprocessing=_preprocessing(found, identity, config),
+    )
+
+
+def from_pretrained(source: str | Path, *, revision: str | None = None) -> TrainedModel:
+    """Load a trained model by the hub's habits: a folder or a file where there is one, else ``org/name`` of the hub.
+
+    Args:
+        source: a path, ``org/name``, or any other source of :func:`load_model`.
+        revision: branch, tag or commit of a repository of the hub; None means the main branch.
+
+    Raises:
+        ValueError: see :func:`load_model`.
+    """
+    here, named = Path(source).exists(), re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+    if revision and (here or not named):
+        raise ValueError(f"{source} has no revision {revision!r}: only org/name of the hub has revisions")
+    if here or not named:
+        return load_model(source)
+    try:
+        return load_model(f"{HUB}{source}@{revision}" if revision else f"{HUB}{source}")
+    except ValueError as error:
+        raise ValueError(f"there is no folder {source}, and on the hub: {error}") from error
+
+
+def load_weights(source: Source, config: VOLOConfig, *, ema: bool | None, new_heads: bool) -> VOLO:
+    """A ``config`` model with the weights of ``source`` fitted to it; what was done to them is logged in one line.
+
+    Raises:
+        ValueError: see :func:`find` and :func:`volo.models.adapt.adapt`.
+    """
+    checkpoint = find(source, ema=ema).checkpoint
+    identity = identify(checkpoint.weights, checkpoint.origin)
+    weights, notes = adapt(checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=new_heads)
+    report(checkpoint, notes)
+    return build(config, weights)
+
+
+def report(checkpoint: Checkpoint, notes: list[str]) -> None:
+    """Log, in one line, what was chosen and changed; without a logging configuration it goes to standard error."""
+    said = [checkpoint.choice, *notes] if checkpoint.choice else notes
+    if said:
+        _log.warning("%s: %s", checkpoint.origin, "; ".join(said))
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """The names of ImageNet-1k's classes, in order, as torchvision has them: no two are equal."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
+    """The file of weights that a source means."""
+    text = str(source)
+    if text.startswith(HUB):
+        from volo.models.hub import fetch  # the hub's client takes long to import, and a file needs none
+
+        published = WEIGHTS.get(text.removeprefix(f"{HUB}timm/").partition("@")[0])
+        return _file_in(fetch(text.removeprefix(HUB))), published
+    if text.startswith(("http:/", "https:/", "file:/")):
+        from volo.models.hub import fetch_url
+
+        return fetch_url(text), next((row for row in WEIGHTS.values() if row.url == text), None)
+    path = Path(source)
+    if path.is_dir():
+        return _file_in(path, described=True), None
+    if text.startswith("volo") and path.parent == Path() and not path.is_symlink() and not path.exists():
+        names = [name for row in WEIGHTS.values() for name in (row.name, row.model)]
+        if text in names:
+            from volo.models.hub import fetch
+
+            row = published_weights(text)
+            return _file_in(fetch(row.repo)), row
+        raise ValueError(f"{text} is no file or folder, and no weights are published as {text!r}{nearest(text, names)}")
+    return path, None
+
+
+def _described(path: Path) -> Description | None:
+    """The description beside a file that is known to belong to it: not every ``config.json`` of a folder does."""
+    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / CONFIG_FILE).is_file():
+        return read_description(home / CONFIG_FILE)
+    return None
+
+
+def _file_in(folder: Path, *, described: bool = False) -> Path:
+    if described and not (folder / CONFIG_FILE).is_file():
+        raise ValueError(
+            f"{folder} is no trained model: {folder / CONFIG_FILE} does not exist; give a run folder, or a file"
+        )
+    for name in WEIGHTS_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(
+        f"{folder} is no trained model: {folder / WEIGHTS_FILES[0]} does not exist; give a run folder, or a file"
+    )
+
+
+def _architecture(found: Found, identity: Identity) -> VOLOConfig:
+    origin, described = found.checkpoint.origin, found.description
+    if described is None or described.config is None:
+        if identity.variant is None:
+            raise ValueError(
+                f"{origin} is {identity.name}, and no tensor shows its number of heads: give a folder with "
+                f"{CONFIG_FILE}, or create_model(NAME, heads=(…), …, pretrained=…)"
+            )
+        return identity.config
+    config, seen = described.config, identity.config
+    for field in DECIDED:
+        if getattr(config, field) != getattr(seen, field):
+            raise ValueError(
+                f"{origin} does not fit the architecture in {CONFIG_FILE}: {field} is {getattr(seen, field)}, "
+                f"not {getattr(config, field)}"
+            )
+    return config
+
+
+def _preprocessing(found: Found, identity: Identity, config: VOLOConfig) -> dict[str, Any]:
+    """What belongs to the weights: as described beside them, as published with them, or the paper's."""
+    described = found.description.preprocessing if found.description else None
+    if found.description and found.description.config is not None:
+        return dict(described or {})
+    rows = [WEIGHTS[f"{name}.sail_in1k"] for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
+    row = found.published or next((row for row in rows if (row.size, row.size) == config.img_size), None)
+    crop = row.crop_pct if row else 0.96 if min(config.img_size) >= 128 else 1.0
+    grey = _GREY if config.in_chans == 1 else {}
+    return {"size": config.img_size, "crop_pct": crop, "interpolation": "bicubic", **grey, **(described or {})}

@@ -1,0 +1,108 @@
+"""Every published VOLO checkpoint in one table.
+
+Sources: the files, ``authors_top1`` and the crop are the authors' (https://github.com/sail-sg/volo, release ``volo_1``;
+the crop also timm's configurations), the other scores timm's results files and GMACs timm's count. Nobody else has
+published weights of these sizes for ImageNet-1k under a free licence.
+"""
+
+from dataclasses import dataclass
+
+from volo.models.config import VARIANTS
+from volo.names import nearest
+
+_RELEASE = "https://github.com/sail-sg/volo/releases/download/volo_1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """One published checkpoint, trained on ImageNet-1k; images bicubic, ImageNet's mean and deviation.
+
+    Attributes:
+        model: the name of its size, a key of :data:`volo.models.VARIANTS`.
+        file: the authors' file.
+        crop_pct: the share of the resized image's side that the centre crop keeps; above 1 it pads with black.
+        gmacs: 10⁹ multiply-adds for one image.
+        authors_top1: on ImageNet-1k's validation images, by the authors, %.
+        top1: the same, measured by timm, %.
+        real_top1: on the ReaL labels, measured by timm, %.
+        v2_top1: on ImageNet-V2 (matched frequency), measured by timm, %.
+        tag: who trained it on what; the name of the checkpoint is ``model.tag``.
+        licence: of the weights.
+    """
+
+    model: str
+    file: str
+    crop_pct: float
+    gmacs: float
+    authors_top1: float
+    top1: float
+    real_top1: float
+    v2_top1: float
+    tag: str = "sail_in1k"
+    licence: str = "apache-2.0"
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint, timm's too."""
+        return f"{self.model}.{self.tag}"
+
+    @property
+    def repo(self) -> str:
+        """The repository on the Hugging Face hub."""
+        return f"timm/{self.name}"
+
+    @property
+    def url(self) -> str:
+        """Where the authors' own file of these weights is."""
+        return f"{_RELEASE}/{self.file}"
+
+    @property
+    def size(self) -> int:
+        """Pixels along the side of the images it was trained and judged on."""
+        return VARIANTS[self.model].img_size[0]
+
+
+def _row(
+    model: str, file: str, crop: float, gmacs: float, authors: float, top1: float, real: float, v2: float
+) -> PublishedWeights:
+    return PublishedWeights(
+        model=model,
+        file=f"{file}.pth.tar",
+        crop_pct=crop,
+        gmacs=gmacs,
+        authors_top1=authors,
+        top1=top1,
+        real_top1=real,
+        v2_top1=v2,
+    )
+
+
+#: name with tag → the checkpoint, in the order of the sizes.
+WEIGHTS: dict[str, PublishedWeights] = {
+    row.name: row
+    for row in (
+        _row("volo_d1_224", "d1_224_84.2", 0.96, 6.94, 84.2, 84.148, 88.898, 74.10),
+        _row("volo_d1_384", "d1_384_85.2", 1.0, 22.75, 85.2, 85.262, 89.711, 75.69),
+        _row("volo_d2_224", "d2_224_85.2", 0.96, 14.34, 85.2, 85.204, 89.329, 75.47),
+        _row("volo_d2_384", "d2_384_86.0", 1.0, 46.17, 86.0, 86.054, 89.784, 76.24),
+        _row("volo_d3_224", "d3_224_85.4", 0.96, 20.78, 85.4, 85.440, 89.589, 75.69),
+        _row("volo_d3_448", "d3_448_86.3", 1.0, 96.33, 86.3, 86.514, 90.179, 77.19),
+        _row("volo_d4_224", "d4_224_85.7", 0.96, 44.34, 85.7, 85.868, 89.799, 76.13),
+        _row("volo_d4_448", "d4_448_86.79", 1.15, 197.13, 86.8, 86.788, 90.510, 77.75),
+        _row("volo_d5_224", "d5_224_86.10", 0.96, 72.4, 86.1, 86.076, 89.876, 76.60),
+        _row("volo_d5_448", "d5_448_87.0", 1.15, 315.0, 87.0, 86.974, 90.587, 77.91),
+        _row("volo_d5_512", "d5_512_87.07", 1.15, 425.0, 87.1, 87.068, 90.633, 78.12),
+    )
+}
+
+
+def published_weights(name: str) -> PublishedWeights:
+    """The published checkpoint of a name with or without its tag; ``volo_d1`` means the first of its size.
+
+    Raises:
+        ValueError: there is none of this name; the message gives the nearest.
+    """
+    for row in WEIGHTS.values():
+        if name in (row.name, row.model, row.model.rpartition("_")[0]):
+            return row
+    raise ValueError(f"no weights are published as {name!r}{nearest(name, WEIGHTS)}")

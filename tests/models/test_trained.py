@@ -1,0 +1,234 @@
+"""Sharing a trained model: what is written, what is sent to the hub, and what comes back, without the internet."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard, constants
+
+import volo
+from volo.models import TrainedModel, create_model, from_pretrained, load_model
+
+NAMES = ("ant", "Ohrwurm", "蜂 ```")
+RESULTS = {"images": 2000, "top1": 0.8925, "top5": None, "loss": 0.3, "intervals": {}}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedModel:
+    torch.manual_seed(0)
+    model = create_model("volo_micro_32", num_classes=3).eval()
+    settings = {"size": [32, 32], "crop_pct": 0.9, "interpolation": "bicubic"}
+    return TrainedModel(model=model, class_names=NAMES, preprocessing=settings)
+
+
+def assert_same(loaded: TrainedModel, trained: TrainedModel) -> None:
+    assert (loaded.class_names, loaded.preprocessing) == (trained.class_names, trained.preprocessing)
+    assert loaded.model.config == trained.model.config
+    assert not loaded.model.training
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
+
+
+# Folders
+
+
+def test_a_saved_folder_comes_back_bit_for_bit(trained, tmp_path):
+    trained.save_pretrained(tmp_path / "a" / "insects")
+    assert sorted(path.name for path in (tmp_path / "a" / "insects").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    for load in (from_pretrained, load_model):
+        assert_same(load(tmp_path / "a" / "insects"), trained)
+
+
+def test_the_card_tells_the_hub_and_people_what_they_ask(trained, tmp_path):
+    folder = tmp_path / "insects"
+    trained.save_pretrained(folder, results=RESULTS, license="apache-2.0")
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.pipeline_tag == "image-classification"
+    assert card.data.library_name == "volo"
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_name, result.metric_value) == ("accuracy", "top-1 accuracy", 0.8925)
+    assert result.dataset_name == "2,000 images"
+    assert "\nOn 2,000 images: top-1 accuracy 89.25%.\n" in card.text
+    assert "3 classes,\n32×32 pixels, 0.9" in card.text
+    assert "size [32, 32], crop_pct 0.9, interpolation bicubic" in card.text
+    assert json.dumps(NAMES, ensure_ascii=False) in card.text
+    assert str(tmp_path) not in card.text
+
+
+def test_the_three_lines_of_the_card_run(trained, tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    trained.save_pretrained("insects")
+    Image.new("RGB", (40, 30)).save("photo.jpg")
+    (code,) = re.findall(r"```python\n(.*?)```", Path("insects/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert code.count("\n") == 3
+    exec(code, {})
+    assert capsys.readouterr().out.strip() in NAMES
+
+
+def test_without_scores_and_licence_the_card_says_nothing_of_them(trained, tmp_path):
+    trained.save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.license is card.data.metrics is card.data.eval_results is None
+    assert "accuracy" not in card.text
+
+
+def test_names_that_do_not_fit_the_outputs_are_an_error_and_nothing_is_written(trained, tmp_path):
+    wrong = TrainedModel(model=trained.model, class_names=("ant",), preprocessing=trained.preprocessing)
+    with pytest.raises(ValueError, match="class_names must be 3 names, not 1"):
+        wrong.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+# The hub
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub on this machine: takes repositories and commits as the real one's client sends them, and gives files."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.address = f"http://127.0.0.1:{self.server_port}"
+        self.files: dict[str, bytes] = {}
+        self.seen: dict[str, object] = {}
+        self.refuses: int | None = None
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        hub, action = self.server, re.sub(r"^/api/(models/me/insects/)?", "", self.path).partition("?")[0]
+        if hub.refuses:
+            return self.answer(b"", status=hub.refuses)
+        if action == "repos/create":
+            hub.seen.update(json.loads(body), token=self.headers["Authorization"])
+            return self.answer({"url": f"{hub.address}/me/insects"})
+        if action == "validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
+        if action == "preupload/main":
+            paths = [file["path"] for file in json.loads(body)["files"]]
+            files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
+            return self.answer({"files": files})
+        assert action == "commit/main", action
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "header":
+                hub.seen["message"] = line["value"]["summary"]
+            else:
+                hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        return self.answer(
+            {"success": True, "commitOid": COMMIT, "commitUrl": f"{hub.address}/me/insects/commit/{COMMIT}"}
+        )
+
+    def do_GET(self):
+        repository, _, name = self.path.rpartition("/resolve/")
+        content = self.server.files.get(name.partition("/")[2]) if repository == "/me/insects" else None
+        self.answer(b"" if content is None else content, status=404 if content is None else 200)
+
+    do_HEAD = do_GET
+
+    def answer(self, content, status=200):
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        if status == 404:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    server = Hub()
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + template[template.index("/{") :])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_sent_to_the_hub_comes_back_from_it(trained, hub, monkeypatch):
+    url = trained.push_to_hub("me/insects", results=RESULTS, private=True, token="hf_secret", message="First")
+    assert url == f"{hub.address}/me/insects/commit/{COMMIT}"
+    assert sorted(hub.files) == ["README.md", "config.json", "model.safetensors"]
+    assert (hub.seen["organization"], hub.seen["name"]) == ("me", "insects")
+    assert hub.seen.get("private") or hub.seen.get("visibility") == "private"  # the client's word, by version
+    assert (hub.seen["token"], hub.seen["message"]) == ("Bearer hf_secret", "First")
+    card = ModelCard(hub.files["README.md"].decode())
+    assert card.text.strip().startswith("# me/insects\n")
+    assert 'volo.Predictor("hf-hub:me/insects")' in card.text
+    assert_same(from_pretrained("me/insects"), trained)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # from here on out of the cache
+    hub.files.clear()
+    assert_same(from_pretrained("me/insects", revision=COMMIT), trained)
+    assert volo.Predictor("hf-hub:me/insects", device="cpu").class_names == NAMES
+
+
+def test_a_repository_that_is_not_there_is_one_line(hub):
+    with pytest.raises(ValueError, match=r"^there is no folder me/other, and on the hub: there is no me/other on .*$"):
+        from_pretrained("me/other")
+
+
+def test_offline_nothing_is_sent_and_what_is_not_cached_is_said_in_one_line(trained, hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"^HF_HUB_OFFLINE is set, .* me/insects: unset it, or save_pretrained.*$"):
+        trained.push_to_hub("me/insects")
+    assert not hub.seen
+    with pytest.raises(ValueError, match=r"^there is no folder me/other, and on the hub: .*not in the cache.*$"):
+        from_pretrained("me/other")
+
+
+def test_a_folder_goes_before_the_hub_and_has_no_revisions(trained, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained.save_pretrained("me/insects")
+    assert_same(from_pretrained("me/insects"), trained)
+    with pytest.raises(ValueError, match="me/insects has no revision 'v1'"):
+        from_pretrained("me/insects", revision="v1")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (401, ValueError, "the token may not write to me/insects: give one that may in HF_TOKEN"),
+        (403, ValueError, "the token may not write to me/insects"),
+        (418, RuntimeError, "the hub did not take me/insects: .*418"),
+    ],
+)
+def test_a_hub_that_refuses_is_one_line(trained, hub, status, error, message):
+    hub.refuses = status
+    with pytest.raises(error, match=message) as raised:
+        trained.push_to_hub("me/insects", token="hf_wrong")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(trained, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(RuntimeError, match=r"^me/insects is not sent: .*$"):
+        trained.push_to_hub("me/insects", token="hf_any")
+
+
+@pytest.mark.parametrize("name", ["me/in/sects", "me insects", ""])
+def test_a_name_that_the_hub_does_not_know_how_to_read_is_one_line(trained, name):
+    with pytest.raises(ValueError, match=r"is no name of a repository; one is org/name$"):
+        trained.push_to_hub(name, token="hf_any")
