@@ -17,10 +17,19 @@ def make_images(folder, count, *, seed):
     return folder
 
 
-@pytest.fixture
-def image_folder(tmp_path):
-    """A folder with train (3 × 8 images) and val (3 × 4 images)."""
-    root = tmp_path / "colours"
+def make_train_and_val(root):
     make_images(root / "train", 8, seed=0)
     make_images(root / "val", 4, seed=1)
     return root
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """A folder with train (3 × 8 images) and val (3 × 4 images)."""
+    return make_train_and_val(tmp_path / "colours")
+
+
+@pytest.fixture(scope="session")
+def kept_image_folder(tmp_path_factory):
+    """The same for tests that share it, and so change nothing in it."""
+    return make_train_and_val(tmp_path_factory.mktemp("kept") / "colours")

@@ -1,7 +1,7 @@
 """Optional dependencies: what to install where one is missing."""
 
 #: top-level module → the extra that brings it.
-_TRAIN = ("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib")
+_TRAIN = ("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib", "filelock")
 EXTRAS = {
     **dict.fromkeys(_TRAIN, "train"),
     "imagehash": "data",

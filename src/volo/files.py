@@ -1,10 +1,13 @@
 """Files that are written whole or not at all."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 @contextmanager
@@ -37,3 +40,10 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"cannot write into {folder}: {place} is a file; name a folder")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError(f"cannot write into {folder}: {place} is not writable; name another folder")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what :func:`replacing` leaves in ``folder`` when its process is killed."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)

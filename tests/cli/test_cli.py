@@ -63,7 +63,7 @@ def test_train_eval_predict(image_folder, tmp_path, capsys):
     assert "top-1 100.00% on 12 validation images" in out
 
     assert volo("eval", run, image_folder, f"--output={tmp_path / 'judged'}") == 0
-    assert re.search(r"top-1 +│ 100.00% │ 100.00% to 100.00%", capsys.readouterr().out)
+    assert re.search(r"top-1 +│ +100.00% │ +100.00% to 100.00%", capsys.readouterr().out)
     assert json.loads((tmp_path / "judged/results.json").read_text())["images"] == 12
     assert (tmp_path / "judged/confusion.png").stat().st_size > 1000
 
@@ -161,6 +161,19 @@ def broken(tmp_path, kind):
         (["train", "{good}", "--output={file}/run", "--batch_size=1", "--model.name=volo_micro_32"], "file"),
         (["train", "{good}", "--recipe=fashion_mini"], "did you mean 'fashion-mini'"),
         (["train", "{good}", "--recipe={recipe}"], "unknown setting 'modle.name'; did you mean 'model.name'"),
+        (["train", "{good}", "--recipe=volo-d1-224", "--modle.name=volo_d2"], "'--model.name'"),
+        (["train", "{good}", "--batch_size=64", "--model.name=volo_micro_32"], "do not fill one batch of 64"),
+        (["train", "{good}", "--loss.dense_weight=0"], "MixToken needs the token loss"),
+        (["train", "{good}", "--model.freeze=true", "--optim.layer_decay=0.7"], "leave out optim.layer_decay"),
+        (["train", "{good}", "--model.freeze=true", "--model.drop_path_rate=0.1"], "leave out model.drop_path_rate"),
+        (["train", "{good}", "--model.pretrained=x", "--model.dims=[64,128]"], "leave out model.dims"),
+        (["train", "{good}", "--precision=16-mxied"], "unknown precision '16-mxied'; did you mean '16-mixed'"),
+        (["train", "{good}", "--loggers=[wanbd]"], "unknown logger 'wanbd' in loggers; did you mean 'wandb'"),
+        (["train", "{good}", "--optim.interval=week"], "optim.interval"),
+        (["train", "{good}", "--dry-run", "--profile"], "--dry-run keeps nothing"),
+        (["train", "{good}", "--dry_run"], "did you mean '--dry-run'"),
+        (["train", "--recipe=volo-d1-224"], "no folder and no data set is named 'imagenet'"),
+        (["recipes", "volo-d1-225"], "did you mean 'volo-d1-224'"),
         (["train", "--resume", "{empty}"], "holds no run"),
         (["eval", "{empty}", "{good}"], "is no trained model"),
         (["eval", "{nowhere}", "{good}"], "is no trained model"),
@@ -300,10 +313,43 @@ def test_data_check_reports_and_writes_sheets(image_folder, tmp_path, capsys):
 def test_the_configuration_of_a_run_is_a_recipe_and_options_override_it(tmp_path, capsys):
     recipe = tmp_path / "train.json"
     recipe.write_text(TrainConfig(augment=AugmentConfig(crop_scale=(0.3, 0.9)), batch_size=3).to_json())
-    with pytest.raises(SystemExit):
-        volo("train", "--batch_size=5", f"--recipe={recipe}", "--print_config")
+    assert volo("train", "--batch_size=5", f"--recipe={recipe}", "--print_config") == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["batch_size"], printed["augment"]["crop_scale"]) == (5, [0.3, 0.9])
+
+
+def test_what_print_config_prints_is_a_recipe_of_the_same_configuration(tmp_path, capsys):
+    options = ["--recipe=volo-d2-384", "--model.drop_path_rate=0.3", "--loggers=[tensorboard]"]
+    assert volo("train", "photos", *options, "--print_config") == 0
+    printed = capsys.readouterr().out
+    values = yaml.safe_load(printed)
+    assert (values["data"]["path"], values["model"]["drop_path_rate"]) == ("photos", 0.3)
+    assert values["optim"]["lr"] == 8e-6
+    (tmp_path / "printed.yaml").write_text(printed)
+    assert volo("train", "--recipe", tmp_path / "printed.yaml", "--print_config") == 0
+    assert capsys.readouterr().out == printed
+    assert TrainConfig.from_dict(values).to_yaml() == printed
+
+
+def test_going_on_with_the_same_command_is_right_and_with_another_lists_the_differences(image_folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    command = [image_folder, f"--output={run}", "--epochs=2", *TRAINING]
+    assert volo("train", *command) == 0
+    weights = (run / "model.safetensors").read_bytes()
+    assert volo("train", "--resume", run, *command, "--data.workers=1") == 0
+    assert (run / "model.safetensors").read_bytes() == weights
+    capsys.readouterr()
+
+    assert volo("train", "--resume", run, "--epochs=4", "--model.drop_path_rate=0.1", f"--output={run}") == 2
+    err = capsys.readouterr().err
+    assert "another configuration: epochs 4 (the run: 2), model.drop_path_rate 0.1 (the run: None)" in err
+    assert err.count("\n") == 1
+    assert volo("train", "--resume", run, tmp_path) == 2
+    assert f"data.path {str(tmp_path)!r} (the run: {str(image_folder)!r})" in capsys.readouterr().err
+    recipe = tmp_path / "other.yaml"
+    recipe.write_text("optim:\n  lr: 0.5\n")
+    assert volo("train", f"--resume={run}", "--recipe", recipe) == 2
+    assert "optim.lr 0.5 (the run: 0.001)" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(tmp_path):

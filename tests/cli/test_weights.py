@@ -151,7 +151,7 @@ def test_eval_takes_timms_folder(tmp_path, image_folder, peer, capsys):
     }
     (folder / "config.json").write_text(json.dumps(described))
     assert main(["eval", str(folder), str(image_folder)]) == 0
-    assert "on 12 images" in capsys.readouterr().out
+    assert "12 images" in capsys.readouterr().out
 
 
 def test_a_model_of_four_channels_loads_but_takes_no_photos(tmp_path):

@@ -12,6 +12,7 @@ from volo.data import (
     AugmentConfig,
     EpochSampler,
     EvalImages,
+    FileImages,
     ImageError,
     Preprocessing,
     TrainImages,
@@ -19,6 +20,7 @@ from volo.data import (
     eval_loader,
     train_loader,
 )
+from volo.data.loader import TRIES
 
 SIZE = Preprocessing(size=(8, 10))
 
@@ -35,7 +37,7 @@ class Pictures:
     def name(self, index: int) -> str:
         return f"picture {index}"
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int, shrink=None) -> Image.Image:
         if index in self.broken:
             raise ImageError(f"cannot read picture {index}")
         shape = (12 + index % 5, 11 + index % 3, 3)
@@ -221,6 +223,29 @@ def test_a_repeated_image_has_draws_of_its_own():
     assert not np.array_equal(first.pixels, again.pixels)
 
 
+# Large images
+
+
+def test_large_files_are_read_small_and_drawn_as_large_ones(tmp_path):
+    small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    Image.fromarray(small.repeat(40, axis=0).repeat(40, axis=1)).save(tmp_path / "large.jpg", quality=95)
+    asked = []
+
+    class Asked(FileImages):
+        def read(self, index, shrink=None):
+            image = super().read(index, shrink)
+            asked.append(image.size)
+            return image
+
+    files, transform = Asked([tmp_path / "large.jpg"], [0], ("a",)), TrainTransform(AugmentConfig(rand_augment=0), SIZE)
+    for epoch in range(10):
+        sample = TrainImages(files, transform, seed=3)[epoch, 0].pixels.astype(int)
+        whole = transform(FileImages.read(files, 0), np.random.default_rng((3, 1, epoch, 0)))
+        assert np.abs(sample - whole).mean() < 20  # of noise whose neighbours differ by 85
+    assert max(asked) < (800, 600)
+    assert min(asked) < (400, 300)
+
+
 # What a batch is
 
 
@@ -292,6 +317,12 @@ def test_if_no_image_can_be_read_a_sample_has_no_pixels_and_names_them_all():
     sample = training(4, broken=(0, 1, 2, 3))[(0, 2)]
     assert sample.pixels is None
     assert sample.problems == tuple(f"cannot read picture {number}" for number in (2, 3, 0, 1))
+
+
+def test_not_every_image_of_a_large_set_is_tried():
+    sample = training(1000, broken=tuple(range(1000)))[(0, 500)]
+    assert sample.pixels is None
+    assert len(sample.problems) == TRIES
 
 
 @pytest.mark.parametrize("workers", [0, 1])

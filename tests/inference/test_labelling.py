@@ -221,7 +221,7 @@ def test_a_store_of_something_else_is_not_gone_on_with(setting, teacher_folder):
     with pytest.raises(ValueError, match="was begun with other data: it has 24 images, the data have 23"):
         run((teacher, fewer, out, data))
     images.paths[1].write_bytes(images.paths[2].read_bytes())
-    with pytest.raises(ValueError, match=r"1 images are changed in size since they were labelled: train/blue/01.png"):
+    with pytest.raises(ValueError, match=r"1 images are changed in size since they were labelled: train/blue/01\.png"):
         run((teacher, fewer, out, data))
 
 

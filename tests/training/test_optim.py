@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import volo
 from volo.training.config import OptimConfig
-from volo.training.optim import configure_optimizers, learning_rate
+from volo.training.optim import configure_optimizers, freeze_backbone, layer_of, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -13,9 +14,9 @@ def model():
     return volo.create_model("volo_micro_32")
 
 
-def rates(model, config, *, epochs, steps):
+def rates(model, config, *, epochs, steps, global_batch=64):
     """The learning rate of every optimizer step."""
-    parts = configure_optimizers(model, config, epochs=epochs, steps_per_epoch=steps, global_batch=64)
+    parts = configure_optimizers(model, config, epochs=epochs, steps_per_epoch=steps, global_batch=global_batch)
     scheduler, used = parts["lr_scheduler"]["scheduler"], []
     for step in range(epochs * steps):
         used.append(parts["optimizer"].param_groups[0]["lr"])
@@ -56,3 +57,100 @@ def test_a_step_moves_every_parameter(model):
         group["lr"] = 1e-2
     parts["optimizer"].step()
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_layers_follow_the_depth_of_the_network():
+    config = volo.create_model("volo_micro_32", depths=(2, 1, 1, 1), class_depth=2).config
+    table = {
+        "patch_embed.conv.0.weight": 0,
+        "network.0.0.attn.v.weight": 1,
+        "network.0.1.mlp.fc2.bias": 2,
+        "network.1.proj.weight": 3,
+        "pos_embed": 3,
+        "network.2.0.attn.qkv.weight": 4,
+        "network.3.0.norm1.weight": 5,
+        "network.4.0.attn.qkv.weight": 6,
+        "cls_token": 7,
+        "post_network.0.attn.kv.weight": 7,
+        "post_network.1.mlp.fc1.weight": 8,
+        "norm.weight": 9,
+        "head.weight": 9,
+        "aux_head.bias": 9,
+    }
+    assert {name: layer_of(name, config) for name in table} == table
+
+
+@pytest.mark.parametrize("name", ["volo_d1_224", "volo_d5_224", "volo_tiny_32"])
+def test_no_layer_is_left_out_and_every_block_has_one_of_its_own(name):
+    with torch.device("meta"):
+        network = volo.create_model(name)
+    layers = {parameter: layer_of(parameter, network.config) for parameter, _ in network.named_parameters()}
+    blocks = sum(network.config.depths) + network.config.class_depth
+    assert set(layers.values()) == set(range(1 + blocks + 1 + 1))  # stem, downsampling, heads
+    block = {n.rsplit(".", 3)[0]: layer for n, layer in layers.items() if n.endswith("mlp.fc1.weight")}
+    assert list(block.values()) == sorted(set(block.values()))
+    assert len(block) == blocks
+
+
+def test_layer_decay_slows_the_lower_layers_from_the_first_step_on(model):
+    for warmup in (0.0, 2.0):
+        config = OptimConfig(lr=1e-3, layer_decay=0.5, warmup_epochs=warmup, warmup_lr=1e-4)
+        parts = configure_optimizers(model, config, epochs=10, steps_per_epoch=5, global_batch=64)
+        rate = {id(p): group["lr"] for group in parts["optimizer"].param_groups for p in group["params"]}
+        top = 1e-3 if not warmup else 1e-4
+        assert rate[id(model.head.weight)] == pytest.approx(top)
+        assert rate[id(model.post_network[1].norm1.weight)] == pytest.approx(top / 2)
+        assert rate[id(model.patch_embed.conv[0].weight)] == pytest.approx(top / 2**9)
+        assert parts["optimizer"].param_groups[0]["lr"] == pytest.approx(top)  # what metrics.csv shows
+
+
+def test_by_the_epoch_the_rate_stands_still_within_one_and_follows_the_same_curve(model):
+    config = OptimConfig(lr=1e-3, warmup_epochs=2, cooldown_epochs=3, min_lr=1e-5)
+    stepwise = rates(model, config, epochs=13, steps=10)
+    epochwise = rates(model, replace(config, interval="epoch"), epochs=13, steps=10)
+    assert epochwise == [stepwise[10 * epoch] for epoch in range(13) for _ in range(10)]
+
+
+def test_the_papers_curve(model):
+    config = OptimConfig(
+        lr=1.6e-3, lr_batch=1024, warmup_epochs=20, warmup_lr=1e-6, min_lr=1e-5, cooldown_epochs=10, interval="epoch"
+    )
+    used = rates(model, config, epochs=310, steps=3, global_batch=1024)[::3]
+    assert used[0] == pytest.approx(1e-6)
+    assert used[19] == pytest.approx(1e-6 + 19 / 20 * (1.6e-3 - 1e-6))
+    for epoch in (20, 155, 299):
+        assert used[epoch] == pytest.approx(1e-5 + (1.6e-3 - 1e-5) / 2 * (1 + math.cos(math.pi * epoch / 300)))
+    assert used[300:] == pytest.approx([1e-5] * 10)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_equal_global_batches_follow_the_same_curve_however_they_are_made_up(model, interval):
+    """1 device accumulating 8 batches, 8 devices, and 2 nodes of 4: the same rate at every step."""
+    config = OptimConfig(lr=1.6e-3, lr_batch=1024, warmup_epochs=1, interval=interval)
+    curves = []
+    for batch, accumulate, world in ((32, 8, 1), (32, 1, 8), (16, 2, 8)):
+        images = 2048
+        steps = math.ceil(images // world // batch / accumulate)
+        curves.append(rates(model, config, epochs=4, steps=steps, global_batch=batch * accumulate * world))
+    assert curves[0] == curves[1] == curves[2]
+    double = rates(model, config, epochs=4, steps=8, global_batch=512)
+    assert double == pytest.approx([2 * rate for rate in curves[0]])
+
+
+def test_a_frozen_backbone_leaves_the_heads_alone_to_learn_and_its_statistics_stand_still():
+    network = volo.create_model("volo_micro_32", drop_path_rate=0.5)
+    network.train()
+    freeze_backbone(network)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    parts = configure_optimizers(network, OptimConfig(), epochs=10, steps_per_epoch=5, global_batch=64)
+    images = torch.randn(4, 3, 32, 32)
+    features = network.forward_features(images)
+    assert not features.tokens.requires_grad
+    torch.testing.assert_close(features.cls, network.forward_features(images).cls)  # nothing is dropped
+    logits = network.forward_head(features)
+    (logits.cls.logsumexp(-1).sum() + logits.tokens.logsumexp(-1).sum()).backward()
+    for group in parts["optimizer"].param_groups:
+        group["lr"] = 1e-2
+    parts["optimizer"].step()
+    moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"head.weight", "head.bias", "aux_head.weight", "aux_head.bias"}

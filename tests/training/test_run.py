@@ -66,7 +66,7 @@ def test_a_run_learns_and_leaves_what_it_promises(config, image_folder):
     assert result.evaluation.top1 == 1.0
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
-        "train.json", "metrics.csv", "curves.png", "summary.png", "results.json", "per_class.csv",
+        ".lock", "train.json", "metrics.csv", "curves.png", "summary.png", "results.json", "per_class.csv",
         "predictions.csv", "confusion.png", "reliability.png", "mistakes.png",
         "checkpoints", "model.safetensors", "config.json",
     }  # fmt: skip
@@ -104,11 +104,11 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monk
     with monkeypatch.context() as patch:
         interrupt_at(patch, batch)
         stopped = volo.train(config)
-    assert stopped.interrupted
+    assert stopped.stopped_by is signal.SIGINT
     assert last_state(stopped)["global_step"] == batch + 1
     resumed = volo.resume(stopped.folder)
 
-    assert not resumed.interrupted
+    assert resumed.stopped_by is None
     one, two = last_state(whole), last_state(resumed)
     assert one["global_step"] == two["global_step"] == 9
     for part in ("state_dict", "current_model_state"):

@@ -15,6 +15,7 @@ VERBS = {
     "label": "label every region of images by a teacher, to train on",
     "compare": "lay training runs side by side",
     "predict": "name what is on images with a trained model",
+    "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",
     "weights": "look at, convert, list and fetch weights",
     "doctor": "say what runs here and why, for a report of an error",
@@ -23,7 +24,12 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns the exit code: 0, 1 for a failure, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    """Run one verb.
+
+    Returns:
+        The exit code: 0; 1 for a failure; 2 for a mistake of the user's; 128 + the number of the signal that stopped
+        it, 130 after Ctrl-C.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

@@ -19,6 +19,7 @@ from volo.names import few, shortened
 
 if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation
+    from volo.inference.imagenet import RealLabels
 
 #: With more classes than this, the worst and the best are printed.
 _MOST_CLASSES = 20
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
 
     from volo.inference.evaluate import evaluate
-    from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet
+    from volo.inference.imagenet import in_words
     from volo.inference.report import write_evaluation
 
     output = Path(given["output"]) if given["output"] else None
@@ -64,20 +65,13 @@ def run(arguments: Sequence[str]) -> int:
         check_folder(output)  # before the work, not after it
     console = Console(highlight=False, markup=False)
     predictor = Predictor(given["model"], device=given["device"])
-    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
-    opened = as_imagenet(opened, predictor.class_names)
-    images: ImageSet = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
-    if given["real"] and (given["classes"] == "folder" or not knows_imagenet(predictor.class_names)):
-        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
-    real = RealLabels(given["real"], images) if given["real"] else None
-    asked = set(images.class_names)
-    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked]
+    images, chosen, real = _open(given, predictor)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))
         result = evaluate(
             predictor,
             images,
-            classes=chosen if chosen and given["classes"] == "folder" else None,
+            classes=chosen,
             batch_size=given["batch_size"],
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
@@ -93,6 +87,30 @@ def run(arguments: Sequence[str]) -> int:
     elif len(result.class_names) > _MOST_CLASSES:
         console.print(f"--output FOLDER writes the scores of all {len(result.class_names):,} classes")
     return 0
+
+
+def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
+    """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
+    from volo.inference.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
+
+    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    opened = as_imagenet(opened, predictor.class_names)
+    images = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
+    among = given["classes"] == "folder"
+    if given["real"] and (among or not knows_imagenet(predictor.class_names)):
+        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    real = RealLabels(given["real"], images) if given["real"] else None
+    count = len(images.class_names)
+    if isinstance(opened, StoredImages) and not among and count < 1000:
+        print(
+            f"note: the folder has {count} of ImageNet's 1000 classes, and the model chooses among all of them; "
+            "published scores of ImageNet-A and -R are among the folder's alone: --classes folder",
+            file=sys.stderr,
+        )
+    asked = set(images.class_names)
+    # Where the model knows none of them, the evaluation says so.
+    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked] or None
+    return images, chosen if among else None, real
 
 
 def _warn(result: "Evaluation", *, strict: bool) -> None:
@@ -142,7 +160,8 @@ def _classes(result: "Evaluation") -> Table:
     for column in ("images", "precision", "recall", "F1"):
         table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
     table.add_column("taken for", no_wrap=True)
-    sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)),)
+    shown = range(len(result.class_names)) if len(result.class_names) <= _MOST_CLASSES else order
+    sections = (order[:_WORST], order[-_BEST:]) if many else (shown,)
     for section in sections:
         for index in section:
             scores = (classes.precision[index], classes.recall[index], classes.f1[index])

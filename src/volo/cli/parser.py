@@ -15,7 +15,7 @@ class VerbParser(ArgumentParser):
     """An argument parser whose errors are ``ValueError``, for :func:`volo.cli.main` to print."""
 
     def __init__(self, *, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, allow_abbrev=False, print_config=None)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message, re.IGNORECASE)
@@ -29,10 +29,14 @@ class VerbParser(ArgumentParser):
         raise ValueError(" ".join(message.split())) from ex
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse into plain nested dictionaries; options may be written with - in the place of _."""
+def parse(parser: ArgumentParser, arguments: Sequence[str], *, defaults: bool = True) -> dict[str, Any]:
+    """Parse into plain nested dictionaries; options may be written with - in the place of _.
+
+    Without ``defaults`` the dictionaries hold what was given alone.
+    """
     options = {option for action in parser._actions for option in action.option_strings}
-    parsed: Namespace = parser.parse_args([_spelled(argument, options) for argument in arguments])
+    spelled = [_spelled(argument, options) for argument in arguments]
+    parsed: Namespace = parser.parse_args(spelled, defaults=defaults)
     return parsed.as_dict()
 
 

@@ -2,21 +2,45 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
+from typing import Any
 
 from jsonargparse import ActionConfigFile
 from rich.console import Console
 
 from volo.cli.parser import VerbParser, parse
-from volo.names import nearest
+from volo.cli.recipes import recipe_path
 from volo.training.config import TrainConfig
 
-INTERRUPTED = 130
+#: Options that are no settings of the run.
+_OTHERS = ("folder", "recipe", "resume", "dry_run", "profile", "print_config")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train, or go on with a run."""
+    """Train, or go on with a run, or say what a training would be and take."""
+    arguments = _with_recipe_path(arguments)
+    options = parse(_parser(), arguments)
+    if options["dry_run"] and (options["resume"] or options["profile"]):
+        raise ValueError("--dry-run keeps nothing: it goes neither with --resume nor with --profile")
+    if options["resume"]:
+        return _resume(options, arguments)
+    config = TrainConfig.from_dict(_settings(options))
+    if options["print_config"]:
+        sys.stdout.write(config.to_yaml())
+        return 0
+    console = Console()
+    if options["dry_run"]:
+        from volo.training.dry_run import dry_run
+
+        dry_run(config, console=console)
+        return 0
+    if not config.data.path:
+        raise ValueError("name a folder of images, or fashion-mini; volo train --help tells more")
+    from volo.training.run import train
+
+    return _report(train(config, profile=options["profile"], console=console), console)
+
+
+def _parser() -> VerbParser:
     parser = VerbParser(prog="volo train", description="Train a model on a folder of images.")
     parser.add_argument(
         "folder",
@@ -24,29 +48,44 @@ def run(arguments: Sequence[str]) -> int:
         help="folder of class folders, or of train and val folders with these; table (CSV, TSV) of paths and labels; "
         "or the name of a data set: fashion-mini, the embedded one, or one of torchvision's",
     )
-    parser.add_argument("--recipe", action=ActionConfigFile, help=f"one of {', '.join(recipes())}, or a YAML file")
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; takes no other option")
+    parser.add_argument("--recipe", action=ActionConfigFile, help="one of those that volo recipes lists, or a file")
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; other options must agree")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="do two training batches and one of validation, estimate memory and time, keep nothing",
+    )
+    parser.add_argument("--profile", action="store_true", help="write where the time goes into the run folder")
+    parser.add_argument("--print_config", action="store_true", help="print the whole configuration as a recipe")
     parser.add_class_arguments(TrainConfig, fail_untyped=True)
-    given = parse(parser, _with_recipe_path(arguments))
-    folder, resumed = given.pop("folder"), given.pop("resume")
-    given.pop("recipe")
+    return parser
 
-    from volo.training.run import resume, train
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the run among the options, the folder as one of them."""
+    settings = {key: value for key, value in options.items() if key not in _OTHERS}
+    if options.get("folder"):
+        settings.setdefault("data", {})["path"] = options["folder"]
+    return settings
+
+
+def _resume(options: dict[str, Any], arguments: Sequence[str]) -> int:
+    from volo.training.run import resume
 
     console = Console()
-    if resumed:
-        if len(arguments) > (1 if any(a.startswith("--resume=") for a in arguments) else 2):
-            raise ValueError("--resume takes no other option: a run goes on as it was begun")
-        result = resume(resumed, console=console)
-    else:
-        if folder:
-            given["data"]["path"] = folder
-        if not given["data"]["path"]:
-            raise ValueError("name a folder of images, or fashion-mini; volo train --help tells more")
-        result = train(TrainConfig.from_dict(given), console=console)
-    if result.interrupted:
-        print(f"stopped; go on with: volo train --resume {result.folder}", file=sys.stderr)
-        return INTERRUPTED
+    given = _settings(parse(_parser(), arguments, defaults=False))
+    return _report(resume(options["resume"], settings=given, profile=options["profile"], console=console), console)
+
+
+def _report(result: Any, console: Console) -> int:
+    """Say how the run ended. Returns the exit code."""
+    if result.stopped_by is not None:
+        if result.first_process:
+            go_on = (
+                "SLURM has queued it again" if result.requeued else f"go on with: volo train --resume {result.folder}"
+            )
+            print(f"stopped by {result.stopped_by.name} and saved; {go_on}", file=sys.stderr)
+        return 128 + result.stopped_by
     if result.evaluation is not None:
         console.print(
             f"best epoch: top-1 {result.evaluation.top1:.2%} on {len(result.evaluation.labels):,} validation images; "
@@ -55,28 +94,6 @@ def run(arguments: Sequence[str]) -> int:
             soft_wrap=True,
         )
     return 0
-
-
-def recipes() -> list[str]:
-    """The names of the recipes in the package."""
-    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
-
-
-def recipe_path(name: str) -> Path:
-    """The file of a named recipe, or of a path.
-
-    Raises:
-        ValueError: there is neither; the message gives the nearest name.
-    """
-    if name in recipes():
-        return Path(str(_folder() / f"{name}.yaml"))
-    if Path(name).is_file():
-        return Path(name)
-    raise ValueError(f"no recipe and no file is named {name!r}{nearest(name, recipes())}")
-
-
-def _folder() -> Path:
-    return Path(str(files("volo") / "recipes"))
 
 
 def _with_recipe_path(arguments: Sequence[str]) -> list[str]:

@@ -34,10 +34,7 @@ def training_parts(parts: Parts, name: str, *, val_fraction: float, seed: int) -
     Raises:
         ValueError: nothing to train on, classes that differ between the two, or too few images to split.
     """
-    first = next((part for part in ("train", WHOLE) if part in parts), None)
-    if first is None:
-        raise ValueError(f"{name} has no part for training, only {' and '.join(parts)}")
-    train = parts[first]()
+    train = whole_training_part(parts, name)
     second = next((part for part in ("val", "test") if part in parts), None)
     if second is None:
         assert isinstance(train, FileImages), "sets in memory come with a part to validate on"
@@ -45,6 +42,18 @@ def training_parts(parts: Parts, name: str, *, val_fraction: float, seed: int) -
     val = parts[second]()
     _check_same_classes(train, val, f"the {second} part of {name}")
     return train, val
+
+
+def whole_training_part(parts: Parts, name: str) -> ImageSet:
+    """The images to train on before any are held out of them.
+
+    Raises:
+        ValueError: there is no part for training.
+    """
+    first = next((part for part in ("train", WHOLE) if part in parts), None)
+    if first is None:
+        raise ValueError(f"{name} has no part for training, only {' and '.join(parts)}")
+    return parts[first]()
 
 
 def judging_part(parts: Parts, name: str, part: str | None) -> ImageSet:

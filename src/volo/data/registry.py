@@ -9,7 +9,7 @@ from volo.data.embedded import fashion_mini
 from volo.data.folder import folder_parts
 from volo.data.images import MAX_PIXELS, Converted, FileImages, ImageSet
 from volo.data.modes import BACKGROUND, mode_of
-from volo.data.parts import WHOLE, Parts, judging_part, training_parts
+from volo.data.parts import Parts, judging_part, training_parts, whole_training_part
 from volo.data.table import TABLE_EXTENSIONS, table_parts
 from volo.data.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
 from volo.names import nearest
@@ -86,17 +86,12 @@ def open_validation_data(path: str, *, part: str | None = None, source: DataSour
 
 
 def open_training_data(path: str, *, source: DataSource | None = None) -> ImageSet:
-    """All images that may be trained on: the training part, or all there are where nothing is parted.
-
-    Args:
-        path: as for :func:`open_data`, which holds some of the latter out for validation.
-        source: how to understand ``path``.
+    """The training images of a folder, a table or a named data set, with those that a split would hold out of them.
 
     Raises:
-        ValueError: there is no such folder, table or name, it is not laid out as needed, or has no training part.
+        ValueError: there is no such folder, table or name, or it is not laid out as needed.
     """
-    parts = open_parts(path, source=source)
-    return judging_part(parts, path, WHOLE if WHOLE in parts else "train")
+    return whole_training_part(open_parts(path, source=source), path)
 
 
 def open_parts(path: str, *, source: DataSource | None = None) -> Parts:

@@ -90,9 +90,10 @@ class ClassificationTask(pl.LightningModule):
         return self._loss(logits, batch, box.kept(grid))
 
     def _loss(self, logits: Logits, batch: Batch, kept: float = 1.0) -> Tensor:
-        if batch.tokens is None:
-            return repeated_label_loss(self.loss, logits, batch.labels, kept, self.class_weights)
-        return token_label_loss(self.loss, logits, batch.labels, batch.tokens, kept)
+        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
+            if batch.tokens is None:
+                return repeated_label_loss(self.loss, logits, batch.labels, kept, self.class_weights)
+            return token_label_loss(self.loss, logits, batch.labels, batch.tokens, kept)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if not len(batch.labels):  # all of its images were unreadable
@@ -104,6 +105,6 @@ class ClassificationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
         # torchmetrics has summed over the processes already; averaging equal values is what Lightning wants to see.
-        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True)
+        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True, logger=False)
         self.val_loss.reset()
         self.val_metrics.reset()

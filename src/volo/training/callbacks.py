@@ -1,8 +1,6 @@
-"""What accompanies a run: its record, its progress on the terminal, and a clean stop at Ctrl-C."""
+"""What accompanies a run: its record, its problems, its progress on the terminal."""
 
 import csv
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,8 @@ from volo.files import replacing
 from volo.training.config import METRICS_FILE
 from volo.training.curves import draw_curves
 
-LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
-
-
-class Interrupted(Exception):  # a wish, not an error
-    """The person at the keyboard asked the run to stop; its state was saved before this was raised."""
+#: Seconds between two looks of the progress bar at the loss.
+_REFRESH = 0.1
 
 
 class Record(Callback):
@@ -36,20 +31,22 @@ class Record(Callback):
         self.folder = folder
         self.rows: list[dict[str, float]] = []
         self._started = self._validation_started = 0.0
-        self._validation_seconds = 0.0
+        self._seconds_before = self._validation_seconds = 0.0
         self._images = 0
         self._loss = torch.zeros(())
         self._batches = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_clock()  # an epoch that goes on in its middle has no other start
+        self._started = time.perf_counter()  # an epoch that goes on in its middle has no other start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start_clock()
-        self._loss, self._batches = torch.zeros(()), 0
+        self._started = time.perf_counter()
+        self._seconds_before = self._validation_seconds = 0.0
+        self._loss, self._batches, self._images = torch.zeros(()), 0, 0
 
-    def _start_clock(self) -> None:
-        self._started, self._validation_seconds, self._images = time.perf_counter(), 0.0, 0
+    def _seconds(self) -> float:
+        """Of this epoch, those before an interruption included."""
+        return self._seconds_before + time.perf_counter() - self._started
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -66,7 +63,7 @@ class Record(Callback):
         self._validation_seconds += time.perf_counter() - self._validation_started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds = time.perf_counter() - self._started
+        seconds = self._seconds()
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append(
             {
@@ -89,11 +86,25 @@ class Record(Callback):
                 writer.writerows(self.rows)
             draw_curves(self.rows, self.folder / "curves.png")
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "loss": self._loss.cpu(), "batches": self._batches}
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        losses = torch.zeros(trainer.world_size, device=pl_module.device)
+        losses[trainer.global_rank] = self._loss
+        checkpoint["record"] = {
+            "rows": self.rows,
+            "losses": trainer.strategy.reduce(losses, reduce_op="sum").cpu(),  # each process's own
+            "batches": self._batches,
+            "images": self._images,
+            "seconds": self._seconds(),
+        }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self._loss, self._batches = state_dict["rows"], state_dict["loss"], state_dict["batches"]
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        state = checkpoint["record"]
+        self.rows, self._loss = state["rows"], state["losses"][trainer.global_rank]
+        self._batches, self._images, self._seconds_before = state["batches"], state["images"], state["seconds"]
 
 
 class Problems(Callback):
@@ -128,44 +139,6 @@ class Problems(Callback):
                 self.console.print(f"warning: {problem}; left out", markup=False, highlight=False, soft_wrap=True)
 
 
-class StopOnInterrupt(Callback):
-    """At the first Ctrl-C, finish the batch, save the run, raise :class:`Interrupted`; a second one stops at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.checkpoint = folder / LAST_CHECKPOINT
-        self._asked = False
-        self._previous: Any = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._ask)
-
-    def _ask(self, number: int, frame: Any) -> None:
-        self._asked = True
-        signal.signal(signal.SIGINT, self._previous)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        # After its last batch an epoch is first judged and saved, since Lightning would not judge it on going on.
-        if not trainer.is_last_batch and self._agreed(trainer):
-            trainer.save_checkpoint(self.checkpoint)
-            raise Interrupted
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._agreed(trainer):  # the checkpoint of the epoch before has just been saved
-            raise Interrupted
-
-    def _agreed(self, trainer: pl.Trainer) -> bool:
-        """Whether any process was asked; all must do the same, since saving is a collective act."""
-        return trainer.strategy.reduce_boolean_decision(self._asked, all=False)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
-
-
 class RunProgress(ProgressBar):
     """A bar over all batches of the run with loss, images per second and time left, and a line for every epoch."""
 
@@ -187,6 +160,7 @@ class RunProgress(ProgressBar):
         self._enabled = True
         self._loss = self._speed = 0.0
         self._last = 0.0
+        self._batches = self._images = 0
 
     def disable(self) -> None:
         self._enabled = False
@@ -214,18 +188,22 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if self.progress.disable:
-            return
+        self._batches += 1
+        self._images += len(batch.labels) * trainer.world_size
         now = time.perf_counter()
-        speed = len(batch.labels) * trainer.world_size / max(now - self._last, 1e-9)
-        self._last = now
-        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
-        # Averages over about twenty batches, so that the figures can be read.
+        if self.progress.disable or (now - self._last < _REFRESH and not trainer.is_last_batch):
+            return  # a look at the loss makes a GPU's queue run empty
+        speed, loss = (
+            self._images / max(now - self._last, 1e-9),
+            float(outputs["loss"]) * trainer.accumulate_grad_batches,
+        )
+        # Averages over about twenty looks, so that the figures can be read.
         self._loss = loss if not self._loss else 0.95 * self._loss + 0.05 * loss
         self._speed = speed if not self._speed else 0.95 * self._speed + 0.05 * speed
         self.progress.update(
-            self._task, advance=1, description=self._epoch(trainer), loss=self._loss, speed=self._speed
+            self._task, advance=self._batches, description=self._epoch(trainer), loss=self._loss, speed=self._speed
         )
+        self._last, self._batches, self._images = now, 0, 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last = 0.0

@@ -1,9 +1,12 @@
 """Everything that decides a training run, in one frozen tree that is saved beside its results."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
+
+import yaml
 
 from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource
 from volo.names import nearest
@@ -11,6 +14,10 @@ from volo.tasks.losses import LossConfig
 
 #: In a run folder: the configuration, and a row of figures for every epoch.
 CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
+#: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+#: loggers that may run beside ``metrics.csv``.
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,8 @@ class DataConfig(DataSource):
         channels: 1 to read images as grey, 3 as colour, 4 as colour and transparency; None takes what the data has.
         background: the colour behind transparent pixels, by name or as #rrggbb; not used with four channels.
         balanced: draw all classes equally often in every epoch, whatever their sizes.
+        crop_pct: share of the shorter side that the centre crop of validation keeps; above 1 the image is smaller than
+            the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
         token_labels: a store that ``volo label`` made of these images, or a folder of the authors' label maps;
@@ -35,6 +44,7 @@ class DataConfig(DataSource):
     channels: int | None = None
     background: str = BACKGROUND
     balanced: bool = False
+    crop_pct: float | None = None
     workers: int | None = None
     strict: bool = False
     token_labels: str | None = None
@@ -47,6 +57,8 @@ class DataConfig(DataSource):
             raise ValueError(
                 f"data.channels must be 1 (grey), 3 (colour) or 4 (colour and transparency), not {self.channels}"
             )
+        if self.crop_pct is not None and self.crop_pct <= 0:
+            raise ValueError(f"data.crop_pct must be positive, not {self.crop_pct}")
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"data.workers must be at least 0, not {self.workers}")
 
@@ -57,6 +69,10 @@ class ModelConfig:
 
     Attributes:
         name: one of ``volo models``.
+        pretrained: weights to begin with, as ``create_model`` takes them: a name with its tag
+            (``volo_d1_224.sail_in1k``), a file or run folder, or ``hf-hub:owner/repository``. None begins anew.
+        freeze: learn the two heads alone (linear probing): everything else keeps its weights and stays in evaluation
+            mode, so that its BatchNorm statistics stand still and nothing is dropped.
         img_size: pixels, the side of the square images it is trained on.
         drop_path_rate: stochastic depth of the last block.
         drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training never had.
@@ -74,6 +90,8 @@ class ModelConfig:
     """
 
     name: str = "volo_d0_224"
+    pretrained: str | None = None
+    freeze: bool = False
     img_size: int | None = None
     drop_path_rate: float | None = None
     drop_path_outlookers: bool | None = None
@@ -88,26 +106,39 @@ class ModelConfig:
     init_std: float | None = None
     grad_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        shape = ("patch_size", "stem_width", "dims", "depths", "heads", "mlp_ratio", "init_std")
+        changed = [f"model.{key}" for key in shape if getattr(self, key) is not None]
+        if self.pretrained is not None and changed:
+            raise ValueError(
+                f"model.pretrained brings weights of the named model's own shape; leave out {', '.join(changed)}"
+            )
+        if self.freeze and self.drop_path_rate:
+            raise ValueError("model.freeze leaves no block to drop; leave out model.drop_path_rate")
+
     def overrides(self) -> dict[str, Any]:
         """The arguments for ``create_model`` that were given."""
-        others = ("name", "grad_checkpointing")
+        others = ("name", "freeze", "grad_checkpointing")
         return {key: value for key, value in asdict(self).items() if key not in others and value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, and a learning rate that warms up and falls along a cosine, step by step.
+    """AdamW, and a learning rate that warms up and falls along a cosine.
 
     Attributes:
         lr: the learning rate at its height.
-        lr_batch: the global batch size that ``lr`` is meant for: the rate used is lr · global batch / lr_batch.
-            None uses ``lr`` as it is.
+        lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
+            None uses the rates as they are.
         weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
         betas: decay of AdamW's two averages.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
         warmup_lr: where the warm-up begins.
         min_lr: where the cosine ends.
         cooldown_epochs: last epochs at ``min_lr``, part of ``epochs``.
+        interval: the rate changes with every ``step``, or once an ``epoch`` as in the paper's runs.
+        layer_decay: the rate of a layer is this times that of the layer above it; the heads have the whole rate.
+            1 gives all layers the same. For fine-tuning.
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
     """
 
@@ -119,15 +150,23 @@ class OptimConfig:
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
+    interval: Literal["step", "epoch"] = "step"
+    layer_decay: float = 1.0
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or self.warmup_lr < 0 or self.min_lr < 0:
             raise ValueError("optim.lr must be positive, optim.warmup_lr and optim.min_lr at least 0")
+        if self.min_lr > self.lr:
+            raise ValueError(f"optim.min_lr, {self.min_lr:g}, must not be above optim.lr, {self.lr:g}")
         if self.lr_batch is not None and self.lr_batch < 1:
             raise ValueError(f"optim.lr_batch must be at least 1, not {self.lr_batch}")
         if self.weight_decay < 0 or self.warmup_epochs < 0 or self.cooldown_epochs < 0:
             raise ValueError("optim.weight_decay, warmup_epochs and cooldown_epochs must be at least 0")
+        if self.interval not in ("step", "epoch"):
+            raise ValueError(f"optim.interval must be step or epoch, not {self.interval!r}")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ValueError(f"optim.layer_decay must lie in (0, 1], not {self.layer_decay}")
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
 
@@ -142,10 +181,16 @@ class TrainConfig:
         batch_size: images of one step on one device.
         accumulate: batches whose gradients are added up for one step.
         seed: decides every random draw.
+        checkpoint_minutes: time between two checkpoints within an epoch; one is saved after every epoch besides. 0
+            looks at no clock.
+        checkpoint_steps: optimizer steps between two checkpoints within an epoch; 0 does not count them.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` … as Lightning names them.
-        devices: how many, or ``auto``: every GPU, one CPU process.
-        strategy: Lightning's, ``auto``, ``ddp`` …
-        precision: Lightning's, ``32-true``, ``bf16-mixed``, ``16-mixed`` …
+        devices: how many on each node, or ``auto``: every GPU, one CPU process, or what torchrun or SLURM started.
+        nodes: machines that train together; under torchrun and SLURM left out.
+        strategy: Lightning's, ``auto``, ``ddp`` …; ``fsdp2`` shares weights, gradients and optimizer state out.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        sync_batchnorm: the stem's BatchNorm over the batches of all processes (GPUs).
+        loggers: beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``.
         compile: apply ``torch.compile`` to the blocks of both stages. The first step takes a minute or more; it needs
             a C++ compiler on a CPU.
     """
@@ -160,24 +205,39 @@ class TrainConfig:
     batch_size: int = 64
     accumulate: int = 1
     seed: int = 0
+    checkpoint_minutes: float = 10.0
+    checkpoint_steps: int = 0
     accelerator: str = "auto"
     devices: int | str = "auto"
+    nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    sync_batchnorm: bool = False
+    loggers: tuple[str, ...] = ()
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
+        for name in ("epochs", "batch_size", "accumulate", "nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        for name in ("seed", "checkpoint_minutes", "checkpoint_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
+        if self.model.freeze and self.optim.layer_decay != 1.0:
+            raise ValueError("model.freeze trains the heads alone; leave out optim.layer_decay")
         for name in ("ground_truth", "legacy_crop"):
             if getattr(self.loss, name) and not self.data.token_labels:
                 raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
         if self.data.token_labels and self.loss.class_balance != "none":
+            raise ValueError("loss.class_balance weighs labels of images, not of tokens: leave out data.token_labels")
+        if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
-                "loss.class_balance weighs the images' own labels, not token labels; use data.balanced with those"
+                "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"
             )
         if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
@@ -188,6 +248,14 @@ class TrainConfig:
     def to_json(self) -> str:
         """The whole tree as JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
+
+    def to_yaml(self) -> str:
+        """The whole tree as YAML: a recipe."""
+        return yaml.safe_dump(json.loads(self.to_json()), sort_keys=False)
+
+    def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Where nested ``settings`` are others than these: dotted name → (the value here, the value there)."""
+        return dict(_differences(asdict(self), settings, ""))
 
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
@@ -210,6 +278,14 @@ class TrainConfig:
             ValueError: a key that is not known (the message gives the nearest), or a value that is not allowed.
         """
         return _build(cls, values, "")
+
+
+def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for key, value in theirs.items():
+        if isinstance(value, Mapping):
+            yield from _differences(mine[key], value, f"{prefix}{key}.")
+        elif mine[key] != value:
+            yield prefix + key, (mine[key], value)
 
 
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:

@@ -2,9 +2,10 @@
 
 import logging
 import math
+import signal
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from rich.console import Console
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     EvalImages,
+    ImageSet,
     Preprocessing,
     TrainImages,
     TrainTransform,
@@ -30,19 +33,30 @@ from volo.data import (
     open_token_labels,
     with_channels,
 )
-from volo.files import replacing
+from volo.files import remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.report import write_evaluation
 from volo.models import VOLO, VOLOConfig, create_model, save_model
 from volo.tasks.classification import ClassificationTask
-from volo.training.callbacks import LAST_CHECKPOINT, Interrupted, Problems, Record, RunProgress, StopOnInterrupt
-from volo.training.config import CONFIG_FILE, TrainConfig
+from volo.training.callbacks import Problems, Record, RunProgress
+from volo.training.checkpoints import (
+    BEST_CHECKPOINT,
+    LAST_CHECKPOINT,
+    Checkpoints,
+    Interrupted,
+    WholeCheckpointIO,
+    out_of_space,
+)
+from volo.training.checks import check_device, locked, warn_of_workers
+from volo.training.cluster import make_strategy, requeue, started_processes
+from volo.training.config import CONFIG_FILE, DataConfig, TrainConfig
 from volo.training.data import RunData
-from volo.training.optim import configure_optimizers, learning_rate
+from volo.training.finite import FiniteLoss
+from volo.training.loggers import LogFigures, make_loggers
+from volo.training.optim import configure_optimizers, freeze_backbone, learning_rate
+from volo.training.profile import StageProfiler, Trace
 from volo.training.summary import draw_summary
-
-BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 
 #: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is
 #: opacity, which is brought to -1–1.
@@ -60,15 +74,19 @@ class TrainResult:
     Attributes:
         folder: everything is in here.
         evaluation: of the best epoch's weights on the validation images; None on all processes but the first.
-        interrupted: the run was stopped and can go on with :func:`resume`.
+        stopped_by: the signal that stopped the run, which can go on with :func:`resume`; None where it ended.
+        requeued: the stopped run is in SLURM's queue again.
+        first_process: whether this process is the one that reports, of several that train together.
     """
 
     folder: Path
     evaluation: Evaluation | None
-    interrupted: bool = False
+    stopped_by: signal.Signals | None = None
+    requeued: bool = False
+    first_process: bool = True
 
 
-def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult:
+def train(config: TrainConfig, *, profile: bool = False, console: Console | None = None) -> TrainResult:
     """Train a model.
 
     The run folder holds the configuration (``train.json``), ``metrics.csv``, the pictures ``curves.png`` and
@@ -78,10 +96,11 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
 
     Args:
         config: everything that decides the run.
+        profile: write where the time goes into the run folder, ``profile.txt`` and ``trace.json``.
         console: where to report; None reports nothing.
 
     Raises:
-        ValueError: the configuration or the data cannot be used; the message says why.
+        ValueError: the configuration, the data or the run folder cannot be used; the message says why.
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
@@ -90,39 +109,97 @@ def train(config: TrainConfig, *, console: Console | None = None) -> TrainResult
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
         )
     # A run that ended before its first checkpoint leaves its configuration alone: nothing is lost by starting anew.
-    if folder.exists() and any(
-        item.name not in (CONFIG_FILE, LAST_CHECKPOINT.parent.name) for item in folder.iterdir()
-    ):
+    # Hidden files are the lock, and what another process of this run is just writing.
+    own = (CONFIG_FILE, LAST_CHECKPOINT.parent.name)
+    if folder.exists() and any(item.name not in own and item.name[0] != "." for item in folder.iterdir()):
         raise ValueError(f"{folder} exists and is not empty; choose another --output")
     config = replace(config, output=str(folder))
-    run = _Run(config, folder, console or Console(quiet=True))
+    run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(config.to_json(), encoding="utf-8")
-    return run.go(checkpoint=None)
+    with run.alone():
+        with replacing(folder / CONFIG_FILE) as temporary:
+            temporary.write_text(config.to_json(), encoding="utf-8")
+        return run.go(checkpoint=None)
 
 
-def resume(folder: str | Path, *, console: Console | None = None) -> TrainResult:
-    """Go on with a run that was stopped, from its last checkpoint, as if it had not been.
+def resume(
+    folder: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    profile: bool = False,
+    console: Console | None = None,
+) -> TrainResult:
+    """Go on with a run that was stopped, from its last checkpoint or its beginning, as if it had not been.
+
+    Args:
+        folder: of the run.
+        settings: nested settings to compare with the run's. ``data.workers`` may be another, since it changes no
+            result; all others must be the same.
+        profile: see :func:`train`.
+        console: where to report; None reports nothing.
 
     Raises:
-        ValueError: the folder holds no run, or none that can go on.
+        ValueError: the folder holds no run, or none that can go on, is in use by another run, or ``settings`` differ
+            (the message lists how).
     """
     folder = Path(folder)
     if not (folder / CONFIG_FILE).is_file():
         raise ValueError(f"{folder} holds no run: {folder / CONFIG_FILE} does not exist")
-    if not (folder / LAST_CHECKPOINT).is_file():
-        raise ValueError(f"{folder} has no checkpoint yet; remove the folder and start the run anew")
     config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
-    return _Run(config, folder, console or Console(quiet=True)).go(checkpoint=folder / LAST_CHECKPOINT)
+    config = _with_workers(config, folder, settings or {})
+    checkpoint = folder / LAST_CHECKPOINT if (folder / LAST_CHECKPOINT).is_file() else None
+    if checkpoint:  # the weights are in it: there is no need to fetch those that the run began with
+        config = replace(config, model=replace(config.model, pretrained=None))
+    run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
+    with run.alone():
+        return run.go(checkpoint)
 
 
-class _Run:
-    """The parts of a run, put together and checked before anything is written."""
+def _with_workers(config: TrainConfig, folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of the run in ``folder``, with another number of workers where ``settings`` ask for it."""
+    different = config.differences(settings)
+    workers = different.pop("data.workers", (None, config.data.workers))[1]
+    if Path(settings.get("output") or folder).resolve() == folder.resolve():
+        different.pop("output", None)
+    if different:
+        listed = ", ".join(f"{name} {new!r} (the run: {old!r})" for name, (old, new) in different.items())
+        raise ValueError(f"{folder} was begun with another configuration: {listed}; leave these out to go on with it")
+    return replace(config, data=replace(config.data, workers=workers))
 
-    def __init__(self, config: TrainConfig, folder: Path, console: Console) -> None:
+
+def _profiling(folder: Path, wanted: bool) -> dict[str, Any]:
+    """What a run must be given to write where its time goes."""
+    if not wanted:
+        return {}
+    stages = StageProfiler()
+    return {"profiler": stages, "callbacks": [Trace(folder, stages)]}
+
+
+class Run:
+    """The parts of a run, put together and checked before anything is written.
+
+    Args:
+        config: everything that decides the run.
+        folder: where it writes.
+        console: where it reports.
+        images: training and validation images; None opens those that ``config`` names.
+        callbacks: more of Lightning's, beside those of every run.
+        **trainer: more arguments of Lightning's ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        console: Console,
+        *,
+        images: tuple[ImageSet, ImageSet] | None = None,
+        callbacks: Sequence[Callback] = (),
+        **trainer: Any,
+    ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        train_images, self.val_images = open_data(
+        warn_of_workers(config, console)
+        train_images, self.val_images = images or open_data(
             config.data.path, val_fraction=config.data.val_fraction, seed=config.seed, source=config.data
         )
         self.class_names = train_images.class_names
@@ -142,13 +219,16 @@ class _Run:
                 **config.model.overrides(),
             )
         model.set_grad_checkpointing(config.model.grad_checkpointing)
+        if config.model.freeze:
+            freeze_backbone(model)
         self.architecture: VOLOConfig = model.config
-        self.preprocessing = _preprocessing(model.config, config.data.background)
+        self.preprocessing = _preprocessing(model.config, config.data)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
         with _quiet():
-            self.trainer = self._trainer()
+            self.trainer = self._trainer(train_images, callbacks, trainer)
+            check_device(config, self.trainer)
             self.data = RunData(
                 TrainImages(
                     train_images,
@@ -171,41 +251,56 @@ class _Run:
     def global_batch(self) -> int:
         return self.config.batch_size * self.config.accumulate * self.trainer.world_size
 
-    def _trainer(self) -> pl.Trainer:
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep the folder for this run; its first process does so for all of them."""
+        return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
+
+    def _trainer(self, train_images: ImageSet, more: Sequence[Callback], options: dict[str, Any]) -> pl.Trainer:
         config = self.config
-        callbacks: list[Callback] = [self.problems, self.record, RunProgress(self.console, self.record)]
+        devices, nodes = started_processes(config.devices, config.nodes)
+        callbacks: list[Callback] = [
+            self.problems,
+            self.record,
+            RunProgress(self.console, self.record),
+            LogFigures(self.record),
+            FiniteLoss(self.folder, train_images.name),
+        ]
         if config.optim.ema_decay:
-            callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
+            # All weights in one call: one by one, as EMAWeightAveraging does it, they take as long as a small layer.
+            callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay)))
         callbacks += [
-            StopOnInterrupt(self.folder),
-            self._checkpoint(BEST_CHECKPOINT, monitor="val_top1", mode="max"),
-            self._checkpoint(LAST_CHECKPOINT),
+            *more,
+            self._best_checkpoint(),
+            Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
         try:
             return pl.Trainer(
-                max_epochs=config.epochs,
                 accelerator=config.accelerator,
-                devices=config.devices,
-                strategy=config.strategy,
+                devices=devices,
+                num_nodes=nodes,
+                strategy=make_strategy(config.strategy),
                 precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
                 accumulate_grad_batches=config.accumulate,
+                sync_batchnorm=config.sync_batchnorm,
                 callbacks=callbacks,
-                logger=False,
+                plugins=[WholeCheckpointIO()],
+                logger=make_loggers(config.loggers, self.folder),
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
+                **{"max_epochs": config.epochs, **options},
             )
         except MisconfigurationException as error:
             raise ValueError(str(error)) from error
 
-    def _checkpoint(self, path: Path, **options: Any) -> ModelCheckpoint:
-        """Keep the best or the last epoch in one file of ``path``'s name."""
+    def _best_checkpoint(self) -> ModelCheckpoint:
         return ModelCheckpoint(
-            dirpath=self.folder / path.parent,
-            filename=path.stem,
+            dirpath=self.folder / BEST_CHECKPOINT.parent,
+            filename=BEST_CHECKPOINT.stem,
+            monitor="val_top1",
+            mode="max",
             save_on_train_epoch_end=True,
             enable_version_counter=False,
-            **options,
         )
 
     def _task(self, model: VOLO) -> ClassificationTask:
@@ -238,40 +333,75 @@ class _Run:
         )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
+        """Train and judge, from ``checkpoint`` on.
+
+        Raises:
+            RuntimeError: what can befall a run; the message says what to do.
+        """
         if self.trainer.is_global_zero:
+            for folder in (self.folder, self.folder / LAST_CHECKPOINT.parent):
+                remove_temporaries(folder)
             self._announce(checkpoint)
-        interrupted = False
         try:
             with _quiet():
                 self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
-        except Interrupted:
-            interrupted = True
+            evaluation = self._finish()
+        except Interrupted as interruption:
+            return self._leave(interruption.signal)
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
-        if not self.trainer.is_global_zero:
-            return TrainResult(folder=self.folder, evaluation=None, interrupted=interrupted)
-        self._report_problems()
-        if interrupted and not (self.folder / BEST_CHECKPOINT).exists():
-            return TrainResult(folder=self.folder, evaluation=None, interrupted=True)
-        self._deliver()
-        evaluation = None if interrupted else self._judge()
-        return TrainResult(folder=self.folder, evaluation=evaluation, interrupted=interrupted)
+        except Exception as error:
+            if self.trainer.strategy.launcher is not None:
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)  # the processes it started wait for this one
+            advice = self._advice(error)
+            if advice is None:
+                raise
+            raise RuntimeError(advice) from error
+        return TrainResult(folder=self.folder, evaluation=evaluation, first_process=self.trainer.is_global_zero)
 
-    def _announce(self, checkpoint: Path | None) -> None:
-        config, counts = self.config, (len(self.data.train), len(self.data.val))
-        parameters = sum(parameter.numel() for parameter in self.task.model.parameters())
-        rate = learning_rate(config.optim, self.global_batch)
-        self.console.print(
-            f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
-            f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
-            f"batch {self.global_batch}, learning rate {rate:.3g}, {config.epochs} epochs; "
-            f"{'going on in' if checkpoint else 'writing to'} {self.folder}",
-            highlight=False,
-            soft_wrap=True,
+    def _finish(self) -> Evaluation | None:
+        """What is made of a run that has ended; the first process makes it."""
+        if not self.trainer.is_global_zero:
+            return None
+        self._report_problems()
+        self._deliver()
+        with _quiet():
+            return self._judge()
+
+    def _leave(self, number: signal.Signals) -> TrainResult:
+        """Deliver the best epoch so far; the processes leave together, or what started them would kill the rest."""
+        requeued = False
+        if self.trainer.is_global_zero:
+            self._report_problems()
+            if (self.folder / BEST_CHECKPOINT).exists():
+                self._deliver()
+            requeued = requeue(number)
+        self.trainer.strategy.barrier()
+        return TrainResult(
+            folder=self.folder,
+            evaluation=None,
+            stopped_by=number,
+            requeued=requeued,
+            first_process=self.trainer.is_global_zero,
         )
 
+    def _advice(self, error: Exception) -> str | None:
+        """What to do about an error that the computer caused, or None."""
+        go_on = f"go on with: volo train --resume {self.folder}"
+        if isinstance(error, OSError) and out_of_space(error):
+            return f"cannot write to {self.folder}: {error.strerror}; when there is space, {go_on}"
+        if "DataLoader worker" in str(error):
+            return (
+                f"a process that loads images died ({str(error).splitlines()[0].rstrip('. ')}); most often memory has "
+                f"run out: {go_on} --data.workers N, fewer than {self.workers}, which changes no result"
+            )
+        return None
+
+    def _announce(self, checkpoint: Path | None) -> None:
+        where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
+        self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
         warning = imbalance_warning(self.counts, self.class_names)
-        if warning and not config.data.balanced and config.loss.class_balance == "none":
+        if warning and not self.config.data.balanced and self.config.loss.class_balance == "none":
             self.console.print(
                 f"warning: {warning}; --data.balanced true draws all classes equally often, --loss.class_balance "
                 "effective weighs them",
@@ -279,6 +409,20 @@ class _Run:
                 highlight=False,
                 soft_wrap=True,
             )
+
+    def description(self) -> str:
+        """What is trained on what, with which global batch and at which rate, in one line."""
+        config, counts, trainer = self.config, (len(self.data.train), len(self.data.val)), self.trainer
+        parameters = sum(parameter.numel() for parameter in self.task.model.parameters())
+        rate = learning_rate(config.optim, self.global_batch)
+        base = "" if config.optim.lr_batch is None else f" ({config.optim.lr:.3g} for {config.optim.lr_batch})"
+        return (
+            f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
+            f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
+            f"batch {self.global_batch} ({config.batch_size} images × accumulate {config.accumulate} × "
+            f"devices {trainer.world_size // trainer.num_nodes} × nodes {trainer.num_nodes}), "
+            f"learning rate {rate:.3g}{base}, {config.epochs} epochs"
+        )
 
     def _report_problems(self) -> None:
         if self.problems.seen:
@@ -307,31 +451,38 @@ class _Run:
         return evaluation
 
 
-def _preprocessing(architecture: VOLOConfig, background: str) -> Preprocessing:
+def _preprocessing(architecture: VOLOConfig, data: DataConfig) -> Preprocessing:
     """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
+    usual = 0.96 if min(architecture.img_size) >= 128 else 1.0
     mean, std = _STATISTICS[architecture.in_chans]
     return Preprocessing(
         size=architecture.img_size,
-        crop_pct=0.96 if min(architecture.img_size) >= 128 else 1.0,
+        crop_pct=usual if data.crop_pct is None else data.crop_pct,
         mean=mean,
         std=std,
-        background=background,
+        background=data.background,
     )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's hints to developers from the terminal of a person who trains."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_of_workers says it
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
             # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of figures not logged
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

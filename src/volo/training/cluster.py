@@ -1,0 +1,105 @@
+"""How the processes of a run are found and joined, and how one that SLURM stopped goes back into its queue."""
+
+import os
+import signal
+import subprocess
+from types import MethodType
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+from volo.models import VOLO
+
+FSDP2 = "fsdp2"
+
+
+def started_processes(devices: int | str, nodes: int) -> tuple[int | str, int]:
+    """Processes on each node, and nodes: as torchrun or SLURM has started them, otherwise as asked.
+
+    Raises:
+        ValueError: another number was asked for than was started.
+    """
+    if TorchElasticEnvironment.detect():
+        local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+        launcher, started = "torchrun", (local, world // local)
+    elif SLURMEnvironment.detect():
+        local = int(os.environ.get("SLURM_NTASKS_PER_NODE", 1))
+        launcher, started = "srun", (local, int(os.environ.get("SLURM_NNODES", 1)))
+    else:
+        return devices, nodes
+    if str(devices) not in ("auto", str(started[0])) or nodes not in (1, started[1]):
+        raise ValueError(
+            f"{launcher} has started {started[0]} processes on each of {started[1]} nodes, but devices is {devices} "
+            f"and nodes is {nodes}; leave both out"
+        )
+    return started
+
+
+def make_strategy(name: str) -> str | Strategy:
+    """Lightning's strategy of that name, or ours for ``fsdp2``."""
+    return FSDP2Strategy() if name == FSDP2 else name
+
+
+class FSDP2Strategy(ModelParallelStrategy):
+    """Every process holds a share of the weights, gradients and optimizer state (PyTorch's ``fully_shard``).
+
+    Each block is gathered when it is computed. Checkpoints hold the whole state in one file, as those of every other
+    strategy do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(save_distributed_checkpoint=False)
+
+    def connect(self, model: pl.LightningModule) -> None:
+        model.configure_model = MethodType(_shard, model)  # type: ignore[method-assign]  # where Lightning looks
+        super().connect(model)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    def on_validation_start(self) -> None:
+        # Gathered for the whole of validation, since the processes may have different numbers of batches. BatchNorm's
+        # statistics are the first process's, as under DDP, and as the checkpoint has them.
+        for module in self._sharded():
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
+        assert self.model is not None
+        for buffer in self.model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+    def on_validation_end(self) -> None:
+        for module in self._sharded():
+            module.set_reshard_after_forward(module is not self.model, recurse=False)
+            module.reshard()
+
+    def _sharded(self) -> list[FSDPModule]:
+        assert self.model is not None
+        return [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+
+
+def _shard(task: pl.LightningModule) -> None:
+    """Shard ``task.model`` block by block; its steps, which call more of it than ``forward``, count as forward."""
+    assert isinstance(task.model, VOLO)
+    assert task.device_mesh is not None
+    mesh = task.device_mesh["data_parallel"]
+    task.to(memory_format=torch.contiguous_format)  # no other can be cut into shares
+    groups: list[nn.Module] = [*task.model.network, task.model.post_network]
+    for block in (block for group in groups for block in group.children()):
+        fully_shard(block, mesh=mesh)
+    fully_shard(task, mesh=mesh)
+    for step in ("training_step", "validation_step"):
+        register_fsdp_forward_method(task, step)
+
+
+def requeue(number: signal.Signals) -> bool:
+    """Put this job back into SLURM's queue if ``number`` is the signal that asks for it. Returns whether it was."""
+    if not SLURMEnvironment.detect() or number != signal.SIGUSR1:
+        return False
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    name = os.environ["SLURM_JOB_ID"] if job is None else f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return subprocess.run(["scontrol", "requeue", name], check=False).returncode == 0
