@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 from volo.cli import main
-from volo.data.token_labels import TokenLabelStore
-from volo.inference.label_pictures import readable
+from volo.data.token_label_store import TokenLabelStore
 from volo.models import create_model, save_model
 
 TRAINING = [
@@ -119,8 +118,3 @@ def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, caps
     for name in ("ground_truth", "legacy_crop"):
         assert volo("train", data, f"--loss.{name}=true", *TRAINING) == 2
         assert f"loss.{name} says how token labels are used" in capsys.readouterr().err
-
-
-def test_imagenets_numbers_are_shown_by_their_names():
-    assert readable(("n01440764", "n03763968")) == ("tench", "military uniform")
-    assert readable(("a", "b" * 30)) == ("a", f"{'b' * 23}…")

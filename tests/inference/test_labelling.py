@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.ops import roi_align
 
 from volo.data import Preprocessing, open_training_data
-from volo.data.token_labels import LABELLED, UNREADABLE, TokenLabelStore
+from volo.data.token_label_store import LABELLED, UNREADABLE, TokenLabelStore
 from volo.inference import labelling
 from volo.inference.labelling import LabelOptions, fit_whole, label_images
 from volo.inference.teachers import load_teacher

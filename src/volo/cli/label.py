@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from volo.cli.parser import VerbParser, parse
+from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_training_data, with_channels
 from volo.data.labelled_images import check
-from volo.data.token_labels import TokenLabelStore
+from volo.data.token_label_store import TokenLabelStore
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -18,7 +18,8 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 def run(arguments: Sequence[str]) -> int:
     """Label, check, show or convert."""
     parser = VerbParser(prog="volo label", description="Label every region of training images by a teacher.")
-    parser.add_argument("data", help="folder of class folders, or with a train folder of these; or fashion-mini")
+    parser.add_argument("data", help="folder, table or name of a data set, as for volo train; its training part")
+    add_data_options(parser)
     parser.add_argument("--out", required=True, help="the store of token labels")
     parser.add_argument("--check", action="store_true", help="compare the store with the images, and name what differs")
     parser.add_argument("--show", metavar="PNG", type=str | None, help="draw images with their labels, augmented too")
@@ -28,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--teacher",
         default="efficientnet-lite0",
-        help="run folder of a VOLO, a classifier of timm (downloaded), or efficientnet-lite0 (ImageNet, offline)",
+        help="a VOLO as for volo eval, a classifier of timm (downloaded), or efficientnet-lite0 (ImageNet, offline)",
     )
     parser.add_argument("--weights", type=str | None, help="weights of the classifier of timm, in place of a download")
     parser.add_argument("--classes", type=str | None, help="text file: what the teacher's outputs mean, one a line")
@@ -46,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     given = parse(parser, arguments)
     if sum(bool(given[mode]) for mode in ("check", "show", "convert")) > 1:
         raise ValueError("--check, --show and --convert are three jobs: give one of them")
-    images, out = open_training_data(given["data"]), Path(given["out"])
+    images, out = open_training_data(given["data"], source=data_source(given)), Path(given["out"])
     if given["convert"]:
         return _convert(images, Path(given["convert"]), out, given["data"])
     if given["check"]:

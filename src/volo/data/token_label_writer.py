@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from volo.data.listing import Listing
-from volo.data.token_labels import LABELLED, UNREADABLE, StoreInfo, layout, read_header
+from volo.data.token_label_store import LABELLED, UNREADABLE, StoreInfo, layout, read_header
 from volo.files import replacing
 
 #: Seconds between two syncs with the disk: what a power failure can cost, and a killed process at most.
