@@ -27,6 +27,21 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_folder(folder: Path) -> None:
+    """See that files can be written into a folder that may have to be made first, and make nothing.
+
+    Raises:
+        ValueError: it is a file, or the place is not writable.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"cannot write into {folder}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write into {folder}: {place} is not writable; name another folder")
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what :func:`replacing` leaves in ``folder`` when its process is killed."""
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -1,7 +1,9 @@
 """Names that people see: suggestions for misspelled ones, and ones that fit."""
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -12,14 +14,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shortened(name: str, length: int = 24) -> str:
-    """A name to show: no longer than ``length``, its middle left out, and what cannot be shown replaced by �."""
-    # Bytes of a file name that are no UTF-8 come as lone surrogates, which neither a terminal nor a picture takes.
-    shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    shown = "".join(character if character.isprintable() else "�" for character in shown)
-    if len(shown) <= length:
-        return shown
+    """A name to show, no longer than ``length``: what is too much is left out of its middle."""
+    text = shown(name)
+    if len(text) <= length:
+        return text
     end = (length - 1) // 3
-    return f"{shown[: length - 1 - end]}…{shown[-end:]}"
+    return f"{text[: length - 1 - end]}…{text[-end:]}"
+
+
+def shown(path: str | Path) -> str:
+    """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def few(items: Iterable[object]) -> str:

@@ -1,6 +1,8 @@
 import csv
+import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,12 +30,13 @@ def model_folder(tmp_path):
         folder,
         model.config,
         model.state_dict(),
-        class_names=("blue", "green", "red"),
+        class_names=CLASSES,
         preprocessing=preprocessing,
     )
     return folder
 
 
+CLASSES = ("blue", "green", "red")
 TRAINING = ["--model.name=volo_micro_32", "--batch_size=8", "--data.workers=0", "--optim.warmup_epochs=0"]
 
 
@@ -60,7 +63,7 @@ def test_train_eval_predict(image_folder, tmp_path, capsys):
     assert "top-1 100.00% on 12 validation images" in out
 
     assert volo("eval", run, image_folder, f"--output={tmp_path / 'judged'}") == 0
-    assert re.search(r"top-1 +│ 100.00% │ 100.00% to 100.00%", capsys.readouterr().out)
+    assert re.search(r"top-1 +│ +100.00% │ +100.00% to 100.00%", capsys.readouterr().out)
     assert json.loads((tmp_path / "judged/results.json").read_text())["images"] == 12
     assert (tmp_path / "judged/confusion.png").stat().st_size > 1000
 
@@ -181,6 +184,20 @@ def broken(tmp_path, kind):
         (["predict", "{file}", "{good}"], "is no trained model"),
         (["predict", "{model}", "{good}", "--output=a.txt"], ".json or .csv"),
         (["predict", "{model}", "{good}", "--top_k=0"], "at least 1"),
+        (["predict", "{model}", "{good}", "--max-pixels=0"], "at least 1"),
+        (["train", "{table}"], "has no column named label or class"),
+        (["train", "{table}", "--data.label-column=name"], "has no column 'name'; did you mean 'names'"),
+        (["train", "cifar10", "--data.root={empty}"], "cifar10 is not, or not whole, in"),
+        (["train", "{good}", "--data.channels=2"], "data.channels must be 1 (grey), 3 (colour) or 4"),
+        (["train", "{good}", "--loss.class_balance=invers"], "class_balance"),
+        (["eval", "{model}", "{table}", "--label_column=names"], "does not know the classes cat"),
+        (["eval", "{model}", "{good}", "--split=test"], "has no part 'test'; there are: train, val"),
+        (["eval", "{model}", "mnist", "--root={empty}"], "let torchvision fetch it by --download"),
+        (["data", "check", "{nowhere}"], "no folder, table or data set is named"),
+        (["data", "chekc", "{good}"], "unknown command 'chekc'"),
+        (["data", "check", "{good}", "--distance=99"], "must be 0–16"),
+        (["data", "check", "{good}", "--strict"], "findings (--strict)"),
+        (["data", "check", "{good}", "--output={file}"], "is a file; name a folder"),
         (["predict", "{model}", "{good}", "--device=abacus"], "abacus"),
         (["predict", "{model}", "{good}", "--topk=3"], "did you mean '--top_k'"),
         (["models", "--all"], "--all"),
@@ -197,6 +214,8 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(tmp_path, model_folder, cap
     }
     places["empty"].mkdir()
     places["file"].write_text("text")
+    places["table"] = tmp_path / "photos.csv"
+    places["table"].write_text(f"path,names\n{tmp_path}/good/train/cat/a.png,cat\n")
     places["recipe"].write_text("modle:\n  name: volo_micro_32\n")
     before = sorted(tmp_path.rglob("*"))
     code = volo(*(argument.format_map(places) for argument in arguments))
@@ -206,6 +225,89 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(tmp_path, model_folder, cap
     assert captured.err.count("\n") == 1
     assert "Traceback" not in captured.out + captured.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_predict_reads_names_of_files_from_standard_input(model_folder, image_folder, tmp_path, monkeypatch, capsys):
+    names = [str(image_folder / "val/red" / f"{number:02d}.png") for number in range(3)]
+    for data in ("\n".join(names), "\0".join(names)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
+        assert volo("predict", model_folder, "-", f"--output={tmp_path / 'out.json'}") == 0
+        assert [record["image"] for record in json.loads((tmp_path / "out.json").read_text())] == names
+    capsys.readouterr()
+    for stdin in (None, io.TextIOWrapper(io.BytesIO(b""))):
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert volo("predict", model_folder, "-") == 2
+        assert capsys.readouterr().err.startswith("volo predict: standard input")
+
+
+def test_too_large_an_image_is_left_out_unless_allowed(model_folder, image_folder, capsys):
+    arguments = ("predict", model_folder, image_folder / "val/red")
+    assert volo(*arguments, "--max-pixels=1439") == 2
+    assert "(1440 pixels) exceeds limit of 1439 pixels; --max-pixels raises it" in capsys.readouterr().err
+    assert volo(*arguments, "--max-pixels=1440") == 0
+
+
+def test_a_model_of_other_channels_says_that_it_takes_no_files(tmp_path, image_folder, capsys):
+    model, half = create_model("volo_micro_32", num_classes=3, in_chans=2), [0.5, 0.5]
+    preprocessing = {"size": [32, 32], "mean": half, "std": half}
+    save_model(tmp_path, model.config, model.state_dict(), class_names=CLASSES, preprocessing=preprocessing)
+    for verb in ("predict", "eval"):
+        assert volo(verb, tmp_path, image_folder / "val") == 2
+        assert "not 2; give other inputs as arrays, in Python" in capsys.readouterr().err
+
+
+def test_a_table_trains_and_is_judged_by_names_and_parts(image_folder, tmp_path, capsys):
+    """A strongly imbalanced one of half-transparent images, on four channels and with all that makes up for it."""
+    rows = ["path,label,split"]
+    for part, count in (("train", 8), ("val", 4)):
+        for name in CLASSES:
+            for path in sorted((image_folder / part / name).iterdir())[: count if name == "red" else 1]:
+                with Image.open(path) as image:
+                    image.putalpha(128)
+                    image.save(path)
+                rows.append(f"colours/{path.relative_to(image_folder)},{name},{part}")
+    table = tmp_path / "photos.csv"
+    table.write_text("\n".join(rows) + "\n")
+    options = ["--data.channels=4", "--data.balanced=true", "--loss.class_balance=effective", "--epochs=1"]
+    run = tmp_path / "run"
+    assert volo("train", table, f"--output={run}", *TRAINING, *options) == 0
+    assert "10 training and 6 validation images of 3 classes" in capsys.readouterr().out
+    saved = json.loads((run / "config.json").read_text())
+    assert (saved["class_names"], len(saved["preprocessing"]["mean"])) == (list(CLASSES), 4)
+    assert volo("eval", run, table, "--split=train") == 0
+    assert "10 images of 3 classes" in capsys.readouterr().out
+
+
+def test_training_warns_of_strong_imbalance_unless_something_is_done(image_folder, tmp_path, capsys):
+    for number in range(8, 10):
+        shutil.copy(image_folder / "train/red/00.png", image_folder / f"train/red/{number}.png")
+    for number in range(1, 8):
+        (image_folder / f"train/blue/{number:02d}.png").unlink()
+    arguments = ["train", image_folder, "--epochs=1", *TRAINING]
+    assert volo(*arguments, f"--output={tmp_path / 'a'}") == 0
+    assert "class 'red' has 10 times as many images as 'blue' (10 and 1); --data.balanced" in capsys.readouterr().out
+    assert volo(*arguments, f"--output={tmp_path / 'b'}", "--data.balanced=true") == 0
+    assert "times as many" not in capsys.readouterr().out
+
+
+def test_data_check_reports_and_writes_sheets(image_folder, tmp_path, capsys):
+    (image_folder / "val/red/bad.png").write_bytes(b"nothing")
+    shutil.copy(image_folder / "train/blue/00.png", image_folder / "val/green/copy.png")
+    assert volo("data", "check", image_folder, f"--output={tmp_path / 'out'}", "--workers=0") == 0
+    out = capsys.readouterr().out
+    for words in (
+        "38 images of 3 classes",
+        "unreadable: 1",
+        "exact duplicates: 1 groups",
+        "labels differ",
+        "bad.png:",
+    ):
+        assert words in out
+    assert json.loads((tmp_path / "out/check.json").read_text())["images"] == 38
+    names = sorted(path.name for path in (tmp_path / "out/contact_sheets").iterdir())
+    assert names == ["0000-blue.png", "0001-green.png", "0002-red.png"]
+    assert volo("data", "check", image_folder, "--workers=0", "--strict") == 2
+    assert "findings (--strict)" in capsys.readouterr().err
 
 
 def test_the_configuration_of_a_run_is_a_recipe_and_options_override_it(tmp_path, capsys):

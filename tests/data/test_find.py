@@ -1,10 +1,12 @@
 """Finding image files by what a person writes."""
 
+import io
 import os
+from pathlib import Path
 
 import pytest
 
-from volo.data import find_images
+from volo.data import find_images, listed_images
 
 
 @pytest.fixture
@@ -50,3 +52,36 @@ def test_a_name_that_stands_for_nothing_is_an_error(folder, name, message):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match=message):
         find_images(["b.png", name])
+
+
+def stream(data: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b"a.png\nb c.png\n", ["a.png", "b c.png"]),
+        (b"a.png\r\n\r\nb.png", ["a.png", "b.png"]),
+        (b"a\nb.png\0c.png\0", ["a\nb.png", "c.png"]),
+        ("ä\u2028ö.png\n".encode(), ["ä\u2028ö.png"]),
+        (b"caf\xe9.png\n", [os.fsdecode(b"caf\xe9.png")]),
+        (b"gone [1]*.png\n", ["gone [1]*.png"]),
+    ],
+)
+def test_a_stream_lists_files_by_line_or_by_nul(data, names):
+    assert listed_images(stream(data)) == [Path(name) for name in names]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\r\n", b"\0\0"])
+def test_a_stream_without_names_is_an_error(data):
+    with pytest.raises(ValueError, match="standard input names no files"):
+        listed_images(stream(data))
+
+
+def test_a_closed_stream_is_an_error():
+    closed = stream(b"a.png")
+    closed.close()
+    for none in (None, closed):
+        with pytest.raises(ValueError, match="standard input is closed"):
+            listed_images(none)

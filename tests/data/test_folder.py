@@ -1,5 +1,6 @@
 """Folders of images: layouts, the split, and what is said about a folder that is not laid out as needed."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volo.data import DATASETS, FileImages, open_data, open_validation_data
+from volo.data import DATASETS, DataSource, FileImages, image_extensions, open_data, open_parts, open_validation_data
 from volo.data.parts import PART_WORDS, split
 from volo.data.torchvision_sets import SETS
 
@@ -93,6 +94,69 @@ def test_a_name_opens_a_data_set(tmp_path):
         train, val = open_data(name)
         assert train.class_names == val.class_names == open_validation_data(name).class_names
         assert len(open_validation_data(name).labels) == len(val.labels) < len(train.labels)
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    root = grow(tmp_path, "cat/1.png", "cat/._1.png", "cat/.ipynb_checkpoints/1.png", ".git/2.png", "dog/2.png")
+    assert relative(open_validation_data(str(root)), root) == ["cat/1.png", "dog/2.png"]
+
+
+def test_all_kinds_of_files_that_can_be_read_are_listed_and_no_stubs(tmp_path):
+    root = grow(tmp_path, "a/1.avif", "a/2.jp2", "a/3.tga", "a/4.gif", "a/5.pdf", "a/6.eps", "a/7.mpg", "b/1.TIFF")
+    listed = set(relative(open_validation_data(str(root)), root))
+    assert listed - {"a/1.avif"} == {"a/2.jp2", "a/3.tga", "a/4.gif", "b/1.TIFF"}
+    assert ("a/1.avif" in listed) == (".avif" in image_extensions())
+
+
+def test_nested_folders_are_classes_by_their_paths(tmp_path):
+    root = grow(tmp_path, "animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png", "5.png")
+    images = open_validation_data(str(root), source=DataSource(nested=True))
+    assert images.class_names == ("animals/cat", "animals/cat/old", "animals/dog", "tree")
+    assert relative(images, root) == ["animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png"]
+    assert list(images.labels) == [0, 1, 2, 3]
+    assert open_validation_data(str(root)).class_names == ("animals", "tree")
+
+
+def test_nested_classes_may_lie_in_train_and_val_folders(tmp_path):
+    root = grow(tmp_path, "train/a/b/1.png", "train/c/2.png", "val/a/b/3.png", "val/c/4.png")
+    train, val = open_data(str(root), source=DataSource(nested=True))
+    assert train.class_names == val.class_names == ("a/b", "c")
+
+
+def test_a_folder_train_that_holds_images_is_a_class_beside_others(tmp_path):
+    assert list(open_parts(str(grow(tmp_path / "two", "train/1.png", "ship/2.png")))) == ["all"]
+    train, val = open_data(str(grow(tmp_path / "more", "train/1.png", "train/2.png", "ship/3.png", "ship/4.png")))
+    assert train.class_names == val.class_names == ("ship", "train")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_lone_part_beside_classes_is_an_error_that_says_so(tmp_path, part):
+    root = grow(tmp_path, f"{part}/cat/1.png", f"{part}/dog/2.png", "cat/3.png", "emu/x/4.png")
+    with pytest.raises(ValueError, match=r"holds class folders and .* beside it lie images in cat, emu;"):
+        open_data(str(root))
+
+
+def test_a_lone_part_beside_folders_without_images_is_a_part(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "train/cat/2.png", "notes/readme.txt")
+    assert [len(side.labels) for side in open_data(str(root))] == [1, 1]
+    root = grow(tmp_path / "judged", "test/cat/1.png", "notes/readme.txt")
+    assert relative(open_validation_data(str(root)), root) == ["test/cat/1.png"]
+    with pytest.raises(ValueError, match="has no part for training, only test"):
+        open_data(str(root))
+
+
+def test_parts_can_be_asked_for(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "val/cat/2.png", "test/cat/3.png")
+    for part, name in (("train", "1"), ("val", "2"), ("test", "3"), (None, "2")):
+        assert open_validation_data(str(root), part=part).paths[0].stem == name
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path):
+    root = grow(tmp_path, "cat/x/1.png", "dog/2.png")
+    (root / "cat/x").chmod(0)
+    with pytest.raises(OSError, match="Permission denied"):
+        open_data(str(root))
 
 
 # The split

@@ -41,6 +41,40 @@ def colours(tmp_path):
     return path
 
 
+def wave(height: int, width: int) -> np.ndarray:
+    """A picture of smooth waves of 40 pixels and more, (H, W, 3) uint8."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / 9 + y / 31), np.sin(y / 8), np.cos(x / 23 - y / 12)]
+    return (128 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+# Smaller versions
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize(("factor", "size"), [(1.0, (480, 320)), (1.9, (480, 320)), (2.5, (240, 160)), (8.9, (60, 40))])
+def test_an_image_is_read_as_small_as_will_do(tmp_path, ending, factor, size):
+    path, asked = tmp_path / f"wave.{ending}", []
+    Image.fromarray(wave(320, 480)).save(path, quality=95)
+    small = read_image(path, shrink=lambda full: asked.append(full) or factor)
+    assert asked == [(480, 320)]
+    assert small.size == size
+    expected = np.asarray(read_image(path).resize(size, Image.Resampling.BOX)).astype(int)
+    assert np.abs(np.asarray(small) - expected).mean() < 1.5
+    if factor < 2:
+        np.testing.assert_array_equal(np.asarray(small), expected)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_the_size_that_is_asked_about_is_that_of_the_upright_image(tmp_path, orientation):
+    path, asked, exif = tmp_path / "turned.jpg", [], Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(wave(320, 480)).save(path, exif=exif)
+    small = read_image(path, shrink=lambda full: asked.append(full) or 4.0)
+    assert asked == [(320, 480) if orientation == 6 else (480, 320)]
+    assert small.size == tuple(side // 4 for side in asked[0])
+
+
 # Formats and modes
 
 

@@ -12,6 +12,7 @@ from volo.data import (
     AugmentConfig,
     EpochSampler,
     EvalImages,
+    FileImages,
     ImageError,
     Preprocessing,
     TrainImages,
@@ -36,7 +37,7 @@ class Pictures:
     def name(self, index: int) -> str:
         return f"picture {index}"
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int, shrink=None) -> Image.Image:
         if index in self.broken:
             raise ImageError(f"cannot read picture {index}")
         shape = (12 + index % 5, 11 + index % 3, 3)
@@ -168,6 +169,81 @@ def test_shards_continued_in_the_middle_are_the_ends_of_the_shards():
 def test_the_order_is_shuffled():
     order = [index for _, index in EpochSampler(50, seed=0)]
     assert order != sorted(order)
+
+
+LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=60)
+
+
+@settings(deadline=None)
+@given(LABELS, st.integers(0, 9), st.integers(0, 9))
+def test_a_balanced_epoch_draws_all_classes_alike_and_uses_every_image_of_small_ones(labels, seed, epoch):
+    sampler = EpochSampler(len(labels), seed=seed, labels=labels)
+    sampler.set_epoch(epoch)
+    keys = list(sampler)
+    assert len(keys) == len(set(keys)) == len(labels)
+    assert {number for number, _ in keys} == {epoch}
+    drawn = [index % len(labels) for _, index in keys]
+    per_class = np.bincount([labels[index] for index in drawn], minlength=6)[np.unique(labels)]
+    assert per_class.max() - per_class.min() <= 1
+    for label in np.unique(labels):
+        times = np.bincount([index for index in drawn if labels[index] == label], minlength=len(labels))
+        times = times[np.flatnonzero(np.asarray(labels) == label)]
+        assert times.max() - times.min() <= 1  # no image once more before all others of its class have come
+    repeat = EpochSampler(len(labels), seed=seed, labels=labels)
+    repeat.set_epoch(epoch)
+    assert list(repeat) == keys
+
+
+@settings(deadline=None)
+@given(LABELS, st.integers(1, 5), st.integers(0, 9), st.integers(0, 20))
+def test_balanced_shards_interleave_and_go_on_like_others(labels, world_size, seed, skip):
+    whole = list(EpochSampler(len(labels), seed=seed, labels=labels))
+    shards = [
+        EpochSampler(len(labels), seed=seed, rank=rank, world_size=world_size, labels=labels)
+        for rank in range(world_size)
+    ]
+    parts = [list(shard) for shard in shards]
+    assert [key for keys in zip(*parts, strict=True) for key in keys] == whole[: len(labels) // world_size * world_size]
+    shards[0].skip = skip
+    assert list(shards[0]) == parts[0][skip:]
+
+
+def test_a_balanced_order_is_shuffled_and_another_in_every_epoch():
+    sampler = EpochSampler(40, seed=0, labels=[0] * 30 + [1] * 10)
+    first = [index for _, index in sampler]
+    sampler.set_epoch(1)
+    assert first != sorted(first)
+    assert {index % 40 for index in first} != {index % 40 for _, index in sampler}
+
+
+def test_a_repeated_image_has_draws_of_its_own():
+    images = training(count=4)
+    first, again = images[0, 1], images[0, 1 + 4]
+    assert (first.position, first.label) == (again.position, again.label)
+    assert not np.array_equal(first.pixels, again.pixels)
+
+
+# Large images
+
+
+def test_large_files_are_read_small_and_drawn_as_large_ones(tmp_path):
+    small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    Image.fromarray(small.repeat(40, axis=0).repeat(40, axis=1)).save(tmp_path / "large.jpg", quality=95)
+    asked = []
+
+    class Asked(FileImages):
+        def read(self, index, shrink=None):
+            image = super().read(index, shrink)
+            asked.append(image.size)
+            return image
+
+    files, transform = Asked([tmp_path / "large.jpg"], [0], ("a",)), TrainTransform(AugmentConfig(rand_augment=0), SIZE)
+    for epoch in range(10):
+        sample = TrainImages(files, transform, seed=3)[epoch, 0].pixels.astype(int)
+        whole = transform(FileImages.read(files, 0), np.random.default_rng((3, 1, epoch, 0)))
+        assert np.abs(sample - whole).mean() < 20  # of noise whose neighbours differ by 85
+    assert max(asked) < (800, 600)
+    assert min(asked) < (400, 300)
 
 
 # What a batch is

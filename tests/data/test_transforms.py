@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
-from volo.data import AugmentConfig, Preprocessing, TrainTransform
+from volo.data import Augmentation, AugmentConfig, Preprocessing, TrainTransform
 from volo.data.rand_augment import OPERATIONS, Operation, RandAugment, random_filter
 from volo.data.transforms import random_crop_box, resized
 
@@ -130,6 +130,25 @@ def test_an_extreme_aspect_leaves_the_largest_centred_box(size, box):
 # One image
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_of_rand_augment_keeps_transparency_with_its_picture(name):
+    colours, alpha = noise(24, 20), noise(24, 20).convert("L")
+    clear = colours.copy()
+    clear.putalpha(alpha)
+    argument, moves = OPERATIONS[name]
+    drawn = Operation(name, argument(0.9, rng()), Image.Resampling.BILINEAR if moves else None)
+    augment, whole = RandAugment(9.0, 0.5, 2, 0.5, (10, 20, 30, 40)), (0, 0, 20, 24)
+    changed = augment.apply(clear, (drawn,), whole)
+    assert changed.mode == "RGBA"
+    if not moves:
+        np.testing.assert_array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
+        np.testing.assert_array_equal(
+            np.asarray(changed.convert("RGB")), np.asarray(augment.apply(colours, (drawn,), whole))
+        )
+    else:
+        assert not np.array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
+
+
 def test_without_augmentation_the_image_stays():
     image = noise(16, 16)
     np.testing.assert_array_equal(transform()(image, rng()), np.asarray(image))
@@ -178,6 +197,29 @@ def test_the_crop_is_a_resized_part_of_the_image():
         # Every column has one x, every row one y.
         assert np.ptp(crop[..., 0], axis=0).max() <= 1
         assert np.ptp(crop[..., 1], axis=1).max() <= 1
+
+
+# Large images
+
+
+def test_an_image_may_shrink_until_its_crop_has_twice_the_models_size():
+    drawn = Augmentation((4000, 3000), False, (), (1000, 400, 3000, 1900), Image.Resampling.BILINEAR)
+    assert drawn.shrink((224, 224)) == pytest.approx(1500 / 448)
+    assert drawn.shrink((100, 500)) == pytest.approx(2.0)
+    assert drawn.shrink((1000, 1000)) == 1.0
+    assert drawn.on((1000, 750)).box == (250, 100, 750, 475)
+    assert drawn.on((1, 1)).box == (0, 0, 1, 1)
+
+
+def test_a_smaller_version_of_an_image_gives_nearly_the_same_pixels():
+    large = Image.fromarray(np.asarray(noise(20, 25)).repeat(32, axis=0).repeat(32, axis=1))
+    full = TrainTransform(AugmentConfig(rand_augment=0.0), Preprocessing(size=(48, 48)))
+    for seed in range(20):
+        drawn = full.draw(large.size, rng(seed))
+        factor = int(drawn.shrink((48, 48)))
+        difference = full.apply(large, drawn).astype(int) - full.apply(large.reduce(factor), drawn)
+        # Its box is rounded to pixels of the smaller one, up to 0.4 pixels of the result.
+        assert np.abs(difference).mean() < 20  # of noise whose neighbours differ by 85
 
 
 # RandAugment

@@ -1,6 +1,8 @@
 """Judging a model: scores that can be counted by hand."""
 
 import math
+import subprocess
+import sys
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -95,7 +97,9 @@ def test_an_unknown_class_is_named_and_so_are_the_known():
 
 def test_long_lists_of_classes_are_cut_short():
     many = [f"m{number}" for number in range(11)]
-    with pytest.raises(ValueError, match=r"x0, x1, x2, x3, x4 and more \(6 of .*\); it knows 11: m0, .*m9 and more;"):
+    with pytest.raises(
+        ValueError, match=r"x0, x1, x2, x3, x4 and 1 more \(6 of .*\); it knows 11: m0, .*m4 and 6 more;"
+    ):
         evaluate(model(many), images([10], [0], names=[f"x{number}" for number in range(6)]))
 
 
@@ -193,3 +197,79 @@ def test_without_one_readable_image_there_is_nothing_to_judge(files, predictor):
 def test_colour_images_are_judged_in_grey_by_a_grey_model():
     colour = ArrayImages(np.full((1, 2, 2, 3), 30, np.uint8), [2], ("ant", "bee", "cat"))
     assert evaluate(model(), with_channels(colour, 1)).top1 == 1.0
+
+
+# Some of the model's classes
+
+
+def test_among_some_classes_only_their_logits_count():
+    # Level 30 is cat to the whole model; between bee and ant, equally likely, the first one asked for is taken.
+    whole, part = ({10: (0.7, 0.2, 0.1), 30: (0.3, 0.15, 0.55)}, images([10, 30, 30], [0, 0, 1], ("ant", "bee")))
+    result = evaluate(model(answers=whole), part, classes=[1, 0])
+    assert result.class_names == ("bee", "ant")
+    assert result.labels.tolist() == [1, 1, 0]
+    assert result.ranked.tolist() == [[1, 0], [1, 0], [1, 0]]
+    assert result.probability.tolist() == pytest.approx([7 / 9, 2 / 3, 2 / 3])
+    assert result.label_probability.tolist() == pytest.approx([7 / 9, 2 / 3, 1 / 3])
+    assert result.confusion.shape == (2, 2)
+    assert evaluate(model(answers=whole), part).predicted.tolist() == [0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([0, 3], "3 is not one of 0–2"),
+        ([-1, 0], "-1 is not"),
+        ([1, 1], "twice"),
+        ([], "none"),
+        ([2], "one class, 'cat'"),
+    ],
+)
+def test_classes_that_cannot_be_chosen_among_are_refused(classes, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model(), images([10], [0]), classes=classes)
+
+
+def test_images_of_a_class_that_is_not_chosen_are_refused():
+    with pytest.raises(ValueError, match="does not know the classes cat"):
+        evaluate(model(), images([10, 30], [0, 2]), classes=[0, 1])
+
+
+def test_classes_without_images_are_named_and_have_no_part_in_the_balanced_accuracy():
+    result = evaluate(model(), images([10, 20, 20], [0, 0, 1], names=("ant", "bee")))
+    assert result.absent == ("cat",)
+    assert result.summary()["classes_without_images"] == 1
+    assert result.scores["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_what_is_kept_of_an_image_does_not_grow_with_the_number_of_classes():
+    classes = 1000
+    row = torch.linspace(1, 2, classes)
+    result = evaluate(
+        model([f"c{number}" for number in range(classes)], {9: tuple((row / row.sum()).tolist())}),
+        images([9] * 500, [7] * 500, names=[f"c{number}" for number in range(classes)]),
+    )
+    arrays = [value for value in vars(result).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) == 5
+    assert sum(value.nbytes for value in arrays) <= 500 * 64
+
+
+@pytest.mark.slow
+def test_memory_grows_with_the_images_but_not_with_images_times_classes():
+    code = """
+import resource, sys
+from types import SimpleNamespace
+import numpy as np, torch
+from volo.data import ArrayImages, Preprocessing
+from volo.inference.evaluate import evaluate
+count, classes = 20_000, 1000
+names = tuple(f"c{number}" for number in range(classes))
+model = SimpleNamespace(class_names=names, preprocessing=Preprocessing(size=(4, 4)),
+                        logits=lambda pixels: torch.randn(len(pixels), classes))
+images = ArrayImages(np.zeros((count, 4, 4, 3), np.uint8), [n % classes for n in range(count)], names)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+evaluate(model, images, batch_size=256)
+assert (peak() - before) * 1024 < 0.5 * count * classes * 4, peak() - before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data import ImageNetInfo
 
 from volo.cli import main
 from volo.data import ArrayImages, FileImages, ImageError, Preprocessing, read_image
 from volo.inference.evaluate import Evaluation
 from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet, synsets
 from volo.models import create_model, save_model
+from volo.models.deliverable import read_description
 from volo.models.loading import imagenet_names
 
 TENCH, GOLDFISH, TOILET_PAPER = "n01440764", "n01443537", "n15075141"
@@ -37,6 +39,15 @@ def test_a_model_that_learned_from_the_folders_keeps_its_synsets_and_is_shown_in
     assert in_words(synsets()) == imagenet_names()
     assert in_words(("cat", "n12345678", TENCH)) == ("cat", "n12345678", "tench")
     assert in_words(("cat", "dog")) == ("cat", "dog")
+
+
+def test_a_checkpoint_of_transformers_knows_imagenet_by_wordnets_words(tmp_path):
+    said = {"architecture": "volo_d1_224", "label_names": ImageNetInfo().label_descriptions()}
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    names = read_description(tmp_path / "config.json").class_names
+    images = as_imagenet(files("n02012849", "n03126707", TENCH), names)
+    assert images.class_names == ("crane (134)", "crane (517)", "tench, Tinca tinca")
+    assert [names.index(name) for name in images.class_names] == [134, 517, 0]
 
 
 @pytest.mark.parametrize("folders", [("cat", "dog"), (TENCH, "dog"), ("1", "1000"), ("01", "2"), (TENCH, "1")])
@@ -151,8 +162,10 @@ def val(tmp_path):
 def test_the_command_names_classes_in_words_and_adds_real_scores(model, val, tmp_path, capsys):
     labels = real(tmp_path / "real.json", [[0], *([list(range(1000))] * 7)])
     assert main(["eval", str(model), str(val), "--real", str(labels), "--output", str(tmp_path / "out")]) == 0
-    out = capsys.readouterr().out
-    assert "ReaL" in out
+    printed = capsys.readouterr()
+    assert "ReaL" in printed.out
+    assert len(printed.out.splitlines()) < 40  # the classes that have images, not all 1000
+    assert "note: the folder has 8 of ImageNet's 1000 classes" in printed.err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["classes"] == 1000
     assert results["real_images"] == 8
@@ -162,7 +175,9 @@ def test_the_command_names_classes_in_words_and_adds_real_scores(model, val, tmp
 
 def test_the_command_chooses_among_the_folders_classes(model, val, tmp_path, capsys):
     assert main(["eval", str(model), str(val), "--classes", "folder", "--output", str(tmp_path / "out")]) == 0
-    assert "8 images of 8 classes" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "8 images of 8 classes" in printed.out
+    assert not printed.err
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (results["classes"], results["classes_without_images"]) == (8, 0)
 

@@ -1,6 +1,7 @@
 """Pictures of how good a classifier is."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,9 +9,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from volo.data import ArrayImages
+from volo.data import ArrayImages, FileImages
 from volo.inference.evaluate import Evaluation
-from volo.inference.pictures import choose_samples, draw_confusion, plot_confusion, plot_sample, save_figure
+from volo.inference.pictures import (
+    choose_samples,
+    draw_confusion,
+    draw_mistakes,
+    draw_reliability,
+    plot_confusion,
+    plot_sample,
+    save_figure,
+)
 
 
 def evaluation(labels, predicted, probability=None, names=("ant", "bee", "cat")) -> Evaluation:
@@ -43,7 +52,7 @@ def axes_with_confusion(result: Evaluation):
 # The confusion matrix
 
 
-@pytest.mark.parametrize("classes", [2, 3, 101])
+@pytest.mark.parametrize("classes", [2, 3, 101, 300])
 def test_a_png_with_the_matrix_is_written(tmp_path, classes):
     names = [f"class {number}" for number in range(classes)]
     right = evaluation(list(range(classes)), list(range(classes)), names=names)
@@ -77,12 +86,57 @@ def test_numbers_are_legible_on_their_ground():
         assert abs(np.mean(to_rgb(text.get_color())) - ground) > 0.4
 
 
-@pytest.mark.parametrize(("classes", "numbers", "names"), [(20, True, True), (21, False, True), (101, False, False)])
+@pytest.mark.parametrize(("classes", "numbers", "names"), [(20, True, True), (21, False, True), (60, False, False)])
 def test_what_would_be_too_small_is_left_out(classes, numbers, names):
     everything = list(range(classes))
     axes = axes_with_confusion(evaluation(everything, everything, names=[f"c{n}" for n in everything]))
     assert bool(axes.texts) == numbers
     assert ("c0" in [label.get_text() for label in axes.get_xticklabels()]) == names
+
+
+def planted(classes, kinds):
+    """Every class three times: named right, and taken for two others of its kind."""
+    labels = np.repeat(np.arange(classes), 3)
+    others = (labels + np.tile([0, kinds, 2 * kinds], classes)) % classes
+    return evaluation(labels, others, names=[f"class {n} of kind {n % kinds}" for n in range(classes)])
+
+
+def test_many_classes_are_put_in_groups_that_are_framed_and_named():
+    axes = axes_with_confusion(planted(100, 10))
+    assert axes.images[0].get_array().shape == (100, 100)
+    assert [patch.get_width() for patch in axes.patches] == [10] * 10
+    for patch in axes.patches:  # a kind is together, so all mistakes lie in the frames
+        start = round(patch.get_x() + 0.5)
+        shares = axes.images[0].get_array()[start : start + 10, start : start + 10]
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+    for label in axes.get_yticklabels():
+        names, _, rest = label.get_text().partition(" +8  ")
+        first, second = names.split(", ")
+        assert first.split()[-1] == second.split()[-1]  # of one kind
+        assert rest.isdigit()
+
+
+def test_of_very_many_classes_the_groups_are_shown():
+    axes = axes_with_confusion(planted(300, 15))
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares, np.eye(15))
+    assert len(axes.get_yticklabels()) == 15
+    assert axes.get_yticklabels()[3].get_text().endswith(" +18  4")
+    assert axes.get_xlabel() == "predicted group (numbers: % of the true group)"
+
+
+@pytest.mark.parametrize("classes", [100, 1000])
+def test_labels_of_groups_never_overlap(classes):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, 3000)
+    mistaken = np.where(rng.random(3000) < 0.5, labels, rng.integers(0, classes, 3000))
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    axes = figure.subplots()
+    plot_confusion(axes, evaluation(labels, mistaken, names=[f"number {n}" for n in range(classes)]))
+    figure.canvas.draw()
+    boxes = sorted((label.get_window_extent() for label in axes.get_yticklabels()), key=lambda box: box.y0)
+    assert len(boxes) > 3
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
 
 
 @pytest.mark.parametrize("name", ["$a_$", "$5 or $10"])
@@ -143,3 +197,30 @@ def test_a_sample_is_found_by_its_place_in_the_image_set():
     axes = Figure().subplots()
     plot_sample(axes, result, images, 1)
     assert (axes.images[0].get_array() == 2).all()
+
+
+# Calibration and mistakes
+
+
+@pytest.mark.parametrize("probability", [[0.9] * 6, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]])
+def test_a_png_of_the_calibration_is_written(tmp_path, probability):
+    draw_reliability(evaluation(*MIXED, probability=probability), tmp_path / "reliability.png")
+    assert len(np.unique(pixels(tmp_path / "reliability.png")[..., 0])) > 10
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 7, 40])
+def test_the_picture_of_mistakes_grows_with_them_to_24(tmp_path, wrong):
+    images = ArrayImages(np.full((40, 5, 4, 3), 200, np.uint8), [0] * 40, ("ant", "bee"))
+    result = evaluation([0] * 40, [1] * wrong + [0] * (40 - wrong), names=("ant", "bee"))
+    draw_mistakes(result, images, tmp_path / "mistakes.png")
+    height, width = pixels(tmp_path / "mistakes.png").shape[:2]
+    rows = {0: 1, 1: 1, 7: 2, 40: 4}[wrong]
+    assert (width, height) == (540 if wrong < 2 else 1800, round(120 * (0.5 + 3.1 * rows)))
+
+
+def test_an_image_that_has_gone_is_a_note_in_its_place(tmp_path):
+    images = FileImages([tmp_path / "gone.png"], [0], ("ant", "bee"))
+    axes = Figure().subplots()
+    plot_sample(axes, evaluation([0], [1], names=("ant", "bee")), images, 0)
+    assert axes.texts[0].get_text() == "cannot be\nread any more"
+    assert axes.get_title() == "bee 90%\nis ant"

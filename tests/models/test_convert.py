@@ -37,7 +37,7 @@ def test_timm_builds_the_folder_written_for_it(tmp_path, d1):
     assert (settings["crop_pct"], settings["interpolation"]) == (1.0, "bicubic")
     assert theirs.pretrained_cfg["label_names"] == list("01234")
     again = load_model(tmp_path / "timm")
-    assert_close(again.model(images(d1)), d1(images(d1)), atol=0, rtol=0)
+    assert_close(again.model(images(d1)), d1(images(d1)), atol=2e-6, rtol=0)  # memory is aligned otherwise
     assert again.class_names == tuple("01234")
 
 

@@ -1,23 +1,19 @@
 """Sharing a trained model: what is written, what is sent to the hub, and what comes back, without the internet."""
 
-import base64
-import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard, constants
+from tiny_hub import COMMIT, running_hub
 
 import volo
 from volo.models import TrainedModel, create_model, from_pretrained, load_model
 
 NAMES = ("ant", "Ohrwurm", "蜂 ```")
 RESULTS = {"images": 2000, "top1": 0.8925, "top5": None, "loss": 0.3, "intervals": {}}
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -96,76 +92,10 @@ def test_names_that_do_not_fit_the_outputs_are_an_error_and_nothing_is_written(t
 # The hub
 
 
-class Hub(ThreadingHTTPServer):
-    """A hub on this machine: takes repositories and commits as the real one's client sends them, and gives files."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.address = f"http://127.0.0.1:{self.server_port}"
-        self.files: dict[str, bytes] = {}
-        self.seen: dict[str, object] = {}
-        self.refuses: int | None = None
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        hub, action = self.server, re.sub(r"^/api/(models/me/insects/)?", "", self.path).partition("?")[0]
-        if hub.refuses:
-            return self.answer(b"", status=hub.refuses)
-        if action == "repos/create":
-            hub.seen.update(json.loads(body), token=self.headers["Authorization"])
-            return self.answer({"url": f"{hub.address}/me/insects"})
-        if action == "validate-yaml":
-            return self.answer({"errors": [], "warnings": []})
-        if action == "preupload/main":
-            paths = [file["path"] for file in json.loads(body)["files"]]
-            files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
-            return self.answer({"files": files})
-        assert action == "commit/main", action
-        for line in map(json.loads, body.splitlines()):
-            if line["key"] == "header":
-                hub.seen["message"] = line["value"]["summary"]
-            else:
-                hub.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        return self.answer(
-            {"success": True, "commitOid": COMMIT, "commitUrl": f"{hub.address}/me/insects/commit/{COMMIT}"}
-        )
-
-    def do_GET(self):
-        repository, _, name = self.path.rpartition("/resolve/")
-        content = self.server.files.get(name.partition("/")[2]) if repository == "/me/insects" else None
-        self.answer(b"" if content is None else content, status=404 if content is None else 200)
-
-    do_HEAD = do_GET
-
-    def answer(self, content, status=200):
-        content = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        if status == 404:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    server = Hub()
-    monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.address + template[template.index("/{") :])
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with running_hub(monkeypatch, tmp_path / "hub") as server:
+        yield server
 
 
 def test_what_is_sent_to_the_hub_comes_back_from_it(trained, hub, monkeypatch):

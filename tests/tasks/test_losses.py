@@ -52,6 +52,30 @@ def test_the_loss_is_the_formula(weights, smoothing, kept):
     assert_close(loss.double(), written_out(config, random_logits(), LABELS, kept), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("kept", [1.0, 0.6])
+def test_class_weights_make_weighted_means(kept):
+    config, logits = LossConfig(label_smoothing=0.0), random_logits()
+    weights = torch.rand(CLASSES, generator=torch.Generator().manual_seed(1)) + 0.1
+
+    def weighted(logits: Tensor, labels: Tensor) -> Tensor:
+        each = logits.logsumexp(-1) - logits.gather(-1, labels[..., None])[..., 0]
+        return (weights[labels] * each).sum() / weights[labels].sum()
+
+    flipped = LABELS.flip(0)
+    expected = kept * weighted(logits.cls, LABELS) + (1 - kept) * weighted(logits.cls, flipped)
+    expected = expected + 0.5 * weighted(logits.tokens, LABELS[:, None, None].expand(logits.tokens.shape[:-1]))
+    assert_close(repeated_label_loss(config, logits, LABELS, kept, weights), expected)
+    alike = repeated_label_loss(config, logits, LABELS, kept, torch.full((CLASSES,), 3.0))
+    assert_close(alike, repeated_label_loss(config, logits, LABELS, kept))
+
+
+def test_unknown_balances_are_named():
+    with pytest.raises(ValueError, match=r"unknown loss.class_balance 'inverted'; did you mean 'inverse'"):
+        LossConfig(class_balance="inverted")
+    with pytest.raises(ValueError, match=r"loss.balance_beta must lie in \[0, 1\), not 1.0"):
+        LossConfig(balance_beta=1.0)
+
+
 def test_the_defaults_are_the_papers():
     assert LossConfig() == LossConfig(label_smoothing=0.1, class_weight=1.0, dense_weight=0.5, mix_token=True)
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import volo
 from volo.tasks.classification import ClassificationTask
+from volo.tasks.losses import LossConfig
 from volo.training.callbacks import Problems
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
@@ -116,6 +117,20 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monk
     for first, second in zip(metrics(whole), metrics(resumed), strict=True):
         for figure in ("epoch", "step", "train_loss", "val_loss", "val_top1", "lr"):
             assert first[figure] == second[figure]
+
+
+def test_an_interrupted_balanced_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, image_folder):
+    for number in range(1, 7):
+        (image_folder / f"train/blue/{number:02d}.png").unlink()
+    config = replace(
+        config, data=replace(config.data, balanced=True), loss=LossConfig(class_balance="effective"), epochs=2
+    )
+    expected = volo.train(config)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        stopped = volo.train(replace(config, output=str(tmp_path / "stopped")))
+    assert last_state(stopped)["global_step"] == 3
+    assert_same(weights(volo.resume(stopped.folder)), weights(expected))
 
 
 def test_a_run_can_go_on_once_it_has_ended_and_stays_as_it_is(config):

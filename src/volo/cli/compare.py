@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
-from volo.files import replacing
+from volo.files import check_folder, replacing
 from volo.names import shortened
 
 
@@ -22,7 +22,6 @@ def run(arguments: Sequence[str]) -> int:
     )
     given = parse(parser, arguments)
 
-    from volo.inference.report import check_folder
     from volo.training.compare import compare_runs, table_rows
     from volo.training.curves import draw_comparison
 

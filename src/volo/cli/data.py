@@ -12,7 +12,7 @@ from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import default_workers, open_parts
-from volo.files import replacing
+from volo.files import check_folder, replacing
 
 if TYPE_CHECKING:
     from volo.data.check import Report
@@ -39,6 +39,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from volo.data.check import check
 
+    folder = Path(given["output"]) if given["output"] else None
+    if folder is not None:
+        check_folder(folder)  # before the work, not after it
     console = Console(markup=False, highlight=False)
     parts = {part: opener() for part, opener in open_parts(given["path"], source=data_source(given)).items()}
     with Progress(
@@ -58,8 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         )
     findings = report.findings()
     _print(console, report, findings)
-    if given["output"]:
-        folder = Path(given["output"])
+    if folder is not None:
         sheets = _write(report, folder)
         console.print(f"check.json and {sheets} contact sheets are in {folder}", soft_wrap=True)
     if findings and given["strict"]:

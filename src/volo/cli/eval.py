@@ -13,11 +13,13 @@ from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.data import ImageSet, open_validation_data, with_channels
+from volo.files import check_folder
 from volo.inference import Predictor
-from volo.names import shortened
+from volo.names import few, shortened
 
 if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation
+    from volo.inference.imagenet import RealLabels
 
 #: With more classes than this, the worst and the best are printed.
 _MOST_CLASSES = 20
@@ -55,28 +57,21 @@ def run(arguments: Sequence[str]) -> int:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
 
     from volo.inference.evaluate import evaluate
-    from volo.inference.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet
-    from volo.inference.report import check_folder, write_evaluation
+    from volo.inference.imagenet import in_words
+    from volo.inference.report import write_evaluation
 
     output = Path(given["output"]) if given["output"] else None
     if output is not None:
         check_folder(output)  # before the work, not after it
     console = Console(highlight=False, markup=False)
     predictor = Predictor(given["model"], device=given["device"])
-    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
-    opened = as_imagenet(opened, predictor.class_names)
-    images: ImageSet = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
-    if given["real"] and (given["classes"] == "folder" or not knows_imagenet(predictor.class_names)):
-        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
-    real = RealLabels(given["real"], images) if given["real"] else None
-    asked = set(images.class_names)
-    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked]
+    images, chosen, real = _open(given, predictor)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))
         result = evaluate(
             predictor,
             images,
-            classes=chosen if chosen and given["classes"] == "folder" else None,
+            classes=chosen,
             batch_size=given["batch_size"],
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
@@ -94,6 +89,30 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
+    """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
+    from volo.inference.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
+
+    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    opened = as_imagenet(opened, predictor.class_names)
+    images = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
+    among = given["classes"] == "folder"
+    if given["real"] and (among or not knows_imagenet(predictor.class_names)):
+        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
+    real = RealLabels(given["real"], images) if given["real"] else None
+    count = len(images.class_names)
+    if isinstance(opened, StoredImages) and not among and count < 1000:
+        print(
+            f"note: the folder has {count} of ImageNet's 1000 classes, and the model chooses among all of them; "
+            "published scores of ImageNet-A and -R are among the folder's alone: --classes folder",
+            file=sys.stderr,
+        )
+    asked = set(images.class_names)
+    # Where the model knows none of them, the evaluation says so.
+    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked] or None
+    return images, chosen if among else None, real
+
+
 def _warn(result: "Evaluation", *, strict: bool) -> None:
     """Say what was left out, and what has no score."""
     for problem in result.problems:
@@ -101,10 +120,9 @@ def _warn(result: "Evaluation", *, strict: bool) -> None:
     if result.problems and strict:
         raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
     if result.absent:
-        some = ", ".join(shortened(name) for name in result.absent[:5]) + (" …" if len(result.absent) > 5 else "")
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
-            f"no score: {some}",
+            f"no score: {few(map(shortened, result.absent))}",
             file=sys.stderr,
         )
 
@@ -140,9 +158,10 @@ def _classes(result: "Evaluation") -> Table:
     table = Table(title=title)
     table.add_column("class", no_wrap=True)
     for column in ("images", "precision", "recall", "F1"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("mostly taken for", no_wrap=True)
-    sections = (order[:_WORST], order[-_BEST:]) if many else (range(len(result.class_names)),)
+        table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
+    table.add_column("taken for", no_wrap=True)
+    shown = range(len(result.class_names)) if len(result.class_names) <= _MOST_CLASSES else order
+    sections = (order[:_WORST], order[-_BEST:]) if many else (shown,)
     for section in sections:
         for index in section:
             scores = (classes.precision[index], classes.recall[index], classes.f1[index])
@@ -154,7 +173,7 @@ def _classes(result: "Evaluation") -> Table:
 
 
 def _counted(result: "Evaluation", index: int, count: int) -> str:
-    return f"{shortened(result.class_names[index], 14)} {count:,}"
+    return f"{shortened(result.class_names[index], 12)} {count:,}"
 
 
 def _percent(share: float) -> str:

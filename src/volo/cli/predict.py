@@ -21,10 +21,10 @@ from volo.data import (
     listed_images,
     mode_of,
     read_image,
-    shown,
 )
 from volo.files import replacing
 from volo.inference import Prediction, Predictor
+from volo.names import shown
 
 
 def run(arguments: Sequence[str]) -> int:

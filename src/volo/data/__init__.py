@@ -9,7 +9,6 @@ from volo.data.images import (
     ImageSet,
     image_extensions,
     read_image,
-    shown,
 )
 from volo.data.imbalance import BALANCES, class_counts, class_weights, imbalance_warning
 from volo.data.label_map import LabelMap, LabelMaps
@@ -77,7 +76,6 @@ __all__ = [
     "open_training_data",
     "open_validation_data",
     "read_image",
-    "shown",
     "train_loader",
     "upright",
     "with_channels",

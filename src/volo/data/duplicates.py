@@ -44,9 +44,9 @@ def same_digests(digests: Sequence[bytes]) -> list[list[int]]:
 def near_hashes(hashes: Sequence[int | None], distance: int) -> list[list[int]]:
     """Places of hashes that differ in at most ``distance`` bits, directly or by steps over others, in groups.
 
-    Exact and not quadratic: hashes that differ in d bits agree wholly in one of d + 1 bands of bits, so only those
-    that share a band are compared, in numpy. 50,000 photos of CIFAR-10 take 1.5 million comparisons with distance 4,
-    where all pairs would be 1,250 million.
+    Exact, without comparing all pairs: hashes that differ in d bits agree wholly in one of d + 1 bands of bits, so
+    only those that share a band are compared, in numpy: (d + 1) · N² / 2 / 2^(64 / (d + 1)) comparisons of N hashes
+    that are evenly spread, 0.9 million for 50,000 and d = 4. Memory grows with the pairs that are found.
 
     Raises:
         ValueError: the distance is not inside 0–16.

@@ -1,8 +1,7 @@
 """Sets of labelled images, and reading one image."""
 
-import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from volo.data.modes import BACKGROUND, as_channels, upright
+from volo.data.modes import BACKGROUND, as_channels, mode_of, upright, upright_size
+from volo.names import shown
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
 MAX_PIXELS = 178_956_970
@@ -21,6 +21,10 @@ HEIF = (".heic", ".heif", ".hif")
 
 #: What Pillow recognises but cannot decode by itself: stubs, and kinds that need another program.
 _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+
+
+#: From the (width, height) of an upright image, before it is decoded: by how much its sides may shrink, at least 1.
+Shrink = Callable[[tuple[int, int]], float]
 
 
 class ImageError(ValueError):
@@ -48,12 +52,21 @@ class ImageSet(Protocol):
     def name(self, index: int) -> str:
         """What to call an image where a person looks: its path, or its place in an array."""
 
-    def read(self, index: int) -> Image.Image:
-        """The image, mode ``L``, ``RGB`` or ``RGBA`` as ``channels`` says. Raises ImageError."""
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
+        """The image, mode ``L``, ``RGB`` or ``RGBA`` as ``channels`` says. Raises ImageError.
+
+        Sets that can read it faster at a smaller size ask ``shrink``; others need not.
+        """
 
 
 def read_image(
-    path: str | Path, channels: int = 3, *, background: str = BACKGROUND, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    channels: int = 3,
+    *,
+    background: str = BACKGROUND,
+    max_pixels: int = MAX_PIXELS,
+    stored: bool = False,
+    shrink: Shrink | None = None,
 ) -> Image.Image:
     """Decode the first picture of an image file, upright, in sRGB, as ``L``, ``RGB`` or ``RGBA``.
 
@@ -62,6 +75,9 @@ def read_image(
         channels: 1, 3 or 4.
         background: a colour as Pillow names them, behind transparent pixels; four channels keep transparency.
         max_pixels: more, by the file's header, are not decoded.
+        stored: the pixels as the file has them: not turned, not brought into sRGB, no background.
+        shrink: how small a version will do. A JPEG is then decoded at a half, a quarter or an eighth of its sides, and
+            what is left of the factor, rounded down, is averaged away.
 
     Raises:
         ImageError: the file is missing, unreadable, truncated, too large or no image.
@@ -71,10 +87,20 @@ def read_image(
             # Pillow warns of oddities inside files (EXIF, palettes) that do not keep them from being read.
             warnings.simplefilter("ignore")
             with _open(path, max_pixels) as image:
+                factor = 1 if shrink is None else _draft(image, shrink)
                 image.load()
-                return upright(image, channels, background)
+                result = image.convert(mode_of(channels)) if stored else upright(image, channels, background)
+                return result if factor == 1 else result.reduce(factor)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise ImageError(f"cannot read image {shown(path)}: {_reason(error, path)}") from error
+
+
+def _draft(image: Image.Image, shrink: Shrink) -> int:
+    """Let the decoder shrink the image as far as it can and may; what is left to be reduced."""
+    side, factor = max(image.size), int(shrink(upright_size(image)))
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))
+    return max(1, factor * max(image.size) // side)
 
 
 def _open(path: str | Path, max_pixels: int) -> Image.Image:
@@ -117,12 +143,6 @@ def _reason(error: Exception, path: str | Path) -> str:
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
 
 
-def shown(path: str | Path) -> str:
-    """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 @cache
 def image_extensions() -> frozenset[str]:
     """Lower-case endings of the kinds of image files that can be read here, each with its dot."""
@@ -146,8 +166,9 @@ class FileImages:
     def name(self, index: int) -> str:
         return shown(self.paths[index])
 
-    def read(self, index: int) -> Image.Image:
-        return read_image(self.paths[index], self.channels, background=self.background, max_pixels=self.max_pixels)
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
+        path, background, max_pixels = self.paths[index], self.background, self.max_pixels
+        return read_image(path, self.channels, background=background, max_pixels=max_pixels, shrink=shrink)
 
 
 @dataclass(frozen=True)
@@ -165,7 +186,7 @@ class ArrayImages:
     def name(self, index: int) -> str:
         return f"#{index}"
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
         return Image.fromarray(self.images[index])
 
 
@@ -179,5 +200,5 @@ class Converted:
     def name(self, index: int) -> str:
         return self.images.name(index)
 
-    def read(self, index: int) -> Image.Image:
-        return as_channels(self.images.read(index), self.channels, self.background)
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
+        return as_channels(self.images.read(index, shrink), self.channels, self.background)

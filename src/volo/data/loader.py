@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from volo.data.images import ImageError, ImageSet
 from volo.data.label_map import LabelMap, LabelMaps, move_labels
 from volo.data.labelled_images import TokenLabels
-from volo.data.transforms import TrainTransform
+from volo.data.transforms import Augmentation, TrainTransform
 
 Key = tuple[int, int]
 
@@ -74,11 +74,11 @@ class TrainImages(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
         problems: list[str] = []
         for offset in range(min(len(self), TRIES)):
             chosen = (index + offset) % len(self)
             try:
+                rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
                 pixels, tokens = self._augmented(chosen, rng)
             except ImageError as error:
                 problems.append(str(error))
@@ -88,8 +88,15 @@ class TrainImages(Dataset[Sample]):
 
     def _augmented(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, LabelMap | None]:
         tokens = None if self.token_labels is None else self.token_labels.read(index)
-        image = self.images.read(index)
-        drawn = self.transform.draw(image.size, rng)
+        drawn: Augmentation | None = None
+
+        def shrink(size: tuple[int, int]) -> float:
+            nonlocal drawn
+            drawn = self.transform.draw(size, rng)
+            return drawn.shrink(self.transform.size)
+
+        image = self.images.read(index, shrink)
+        drawn = drawn or self.transform.draw(image.size, rng)
         return self.transform.apply(image, drawn), None if tokens is None else move_labels(tokens, drawn)
 
 

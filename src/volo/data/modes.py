@@ -65,12 +65,22 @@ def mode_of(channels: int) -> str:
     return MODES[channels]
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) that :func:`upright` will give, by the header alone."""
+    sideways = _turn(image) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
+    return image.size[::-1] if sideways else image.size
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # metadata that cannot be parsed, in as many ways as there are parsers, says nothing
+        return None
+
+
 def _turned(image: Image.Image) -> Image.Image:
     """Not by Pillow's own function, which writes the metadata anew and so fails on what is odd in it."""
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # metadata that cannot be parsed, in as many ways as there are parsers, says nothing
-        turn = None
+    turn = _turn(image)
     if turn is None:
         return image
     turned = image.transpose(turn)

@@ -162,7 +162,8 @@ class RandAugment:
         """The pixels inside ``box`` of an ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``.
 
         Of the image before each operation no more is computed than that takes. Where pixels move, their coordinates
-        are those of the whole image but for float64 rounding; everything else is exact.
+        are those of the whole image but for float64 rounding; everything else is exact. Recolouring leaves transparency
+        as it is.
         """
         if not operations:
             return image if box == (0, 0, *image.size) else image.crop(box)

@@ -7,9 +7,9 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
-from volo.data.images import FileImages, shown
+from volo.data.images import FileImages
 from volo.data.parts import PART_WORDS, WHOLE, Parts
-from volo.names import few, nearest
+from volo.names import few, nearest, shown
 
 #: Endings of files that are taken for tables.
 TABLE_EXTENSIONS = (".csv", ".tsv", ".tab")

@@ -1,7 +1,7 @@
 """Augmentation of one training image. Every draw comes from the generator that is handed in."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,6 +77,16 @@ class Augmentation:
     box: tuple[int, int, int, int]
     resample: Image.Resampling
 
+    def shrink(self, size: tuple[int, int]) -> float:
+        """By how much the sides of the image may shrink, so that the crop keeps twice ``size`` (height, width)."""
+        left, top, right, bottom = self.box
+        return max(1.0, min((right - left) / size[1], (bottom - top) / size[0]) / 2)
+
+    def on(self, size: tuple[int, int]) -> "Augmentation":
+        """The same for the image at another ``size`` (width, height): its box there, in whole pixels."""
+        left, top, right, bottom = (round(at * size[i % 2] / self.size[i % 2]) for i, at in enumerate(self.box))
+        return replace(self, size=size, box=(left, top, max(right, left + 1), max(bottom, top + 1)))
+
 
 class TrainTransform:
     """Flip, RandAugment and random resized crop of one image; erasing follows on the normalised batch."""
@@ -105,7 +115,12 @@ class TrainTransform:
         return Augmentation(size, flip, operations, (left, top, left + width, top + height), random_filter(rng))
 
     def apply(self, image: Image.Image, drawn: Augmentation) -> np.ndarray:
-        """(H, W, channels) uint8 of the model's size from an ``L``, ``RGB`` or ``RGBA`` image of ``drawn.size``."""
+        """(H, W, channels) uint8 of the model's size from an ``L``, ``RGB`` or ``RGBA`` image.
+
+        The image has ``drawn.size``, or is a smaller version of the one that has.
+        """
+        if image.size != drawn.size:
+            drawn = drawn.on(image.size)
         if drawn.flip:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         crop = self.rand_augment.apply(image, drawn.operations, drawn.box)
@@ -115,10 +130,10 @@ class TrainTransform:
 def resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
     """An image as (H, W, channels) uint8 of ``size`` (height, width), antialiased; bilinear or bicubic.
 
-    Large ones by PyTorch, which takes a third of Pillow's time and rounds as well, small ones by Pillow, which has less
-    to set up.
+    Large ones by PyTorch, which takes a third of Pillow's time and rounds as well; small ones by Pillow, which has less
+    to set up, and transparent ones, since it weighs colours by their opacity.
     """
-    if min(size) < 96:
+    if min(size) < 96 or image.mode == "RGBA":
         return as_array(image.resize((size[1], size[0]), resample))
     batch = torch.from_numpy(as_array(image)).unsqueeze(0).permute(0, 3, 1, 2)
     result = F.interpolate(batch, size, mode=resample.name.lower(), antialias=True)

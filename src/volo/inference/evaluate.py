@@ -19,6 +19,7 @@ from volo.inference.scores import (
     confidence_intervals,
     overall_scores,
 )
+from volo.names import few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,20 +154,23 @@ def evaluate(
         raise ValueError(f"a model of one class, {class_names[0]!r}, is always right: nothing to judge")
     translate = _translate(images.class_names, class_names)
     loader = eval_loader(EvalImages(images, predictor.preprocessing.pixels), batch_size=batch_size, workers=workers)
-    answers, problems = [], []
+    # Room for all answers at once: small pieces, kept one after the other, would keep the heap from being used again.
+    kept = _room(len(images.labels), min(5, len(class_names)))
+    done, problems = 0, []
     for batch in loader:
         problems += batch.problems
         if len(batch.labels):
             logits = predictor.logits(batch.images)
             logits = logits if classes is None else logits[:, chosen]
-            answers.append((batch.indices, *_answers(logits.softmax(dim=-1), translate[batch.labels])))
+            answers = (batch.indices, *_answers(logits.softmax(dim=-1), translate[batch.labels]))
+            for store, values in zip(kept, answers, strict=True):
+                store[done : done + len(values)] = values
+            done += len(batch.labels)
         if on_batch is not None:
             on_batch(len(batch.labels) + len(batch.problems))
-    if not answers:
+    if not done:
         raise ValueError(f"none of the {len(images.labels)} images can be read; the first: {problems[0]}")
-    indices, labels, ranked, probability, label_probability = (
-        torch.cat(parts).numpy() for parts in zip(*answers, strict=True)
-    )
+    indices, labels, ranked, probability, label_probability = (store[:done].numpy() for store in kept)
     return Evaluation(
         class_names=class_names,
         indices=indices,
@@ -178,10 +182,17 @@ def evaluate(
     )
 
 
+def _room(images: int, ranks: int) -> tuple[torch.Tensor, ...]:
+    """Empty tensors for the index, label, likeliest classes and two probabilities of every image."""
+    whole, real = (images,), torch.float32
+    shapes = ((whole, torch.int64), (whole, torch.int64), ((images, ranks), torch.int64), (whole, real), (whole, real))
+    return tuple(torch.empty(shape, dtype=dtype) for shape, dtype in shapes)
+
+
 def _answers(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Labels (B,), the likeliest classes (B, 5 or K), and the probabilities (B,) of the first and of the true one."""
     best = probabilities.topk(min(5, probabilities.shape[1]))
-    return labels, best.indices, best.values[:, 0].clone(), probabilities.gather(1, labels[:, None])[:, 0]
+    return labels, best.indices, best.values[:, 0], probabilities.gather(1, labels[:, None])[:, 0]
 
 
 def _chosen(classes: Sequence[int] | None, count: int) -> list[int]:
@@ -201,12 +212,8 @@ def _translate(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tor
     unknown = [name for name in data_names if name not in places]
     if unknown:
         raise ValueError(
-            f"the model does not know the classes {_listed(unknown, 5)} ({len(unknown)} of the data's "
-            f"{len(data_names)}); it knows {len(model_names)}: {_listed(model_names, 10)}; "
+            f"the model does not know the classes {few(unknown)} ({len(unknown)} of the data's "
+            f"{len(data_names)}); it knows {len(model_names)}: {few(model_names)}; "
             "rename these classes or leave their images out"
         )
     return torch.tensor([places[name] for name in data_names])
-
-
-def _listed(names: Sequence[str], most: int) -> str:
-    return ", ".join(names[:most]) + (" and more" if len(names) > most else "")

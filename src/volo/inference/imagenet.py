@@ -6,7 +6,6 @@ Folders name its classes by WordNet synset (``n01440764``) in ImageNet itself, -
 
 import json
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from volo.data import FileImages, ImageError, ImageSet
+from volo.data import FileImages, ImageSet, read_image
+from volo.data.images import Shrink
 from volo.inference.evaluate import Evaluation
+from volo.models.deliverable import distinct
 from volo.models.loading import imagenet_names
 
 _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
@@ -31,6 +32,14 @@ def synsets() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
+@cache
+def _descriptions() -> tuple[str, ...]:
+    """The classes in WordNet's words, as a checkpoint of transformers names them."""
+    from timm.data import ImageNetInfo
+
+    return distinct(list(ImageNetInfo("imagenet-1k").label_descriptions()))
+
+
 def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
     """Class names for people: a synset of ImageNet's in words, anything else as it is."""
     if not any(re.fullmatch(r"n\d{8}", name) for name in class_names):
@@ -40,8 +49,8 @@ def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
 
 
 def knows_imagenet(class_names: Sequence[str]) -> bool:
-    """Whether a model's classes are ImageNet's 1000, in order, by words or by synsets."""
-    return len(class_names) == 1000 and tuple(class_names) in (imagenet_names(), synsets())
+    """Whether a model's classes are ImageNet's 1000, in order, by words (torchvision's or WordNet's) or by synsets."""
+    return len(class_names) == 1000 and tuple(class_names) in (imagenet_names(), synsets(), _descriptions())
 
 
 def as_imagenet(images: ImageSet, class_names: Sequence[str]) -> ImageSet:
@@ -79,15 +88,8 @@ def _places(folders: Sequence[str]) -> list[int] | None:
 class StoredImages(FileImages):
     """Images as they are stored: not turned, not brought into sRGB, transparency dropped."""
 
-    def read(self, index: int) -> Image.Image:
-        path = self.paths[index]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of oddities inside files that do not keep them from being read
-                with Image.open(path) as image:
-                    return image.convert("L" if self.channels == 1 else "RGB")
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-            raise ImageError(f"cannot read image {path}: {error}") from error
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
+        return read_image(self.paths[index], self.channels, max_pixels=self.max_pixels, stored=True)
 
 
 class RealLabels:

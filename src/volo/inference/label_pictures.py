@@ -103,8 +103,9 @@ def _probabilities(labels: LabelMap, grid: Sequence[int], classes: int) -> Tenso
 
 def _draw_row(axes: Sequence[Any], panels: list[tuple[np.ndarray, Tensor]], names: Sequence[str], title: str) -> None:
     best = [probabilities.max(dim=-1) for _, probabilities in panels]
-    mass = sum(torch.bincount(b.indices.flatten(), b.values.flatten(), minlength=len(names)) for b in best)
-    ranked = torch.as_tensor(mass).argsort(descending=True)[:_COLOURS].tolist()
+    weighed = [torch.bincount(b.indices.flatten(), b.values.flatten(), minlength=len(names)) for b in best]
+    mass = torch.stack(weighed).sum(dim=0)
+    ranked = mass.argsort(descending=True)[:_COLOURS].tolist()
     colours = dict(zip(ranked, matplotlib.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
     for place, (axis, (pixels, _), (values, classes)) in enumerate(zip(axes, panels, best, strict=False)):
         axis.imshow(pixels.squeeze(), cmap="gray" if pixels.squeeze().ndim == 2 else None)

@@ -209,14 +209,15 @@ def draw_mistakes(evaluation: Evaluation, images: ImageSet, path: Path) -> None:
     """Draw the mistakes that the model was surest of, with true and predicted name and the file's, into a PNG."""
     rows = choose_samples(evaluation, right=0, wrong=_MOST_MISTAKES)
     wrong = int((~evaluation.right).sum())
-    height = max(1, math.ceil(len(rows) / _COLUMNS))
-    figure = Figure(figsize=(2.5 * _COLUMNS, 0.5 + 3.1 * height), layout="constrained")
+    columns = min(_COLUMNS, max(1, len(rows)))
+    height = max(1, math.ceil(len(rows) / columns))
+    figure = Figure(figsize=(max(4.5, 2.5 * columns), 0.5 + 3.1 * height), layout="constrained")
     figure.suptitle(
         f"the {len(rows)} surest of {wrong:,} mistakes on {len(evaluation.labels):,} images"
         if rows
         else f"no mistake on {len(evaluation.labels):,} images"
     )
-    grid = figure.subplots(height, _COLUMNS).ravel()
+    grid = figure.subplots(height, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
     for axes, row in zip(grid, rows, strict=False):

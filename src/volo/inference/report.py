@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from volo.data import ImageSet
-from volo.files import replacing
+from volo.files import check_folder, replacing
 from volo.inference.confusion import confused_pairs
 from volo.inference.evaluate import Evaluation
 from volo.inference.pictures import draw_confusion, draw_mistakes, draw_reliability
@@ -21,21 +20,6 @@ RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.csv"
 #: Confusions in results.json.
 _MOST_PAIRS = 20
-
-
-def check_folder(folder: Path) -> None:
-    """See that files can be written into a folder that may have to be made first, and make nothing.
-
-    Raises:
-        ValueError: it is a file, or the place is not writable.
-    """
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ValueError(f"cannot write into {folder}: {place} is a file; name a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write into {folder}: {place} is not writable; name another folder")
 
 
 def write_evaluation(
@@ -51,7 +35,11 @@ def write_evaluation(
         images: what was judged.
         folder: made where there is none.
         more: further entries of ``results.json``.
+
+    Raises:
+        ValueError: the folder is a file, or not writable.
     """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = evaluation.class_names
     confused = [

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from volo.layers import resize_position_embedding
 from volo.models.config import VOLOConfig
-from volo.models.identify import Identity, expected_shapes, fits
+from volo.models.identify import Identity, fits
 from volo.models.volo import VOLO
 
 STEM = "patch_embed.conv.0.weight"
@@ -47,9 +47,8 @@ def adapt(
     _resize(adapted, config, notes)
     _channels(adapted, config, notes)
     _heads(adapted, identity, config, origin, new_heads, notes)
-    for name in expected_shapes(config):
-        if name.endswith("num_batches_tracked"):
-            adapted.setdefault(name, torch.tensor(0))
+    for name in [name for name in adapted if name.endswith("running_mean")]:
+        adapted.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
     return adapted, notes
 
 

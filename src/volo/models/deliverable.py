@@ -5,7 +5,8 @@ words in ``config.json``, is how timm and transformers keep models: these are un
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def read_description(path: Path) -> Description:
         if "format_version" not in said and isinstance(said.get("architecture"), str):
             return _of_timm(said)
         version = said["format_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no description of a volo model: {error}") from error
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}; this volo reads version {FORMAT_VERSION}; upgrade volo")
@@ -100,6 +101,12 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Class names of which no two are alike: those that share one get their numbers."""
+    counts = Counter(names)
+    return tuple(f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(names))
+
+
 def _of_timm(said: dict[str, Any]) -> Description:
     """Timm's words for a model, which TimmWrapper keeps and adds to."""
     settings = said.get("pretrained_cfg") or said
@@ -112,6 +119,6 @@ def _of_timm(said: dict[str, Any]) -> Description:
         names = [said["id2label"][key] for key in sorted(said["id2label"], key=int)]
     return Description(
         writer="transformers" if said.get("model_type") == "timm_wrapper" else "timm",
-        class_names=tuple(map(str, names)) if names else None,
+        class_names=distinct([str(name) for name in names]) if names else None,
         preprocessing=preprocessing or None,
     )

@@ -86,7 +86,7 @@ def identify(weights: Mapping[str, Tensor], origin: str = "the weights") -> Iden
     if named:
         seen = {field: getattr(config, field) for field in ("img_size", "in_chans", "num_classes")}
         config = replace(VARIANTS[named[0]], **seen)
-    expected = expected_shapes(config)
+    expected = _expected_shapes(config)
     # A batch counter that an exporter left out holds no learned value; heads are optional, one by one.
     optional = {name for name in expected if name.endswith("num_batches_tracked") or _is_head(name)}
     return Identity(
@@ -101,7 +101,7 @@ def identify(weights: Mapping[str, Tensor], origin: str = "the weights") -> Iden
     )
 
 
-def expected_shapes(config: VOLOConfig) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(config: VOLOConfig) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor of the architecture."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in VOLO(config).state_dict().items()}

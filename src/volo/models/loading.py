@@ -142,20 +142,24 @@ def imagenet_names() -> tuple[str, ...]:
 
 def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
     """The file of weights that a source means."""
-    from volo.models.hub import fetch, fetch_url  # the hub's client takes half a second to import
-
     text = str(source)
     if text.startswith(HUB):
+        from volo.models.hub import fetch  # the hub's client takes long to import, and a file needs none
+
         published = WEIGHTS.get(text.removeprefix(f"{HUB}timm/").partition("@")[0])
         return _file_in(fetch(text.removeprefix(HUB))), published
     if text.startswith(("http:/", "https:/", "file:/")):
+        from volo.models.hub import fetch_url
+
         return fetch_url(text), next((row for row in WEIGHTS.values() if row.url == text), None)
     path = Path(source)
     if path.is_dir():
         return _file_in(path, described=True), None
-    if not path.is_symlink() and not path.exists() and path.parent == Path():
+    if text.startswith("volo") and path.parent == Path() and not path.is_symlink() and not path.exists():
         names = [name for row in WEIGHTS.values() for name in (row.name, row.model)]
         if text in names:
+            from volo.models.hub import fetch
+
             row = published_weights(text)
             return _file_in(fetch(row.repo)), row
         raise ValueError(f"{text} is no file or folder, and no weights are published as {text!r}{nearest(text, names)}")

@@ -16,6 +16,9 @@ from volo.files import replacing
 from volo.training.config import METRICS_FILE
 from volo.training.curves import draw_curves
 
+#: Seconds between two looks of the progress bar at the loss.
+_REFRESH = 0.1
+
 
 class Record(Callback):
     """One row of figures for every epoch: in ``metrics.csv``, as ``curves.png``, and in every checkpoint.
@@ -157,6 +160,7 @@ class RunProgress(ProgressBar):
         self._enabled = True
         self._loss = self._speed = 0.0
         self._last = 0.0
+        self._batches = self._images = 0
 
     def disable(self) -> None:
         self._enabled = False
@@ -184,18 +188,22 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        if self.progress.disable:
-            return
+        self._batches += 1
+        self._images += len(batch.labels) * trainer.world_size
         now = time.perf_counter()
-        speed = len(batch.labels) * trainer.world_size / max(now - self._last, 1e-9)
-        self._last = now
-        loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
-        # Averages over about twenty batches, so that the figures can be read.
+        if self.progress.disable or (now - self._last < _REFRESH and not trainer.is_last_batch):
+            return  # a look at the loss makes a GPU's queue run empty
+        speed, loss = (
+            self._images / max(now - self._last, 1e-9),
+            float(outputs["loss"]) * trainer.accumulate_grad_batches,
+        )
+        # Averages over about twenty looks, so that the figures can be read.
         self._loss = loss if not self._loss else 0.95 * self._loss + 0.05 * loss
         self._speed = speed if not self._speed else 0.95 * self._speed + 0.05 * speed
         self.progress.update(
-            self._task, advance=1, description=self._epoch(trainer), loss=self._loss, speed=self._speed
+            self._task, advance=self._batches, description=self._epoch(trainer), loss=self._loss, speed=self._speed
         )
+        self._last, self._batches, self._images = now, 0, 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last = 0.0

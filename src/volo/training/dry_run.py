@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
 from volo.data import ImageSet, open_data
+from volo.data.images import Shrink
 from volo.training.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
 from volo.training.run import Run
@@ -141,7 +142,7 @@ class _Generated:
     def name(self, index: int) -> str:
         return f"generated #{index}"
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
         width, height = self.size.pixels
         return Image.fromarray(np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
@@ -156,8 +157,8 @@ class _First:
     def name(self, index: int) -> str:
         return self.images.name(index)
 
-    def read(self, index: int) -> Image.Image:
-        return self.images.read(index)
+    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
+        return self.images.read(index, shrink)
 
 
 class _Stopwatch(Callback):

@@ -13,8 +13,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from rich.console import Console
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import (
     IMAGENET_MEAN,
@@ -265,7 +266,8 @@ class Run:
             FiniteLoss(self.folder, train_images.name),
         ]
         if config.optim.ema_decay:
-            callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay))
+            # All weights in one call: one by one, as EMAWeightAveraging does it, they take as long as a small layer.
+            callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay)))
         callbacks += [
             *more,
             self._best_checkpoint(),

@@ -1,0 +1,161 @@
+"""``volo weights``, and files of others' weights in place of a run folder in the other commands."""
+
+import json
+
+import pytest
+import torch
+from peers import of_authors, timm_from_config, timm_micro
+from PIL import Image
+from safetensors.torch import save_file
+
+from volo.cli import main
+from volo.inference import Predictor
+from volo.models import VARIANTS, WEIGHTS, create_model, save_model
+
+NAMES = tuple("abcdefghij")
+
+
+@pytest.fixture(scope="module")
+def peer():
+    return timm_micro()
+
+
+def inspected(capsys, *arguments, code=0):
+    """Row → text of what ``inspect`` prints, and what it says on standard error."""
+    assert main(["weights", "inspect", *map(str, arguments)]) == code
+    said = capsys.readouterr()
+    rows = [line.split(maxsplit=1) for line in said.out.splitlines() if not line.startswith("  ")]
+    return {row[0]: row[1].strip() for row in rows}, said.err
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+def test_inspect_tells_what_a_checkpoint_of_the_authors_is(tmp_path, peer, capsys):
+    path = tmp_path / "d1.pth.tar"
+    torch.save(of_authors(peer, averaged=timm_micro(seed=1)), path)
+    rows, error = inspected(capsys, path)
+    assert not error
+    assert rows["form"] == "zip archive of torch.save"
+    assert rows["entry"].startswith("state_dict_ema; beside it: epoch, arch, state_dict, optimizer, version, args")
+    assert rows["average"] == "the averaged weights (state_dict_ema) were taken; ema=False takes the last ones"
+    assert rows["wrapped"] == "every name begins with 'module.'"
+    assert rows["says"] == "epoch=309, arch=volo_d1, version=2, metric=84.2"
+    assert rows["tensors"] == "113 (110 float32, 3 int64), 0.98 M values, 3.7 MiB"
+    assert rows["model"] == "volo_micro"
+    assert rows["image"] == "32x32 pixels, 3 channels"
+    assert rows["heads"] == "10 classes, with a token head"
+    assert rows["use"] == f"volo.create_model('volo_micro_32', pretrained={str(path)!r})"
+    assert rows["wrong"] == "nothing"
+    assert inspected(capsys, path, "--ema", "false")[0]["entry"].startswith("state_dict; ")
+
+
+def test_inspect_tells_what_a_run_folder_is(tmp_path, peer, capsys):
+    save_model(
+        tmp_path, VARIANTS["volo_micro_32"], peer.state_dict(), class_names=NAMES, preprocessing={"size": [32, 32]}
+    )
+    rows, _ = inspected(capsys, tmp_path)
+    assert rows["form"] == "safetensors"
+    assert rows["described"] == "by volo, 10 class names"
+
+
+def test_inspect_names_published_sizes_and_other_class_counts(tmp_path, capsys):
+    path = tmp_path / "d2.safetensors"
+    with torch.device("meta"):
+        shapes = {k: v.shape for k, v in create_model("volo_d1_384", num_classes=7).state_dict().items()}
+    save_file({name: torch.zeros(shape, dtype=torch.float16) for name, shape in shapes.items()}, path)
+    rows, _ = inspected(capsys, path)
+    assert rows["model"] == "volo_d1"
+    assert rows["image"] == "384x384 pixels, 3 channels"
+    assert rows["use"] == f"volo.create_model('volo_d1_384', pretrained={str(path)!r}, num_classes=7)"
+    assert "260 float16" in rows["tensors"]
+
+
+def test_inspect_tells_what_is_wrong(tmp_path, peer, capsys):
+    path = tmp_path / "bad.pth"
+    torch.save({**peer.state_dict(), "norm.weight": torch.ones(3)}, path)
+    rows, error = inspected(capsys, path, code=2)
+    assert rows["wrong"] == "has misshapen norm.weight"
+    assert error == f"volo weights: {path} cannot be loaded: it has misshapen norm.weight\n"
+    assert "use" not in rows
+    torch.save({"conv1.weight": torch.ones(3), "layer1.0.conv1.weight": torch.ones(3)}, path)
+    rows, error = inspected(capsys, path, code=2)
+    assert rows["tensors"].startswith("2 (2 float32)")
+    assert "is no VOLO: " in error
+    assert "looks like a ResNet" in error
+
+
+def test_list_has_a_row_for_each_published_checkpoint(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["weights", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(WEIGHTS) + 2
+    assert "…" not in "".join(lines)
+    row = next(line for line in lines if line.startswith("volo_d4_448.sail_in1k")).split()
+    assert row[1:-1] == ["448", "193.41M", "197.13", "86.8", "86.788", "1.15", "apache-2.0"]
+    assert row[-1] in ("yes", "no")
+
+
+def test_convert_says_what_it_wrote(tmp_path, peer, capsys):
+    torch.save(peer.state_dict(), tmp_path / "a.pth")
+    assert main(["weights", "convert", str(tmp_path / "a.pth"), str(tmp_path / "out"), "--to", "volo"]) == 0
+    assert (
+        capsys.readouterr().out == f"0.98 M parameters are in {tmp_path / 'out'}, a folder that every command of "
+        "this package reads\n"
+    )
+    assert main(["weights", "convert", str(tmp_path / "a.pth"), str(tmp_path / "x"), "--to", "tim"]) == 2
+    assert "did you mean 'timm'" in capsys.readouterr().err
+
+
+def test_actions_are_listed_and_misspelled_ones_corrected(capsys):
+    assert main(["weights"]) == 0
+    assert all(action in capsys.readouterr().out for action in ("inspect",))
+    assert main(["weights", "lits"]) == 2
+    assert "did you mean 'list'" in capsys.readouterr().err
+
+
+# In place of a run folder
+
+
+@pytest.fixture
+def official(tmp_path):
+    """D1 as the authors save it, 1,000 classes."""
+    torch.manual_seed(0)
+    path = tmp_path / "d1_224_84.2.pth.tar"
+    torch.save(of_authors(timm_from_config(VARIANTS["volo_d1_224"])), path)
+    return path
+
+
+def test_predict_takes_the_authors_file_with_its_preprocessing_and_imagenets_names(tmp_path, official, capsys):
+    Image.new("RGB", (300, 200), (200, 30, 30)).save(tmp_path / "red.png")
+    output = tmp_path / "out.json"
+    assert main(["predict", str(official), str(tmp_path / "red.png"), "--output", str(output)]) == 0
+    predictor = Predictor(official)
+    assert (predictor.preprocessing.crop_pct, predictor.preprocessing.size) == (0.96, (224, 224))
+    assert predictor.class_names[0] == "tench"
+    best = json.loads(output.read_text())[0]["predictions"][0]
+    assert best["name"] in predictor.class_names
+
+
+def test_eval_takes_timms_folder(tmp_path, image_folder, peer, capsys):
+    three = timm_micro(num_classes=3)
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    save_file(three.state_dict(), folder / "model.safetensors")
+    described = {
+        "architecture": "x",
+        "label_names": ["blue", "green", "red"],
+        "pretrained_cfg": {"input_size": [3, 32, 32], "crop_pct": 0.875, "interpolation": "bicubic"},
+    }
+    (folder / "config.json").write_text(json.dumps(described))
+    assert main(["eval", str(folder), str(image_folder)]) == 0
+    assert "12 images" in capsys.readouterr().out
+
+
+def test_a_model_of_four_channels_loads_but_takes_no_photos(tmp_path):
+    path = tmp_path / "four.pth"
+    torch.save(timm_micro(in_chans=4).state_dict(), path)
+    with pytest.raises(ValueError, match="takes 4 channels, its preprocessing gives 3"):
+        Predictor(path)
