@@ -172,7 +172,7 @@ def broken(tmp_path, kind):
         (["train", "{good}", "--optim.interval=week"], "optim.interval"),
         (["train", "{good}", "--dry-run", "--profile"], "--dry-run keeps nothing"),
         (["train", "{good}", "--dry_run"], "did you mean '--dry-run'"),
-        (["train", "--recipe=volo-d1-224"], "no folder and no data set is named 'imagenet'"),
+        (["train", "--recipe=volo-d1-224"], "is named 'imagenet'"),
         (["recipes", "volo-d1-225"], "did you mean 'volo-d1-224'"),
         (["train", "--resume", "{empty}"], "holds no run"),
         (["eval", "{empty}", "{good}"], "is no trained model"),
