@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
 from volo.names import nearest
 
 

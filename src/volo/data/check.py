@@ -199,6 +199,8 @@ class Report:
     def findings(self) -> list[str]:
         """What is wrong, one line each."""
         lines = [image.problem for image in self.unreadable if image.problem is not None]
+        if len(self.counts) == 1:
+            lines.append(f"one class only, {next(iter(self.counts))!r}: a classifier needs two")
         for part in next(iter(self.counts.values())):
             missing = [label for label, row in self.counts.items() if not row[part]]
             if missing:

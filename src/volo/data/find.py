@@ -18,7 +18,9 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in paths:
         path = Path(name)
-        if path.is_dir():
+        if not name:
+            images = []  # it is no name, though Path takes it for the current folder
+        elif path.is_dir():
             images = list(images_below(path))
         elif path.exists():
             images = [path]
@@ -26,8 +28,13 @@ def find_images(paths: Sequence[str]) -> list[Path]:
             matches = map(Path, glob(name, recursive=True))  # noqa: PTH207  # absolute too
             images = sorted(match for match in matches if is_image(match.name) and match.is_file())
         if not images:
-            what = "has no images in it" if path.is_dir() else "is neither a file, a folder nor a pattern that matches"
-            raise ValueError(f"{name} {what}")
+            there = name and path.is_dir()
+            what = "has no images in it" if there else "is neither a file, a folder nor a pattern that matches"
+                "has no images in it"
+                if name and path.is_dir()
+                else "is neither a file, a folder nor a pattern that matches"
+            )
+            raise ValueError(f"{name or repr(name)} {what}")
         found += images
     return found
 

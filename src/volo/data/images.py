@@ -1,5 +1,6 @@
 """Sets of labelled images, and reading one image."""
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,11 @@ def image_extensions() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images in files, read as :func:`read_image` does."""
+    """Images in files, read as :func:`read_image` does.
+
+    Raises:
+        ValueError: the name of a class is not what a line of text can hold.
+    """
 
     paths: Sequence[Path]
     labels: Sequence[int]
@@ -162,6 +167,14 @@ class FileImages:
     channels: int = 3
     background: str = BACKGROUND
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        for name in self.class_names:
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise ValueError(
+                    f"{shown(name)} cannot be the name of a class: it has line breaks or other control characters in "
+                    "it, or bytes that are no UTF-8; rename it"
+                )
 
     def name(self, index: int) -> str:
         return shown(self.paths[index])

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data import MODES, Preprocessing, read_image, upright
+from volo.inference.devices import find_device
 from volo.inference.optimize import optimize_for_inference
 from volo.models import load_model
 
@@ -67,13 +68,8 @@ class Predictor:
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
+        self.device = find_device(device)
         trained = load_model(path)
-        if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        try:
-            self.device = torch.device(device or "cpu")
-        except RuntimeError:
-            raise ValueError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, mps …") from None
         self.model = trained.model.to(self.device)
         self._fast = optimize_for_inference(self.model)
         self.class_names = trained.class_names

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.files import replacing
+from volo.files import making, replacing, system_error
 from volo.layers import OutlookAttention
 from volo.models.deliverable import save_model, save_pair
 from volo.models.identify import identify
@@ -49,21 +49,23 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
     description = _for_timm(trained) if to == "timm" else {}
     weights = trained.model.state_dict()
     if to == "official":
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(destination) as temporary:
-            torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, temporary)
+        with making(destination.parent), replacing(destination) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, file)
+            except RuntimeError as error:
+                raise system_error(error) or error from error
         return trained
-    destination.mkdir(parents=True)
-    if to == "timm":
-        save_pair(destination, weights, description)
-    else:
-        save_model(
-            destination,
-            trained.model.config,
-            weights,
-            class_names=trained.class_names,
-            preprocessing=trained.preprocessing,
-        )
+    with making(destination):
+        if to == "timm":
+            save_pair(destination, weights, description)
+        else:
+            save_model(
+                destination,
+                trained.model.config,
+                weights,
+                class_names=trained.class_names,
+                preprocessing=trained.preprocessing,
+            )
     return trained
 
 
