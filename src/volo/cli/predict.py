@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
             temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
         print(f"{len(results)} predictions are in {output}")
     if reader.bad:
-        print(f"{reader.bad} of {len(paths)} images could not be read", file=sys.stderr)
+        print(f"warning: {reader.bad} of {len(paths)} images could not be read", file=sys.stderr)
     return 0
 
 
