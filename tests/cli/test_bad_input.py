@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,7 @@ NAMES = [
     case("a class with a line break in its name", CHECK, r"c\nt cannot be the name of a class", "rename it", make=class_named(b"c\nt")),
     case("a class with markup in its name", CHECK, "[red]x", make=class_named(b"[red]x"), code=0),
     case("too long a name of an image", f"predict model {'x' * 300}.png", "File name too long"),
-    case("too long a name of data", f"eval model {'x' * 300}", "no folder, table or data set is named"),
+    case("too long a name of data", f"eval model {'x' * 300}", "File name too long; choose a shorter name"),
     case("too long a name of a model", f"eval {'x' * 300} good", "File name too long"),
     case("too long a name of what to write", f"predict model good/val --output={'x' * 300}.json", "File name too long; choose a shorter name"),
     case("too long a name of a run", f"train good --output={'x' * 300} {TRAIN}", "File name too long; choose a shorter name"),
@@ -210,7 +211,7 @@ DATA = [
     case("a part that is not there", "eval model good --split=tset", "good has no part 'tset'; there are: train, val"),
     case("findings, strict", f"{CHECK} --strict", "findings (--strict)", make=copied("good/train/cat", "good/val/dog")),
     case("standard input is closed", "predict model -", "standard input is closed; '-' reads names of files from there", make=stream("stdin", lambda: None)),
-    case("standard input names nothing", "predict model -", "standard input names no files", make=stream("stdin", lambda: open("/dev/null"))),
+    case("standard input names nothing", "predict model -", "standard input names no files", make=stream("stdin", Path("/dev/null").open)),
 ]  # fmt: skip
 
 PLACES = [
@@ -232,7 +233,7 @@ PLACES = [
             ("data check good --output=empty", "cannot write into empty: empty is not writable; name another"),
             (f"train good --output=empty/run {TRAIN}", "cannot write into empty/run: empty is not writable; name another"),
             ("label good --teacher=model --out=empty/labels", "cannot write into empty: empty is not writable; name another"),
-            ("weights convert model empty/new --to=volo", "cannot write into empty/new: empty is not writable; name another"),
+            ("weights convert model empty/new --to=volo", "cannot write into empty: empty is not writable; name another"),
         )
     ),
     case("weights are converted onto a file", "weights convert model file --to=volo", "file exists; choose another name"),
@@ -249,9 +250,9 @@ MACHINE = [
     case("a full disk: weights for the authors' code", "weights convert model new.pth.tar --to=official", "new.pth.tar: File too large; make room, or name another place", make=full_after(100_000), code=1),
     case("a full disk: the configuration of a run", f"train good --output=run {TRAIN}", "run/train.json: File too large; make room", make=full_after(100), code=1, leaves=("run", "run/.lock", "run/checkpoints")),
     case("a full disk: figures of a run", f"train good --output=run {TRAIN}", "cannot write to run", "File too large", "go on with: volo train --resume run", make=full_after(3_000), code=1, leaves=(*BEGUN, "run/metrics.csv")),
-    case("a full disk: the checkpoint of a run", f"train good --output=run {TRAIN}", "cannot save run/checkpoints/", "File too large; none was saved before it; when it can be written, go on with: volo train --resume run", make=full_after(200_000), code=1, leaves=(*BEGUN, "run/metrics.csv", "run/curves.png")),
+    case("a full disk: the checkpoint of a run", f"train good --output=run {TRAIN}", "run/checkpoints/", "File too large; none was saved before it; when it can be written, go on with: volo train --resume", make=full_after(200_000), code=1, leaves=(*BEGUN, "run/metrics.csv", "run/curves.png")),
     case("a full disk: the weights of a run", f"train good --output=run {TRAIN}", "cannot write to run: No space left on device; when there is space, go on with: volo train --resume run", make=machine(lambda stack: at(stack, "volo.models.deliverable.save_file", no_space)), code=1, leaves=(*BEGUN, "run/metrics.csv", "run/curves.png", "run/checkpoints/*")),
-    case("a full disk: standard output", "predict model good", "No space left on device", make=stream("stdout", lambda: open("/dev/full", "w")), code=1),
+    case("a full disk: standard output", "predict model good", "No space left on device", make=stream("stdout", partial(Path("/dev/full").open, "w")), code=1),
     case("a reader that has gone: predict", "predict model good", make=stream("stdout", pipe_without_reader), code=141),
     case("a reader that has gone: eval", "eval model good", make=stream("stdout", pipe_without_reader), code=141),
     case("a reader that has gone: check", CHECK, make=stream("stdout", pipe_without_reader), code=141),
@@ -315,7 +316,7 @@ MODELS = [
     case("a description of unknown preprocessing", "predict model good", "the preprocessing described in model is not known to this volo", make=described(preprocessing={"sise": 3})),
     case("a weight that is no number: predict", "predict model good --output=out.csv", "weights of model", "norm.weight", "not finite", make=not_a_number),
     case("a weight that is no number: eval", "eval model good", "norm.weight", "not finite", make=not_a_number),
-    case("a weight that is no number: label", LABEL, "norm.weight", "not finite", make=not_a_number, leaves=LABELLED),
+    case("a weight that is no number: label", LABEL, "logits that are not finite in float16: its weights are damaged", make=not_a_number, leaves=LABELLED),
     case("misspelled published weights", "eval volo_d1_225 good", "volo_d1_225 is no file or folder, and no weights are published as 'volo_d1_225'; did you mean 'volo_d1_224"),
     case("other classes than the model's", "eval model good", "does not know the classes emu", make=all_of(class_named(b"emu"), without("good/train/cat"))),
     *(
@@ -324,7 +325,7 @@ MODELS = [
     ),
     case("a device that is not here: train", f"train good --output=run {TRAIN} --accelerator=abacus", "abacus"),
     case("a run that is none", "train --resume empty", "empty holds no run: empty/train.json does not exist"),
-    case("a run whose checkpoint is damaged", "train --resume run", "run/checkpoints/last.ckpt", "damaged", make=run_begun()),
+    case("a run whose checkpoint is damaged", "train --resume run", "run/checkpoints/last.ckpt cannot be gone on with, since it is damaged", make=run_begun(), leaves=("run/.lock",)),
     case("a run whose configuration is damaged", "train --resume run", "run/train.json is no training configuration", make=all_of(run_begun(), half("run/train.json"))),
     case("a run of a newer version", "train --resume run", "run/train.json is no training configuration: unknown setting 'epoch'; did you mean 'epochs'", make=run_begun(epoch=3)),
     case("a run whose configuration is another thing", "train --resume run", "must be settings by name, not []", make=run_begun(optim=[])),

@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from volo.cli.terminal import close_output, prepare_streams, readers_left
+from volo.cli.terminal import give_up_output, prepare_streams
 from volo.extras import missing_extra
 from volo.files import out_of_space
 from volo.names import nearest, shown
@@ -43,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a disk that is full shows here rather than when Python ends
         return code
     except KeyboardInterrupt:
+        give_up_output()
         print("interrupted", file=sys.stderr)
         return 130
-    except (Exception, SystemExit) as error:
-        if isinstance(error, BrokenPipeError) and not readers_left():
-            close_output()
+    except (Exception, SystemExit) as caught:
+        error = give_up_output() or caught
+        if isinstance(error, BrokenPipeError):
             return 141
         if isinstance(error, SystemExit) or debug:
             raise

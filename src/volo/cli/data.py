@@ -38,6 +38,9 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"unknown command {command!r} of volo data; there is: volo data check PATH")
     given = parse(parser, arguments[1:] if command == "check" else ["--help"])
 
+    if given["workers"] is not None and given["workers"] < 0:
+        raise ValueError(f"--workers must be at least 0, not {given['workers']}")
+
     from volo.data.check import check
 
     folder = Path(given["output"]) if given["output"] else None

@@ -12,6 +12,7 @@ from volo.cli.terminal import Console
 from volo.data import ImageSet, open_training_data, with_channels
 from volo.data.labelled_images import check
 from volo.data.token_label_store import TokenLabelStore
+from volo.files import check_file
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -70,6 +71,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, not {given['precision']!r}")
     if given["batch_size"] < 1 or given["workers"] < 0:
         raise ValueError("--batch_size must be at least 1, --workers at least 0")
+    check_file(out)
     device = find_device(given["device"])
     options = LabelOptions(fit=given["fit"], flip=given["flip"], top_k=given["top_k"])
     teacher = load_teacher(

@@ -29,16 +29,12 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def close_output() -> None:
-    """Give up standard output whose reader has gone, or Python complains of it once more when it ends."""
-    with suppress(OSError, ValueError):  # not every stream is a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def readers_left() -> bool:
-    """Whether anybody reads standard output, as far as what is still to be written shows."""
+def give_up_output() -> OSError | None:
+    """What keeps standard output from being written, if anything: it is then given up, for Python not to try again."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        return False
-    return True
+    except OSError as error:
+        with suppress(OSError):  # not every stream is a file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OSError(error.errno, error.strerror, "standard output")
+    return None

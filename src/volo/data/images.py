@@ -137,6 +137,8 @@ def _register_heif() -> bool:
 def _reason(error: Exception, path: str | Path) -> str:
     """One line on why an image cannot be read, and what to do where something can be done."""
     if isinstance(error, Image.UnidentifiedImageError):
+        if not Path(path).stat().st_size:
+            return "the file is empty"
         heif = Path(path).suffix.lower() in HEIF and not _register_heif()
         return "not an image that Pillow can read" + ("; for HEIF: pip install pillow-heif" if heif else "")
     if isinstance(error, Image.DecompressionBombError):

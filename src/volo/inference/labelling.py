@@ -98,8 +98,7 @@ def label_images(
 
     Raises:
         ValueError: the teacher does not know a class; the store there is of another teacher, other options or other
-            images; or the disk has no room.
-        RuntimeError: the teacher gives logits that are not finite.
+            images; the disk has no room; or the teacher gives logits that are not finite.
     """
     columns = teacher.columns(images.class_names)
     with _processes() as (rank, world_size), _locked(out, rank):
@@ -262,7 +261,10 @@ class Labeller:
         best = logits.topk(min(self.options.top_k, logits.shape[-1]), dim=-1)
         scores = best.values.half()
         if not scores.isfinite().all():
-            raise RuntimeError(f"the teacher {self.teacher.name} gives logits that are no numbers of float16")
+            raise ValueError(
+                f"the teacher {self.teacher.name} gives logits that are not finite in float16: its weights are "
+                "damaged, or the precision is too low; take another teacher, or float32"
+            )
         return scores.cpu().numpy(), best.indices.cpu().numpy()
 
     def _half(self) -> AbstractContextManager:

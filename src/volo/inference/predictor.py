@@ -68,7 +68,7 @@ class Predictor:
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
-        self.device = find_device(device)
+        self.device, self._source = find_device(device), path
         trained = load_model(path)
         self.model = trained.model.to(self.device)
         self._fast = optimize_for_inference(self.model)
@@ -112,7 +112,14 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
-        return self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
+        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
+        if not logits.isfinite().all():
+            bad = [name for name, weight in self.model.state_dict().items() if not weight.isfinite().all()]
+            what = f"{bad[0]} and {len(bad) - 1} others are" if bad else "what they give is"
+            raise ValueError(
+                f"the weights of {self._source} cannot be used: {what} not finite; fetch or train them anew"
+            )
+        return logits
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))

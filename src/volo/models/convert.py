@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.files import making, replacing, system_error
+from volo.files import check_folder, making, replacing, system_error
 from volo.layers import OutlookAttention
 from volo.models.deliverable import save_model, save_pair
 from volo.models.identify import identify
@@ -45,6 +45,7 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
         raise ValueError(f"unknown system {to!r}{nearest(to, SYSTEMS)}")
     if destination.exists():
         raise ValueError(f"{destination} exists; choose another name")
+    check_folder(destination.parent)
     trained = load_model(source, ema=ema)
     description = _for_timm(trained) if to == "timm" else {}
     weights = trained.model.state_dict()

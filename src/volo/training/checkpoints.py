@@ -57,6 +57,22 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's own writer turns what the system says into a RuntimeError
             raise RuntimeError(_cannot_save(path, error)) from error
 
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Read it.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            return super().load_checkpoint(path, *arguments, **options)
+        except OSError:
+            raise
+        except Exception as error:  # of as many kinds as there are ways to be damaged
+            raise ValueError(
+                f"{path} cannot be gone on with, since it is damaged; put {BEST_CHECKPOINT.name} in its place, or train "
+                f"anew with another --output ({str(error).splitlines()[0][:60]} …)"
+            ) from error
+
 
 def _sync_folder(folder: Path) -> None:
     """Wait until the names in ``folder`` are on the disk, where the system can."""
