@@ -69,8 +69,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
             raise
         except Exception as error:  # of as many kinds as there are ways to be damaged
             raise ValueError(
-                f"{path} cannot be gone on with, since it is damaged; put {BEST_CHECKPOINT.name} in its place, or train "
-                f"anew with another --output ({str(error).splitlines()[0][:60]} …)"
+                f"{path} cannot be gone on with, since it is damaged; put {BEST_CHECKPOINT.name} in its place, or "
+                f"train anew with another --output ({str(error).splitlines()[0][:60]} …)"
             ) from error
 
 
