@@ -1,5 +1,6 @@
 """``volo label``: label every region of images by a teacher, for training on token labels."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
-from volo.data import ImageSet, open_training_data, with_channels
+from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
 from volo.data.labelled_images import check
 from volo.data.token_label_store import TokenLabelStore
 
@@ -81,7 +82,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or os.environ.get("RANK", "0") != "0",
     ) as progress:
         bar = progress.add_task("labelling", total=None, rate="")
 
@@ -108,14 +109,12 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
     done = f"{report.labelled:,} images labelled" + (f", {report.before:,} were before" if report.before else "")
     bad = f", {len(report.problems):,} cannot be read" if report.problems else ""
     console.print(f"{done}{bad}; the labels are in {out}", markup=False, highlight=False, soft_wrap=True)
-    if not report.labelled and not report.before:
+    if report.problems and not report.labelled and not report.before:
         raise ValueError("not one image could be read")
     return 0
 
 
 def _best_device() -> str:
-    import os
-
     import torch
 
     if not torch.accelerator.is_available():
@@ -126,6 +125,10 @@ def _best_device() -> str:
 def _check(images: ImageSet, out: Path, data: str) -> int:
     if not out.exists():
         raise ValueError(f"there is no store {out}")
+    if out.is_dir():
+        open_token_labels(str(out), images, data)
+        print(f"{out}: a label file for each of {len(images.labels):,} images")
+        return 0
     store = TokenLabelStore(out)
     info, (problems, states) = store.info, check(store, images, data)
     rows, columns = info.grid

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -286,7 +287,8 @@ def _processes() -> Iterator[tuple[int, int]]:
     if world_size == 1:
         yield 0, 1
         return
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    # One may be done hours before another: the usual half of an hour is no time to wait.
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(days=30))
     try:
         yield rank, world_size
     finally:
