@@ -136,7 +136,7 @@ def _prepare(teacher: Teacher, images: ImageSet, out: Path, data: str, options: 
     """Make the store, or see that the one there can be gone on with."""
     listing = list_images(images, data)
     info = StoreInfo(
-        teacher=teacher.name,
+        teacher=f"{teacher.name} (weights {teacher.digest})",
         preprocessing=_described(teacher, options),
         class_names=images.class_names,
         count=len(listing.names),
