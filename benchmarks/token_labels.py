@@ -14,6 +14,7 @@ The two take turns, and a row gives the medians of the rounds.
 
 import argparse
 import json
+import logging
 import statistics
 import tempfile
 import time
@@ -216,6 +217,7 @@ def read(opened: TokenLabelStore, index: int) -> LabelMap:
 
 
 def main() -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of class folders of photos that ImageNet's classes name")
     parser.add_argument("--what", choices=("labelling", "loader", "step", "store"), help="one alone; default: all")

@@ -73,6 +73,8 @@ def test_convert_there_and_back(image_folder, store, tmp_path, capsys):
     maps, back = tmp_path / "maps", tmp_path / "back"
     assert volo("label", image_folder, "--convert", store, "--out", maps) == 0
     assert torch.load(maps / "red/03.pt", weights_only=True).shape == (2, 2, 4, 4)
+    assert volo("label", image_folder, "--out", maps, "--check") == 0
+    assert "a label file for each of 24 images" in capsys.readouterr().out
     assert volo("label", image_folder, "--convert", maps, "--out", back) == 0
     assert "24 label maps" in capsys.readouterr().out
     one, two = TokenLabelStore(store), TokenLabelStore(back)

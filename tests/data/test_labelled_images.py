@@ -78,6 +78,18 @@ def test_a_data_set_that_was_moved_keeps_its_labels(photos, tmp_path):
     open_token_labels(str(store), open_training_data(str(moved)), str(moved))
 
 
+def test_names_do_not_depend_on_where_one_stands(photos, tmp_path, monkeypatch):
+    images = open_training_data(str(photos))
+    expected = list_images(images, str(photos)).names
+    assert expected[0] == "blue/00.png"
+    monkeypatch.chdir(tmp_path)
+    assert list_images(open_training_data("photos"), "photos").names == expected
+    # A table lies beside the folder; a data set that is named by a word has no folder of that name.
+    (tmp_path / "table.csv").touch()
+    assert list_images(images, str(tmp_path / "table.csv")).names == [f"photos/{name}" for name in expected]
+    assert list_images(images, "flowers102").names == expected
+
+
 def test_what_changed_is_named(photos, tmp_path):
     images = open_training_data(str(photos))
     store = make_store(tmp_path / "labels", images, photos, pending=(2,))

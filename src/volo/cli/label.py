@@ -1,5 +1,6 @@
 """``volo label``: label every region of images by a teacher, for training on token labels."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.terminal import Console
-from volo.data import ImageSet, open_training_data, with_channels
+from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
 from volo.data.labelled_images import check
 from volo.data.token_label_store import TokenLabelStore
 from volo.files import check_file
@@ -87,7 +88,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or os.environ.get("RANK", "0") != "0",
     ) as progress:
         bar = progress.add_task("labelling", total=None, rate="")
 
@@ -111,7 +112,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         )
     for problem in report.problems:
         print(f"warning: {problem}; left out", file=sys.stderr)
-    if not report.labelled and not report.before:
+    if report.problems and not report.labelled and not report.before:
         raise ValueError(f"not one of the {len(images.labels)} images could be read")
     done = f"{report.labelled:,} images labelled" + (f", {report.before:,} were before" if report.before else "")
     bad = f", {len(report.problems):,} cannot be read" if report.problems else ""
@@ -124,6 +125,10 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
 def _check(images: ImageSet, out: Path, data: str) -> int:
     if not out.exists():
         raise ValueError(f"there is no store {out}")
+    if out.is_dir():
+        open_token_labels(str(out), images, data)
+        print(f"{out}: a label file for each of {len(images.labels):,} images")
+        return 0
     store = TokenLabelStore(out)
     info, (problems, states) = store.info, check(store, images, data)
     rows, columns = info.grid

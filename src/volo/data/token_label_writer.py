@@ -1,5 +1,6 @@
 """Making a store of token labels: whole records only, each of them once, whatever stops the process."""
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            return  # a file system that cannot claim room tells of a full disk when it is full
         free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
         raise ValueError(
             f"no room for {path}: it takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free ({error.strerror})"

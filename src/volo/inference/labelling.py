@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,7 +135,7 @@ def _prepare(teacher: Teacher, images: ImageSet, out: Path, data: str, options: 
     """Make the store, or see that the one there can be gone on with."""
     listing = list_images(images, data)
     info = StoreInfo(
-        teacher=teacher.name,
+        teacher=f"{teacher.name} (weights {teacher.digest})",
         preprocessing=_described(teacher, options),
         class_names=images.class_names,
         count=len(listing.names),
@@ -288,7 +289,8 @@ def _processes() -> Iterator[tuple[int, int]]:
     if world_size == 1:
         yield 0, 1
         return
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    # One may be done hours before another: the usual half of an hour is no time to wait.
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(days=30))
     try:
         yield rank, world_size
     finally:

@@ -1,5 +1,6 @@
 """Teachers of token labeling: networks that name every region of an image."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ class Teacher:
     """A network that names every region of an image.
 
     Attributes:
-        name: as it is written into stores.
+        name: as the person named it.
+        digest: the beginning of the SHA-256 of its weights: another training gives another teacher.
         model: normalised images (B, channels, R, R) to logits (B, h, w, classes).
         namings: what the outputs mean, in order; several lists where there are several usual names.
         preprocessing: size, mean, std and interpolation of its input.
@@ -32,6 +34,7 @@ class Teacher:
     """
 
     name: str
+    digest: str
     model: nn.Module
     namings: tuple[tuple[str, ...], ...]
     preprocessing: Preprocessing
@@ -213,8 +216,16 @@ def _checked(
         raise ValueError(f"{name} has {logits.shape[-1]} outputs, but {len(namings[0])} names were given for them")
     return Teacher(
         name=name,
+        digest=_digest(model),
         model=model,
         namings=namings,
         preprocessing=preprocessing,
         grid=(logits.shape[1], logits.shape[2]),
     )
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
