@@ -13,6 +13,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -23,6 +24,7 @@ import torch
 from PIL import Image, features
 from safetensors.torch import load_file, save_file
 
+from volo.cli import main
 from volo.models import create_model, save_model
 
 CLASSES = ("cat", "dog")
@@ -337,3 +339,14 @@ def ascii_terminal(stack):
         variables(COLUMNS="20")(stack)()
 
     return start
+
+
+def interrupted_together():
+    """``volo`` in a process of its own: all that it started is told to stop with it, as by Ctrl-C in a terminal.
+
+    Arguments: the function at whose call, the number of the call in its process, and the command.
+    """
+    place, count, *command = sys.argv[1:]
+    with ExitStack() as stack:
+        at(stack, place, partial(os.killpg, 0, signal.SIGINT), int(count))
+        sys.exit(main(command))

@@ -1,9 +1,12 @@
 # ruff: noqa: E501  # a line for each case
 """Whatever people feed the commands: one line that says what came, what is allowed and what to do, and nothing else."""
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -287,6 +290,7 @@ MACHINE = [
             ("writing contact sheets", f"{CHECK} --output=out", "PIL.Image.Image.save", 1, ()),
             ("writing weights", "weights convert model new --to=volo", "volo.models.deliverable.save_file", 0, ()),
             ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.run.create_model", 0, ()),
+            ("starting to load, train", f"train good --output=run {TRAIN}", "torch.utils.data.DataLoader.__iter__", 0, BEGUN),
             ("judging, train", f"train good --output=run {TRAIN}", "volo.training.run.evaluate", 0, (*BEGUN, "run/[mc]*")),
         )
     ),
@@ -364,6 +368,13 @@ WORDS = [
     case("an empty recipe", "train good --recipe=a.yaml", "a.yaml is no recipe: it must hold settings by name", make=text_file("a.yaml", "")),
     case("a recipe with a section that is none", "train good --recipe=a.yaml", "a.yaml: optim must be settings by name, not 3", make=text_file("a.yaml", "optim: 3\n")),
     case("a recipe with a word for a number", "train good --recipe=a.yaml", "epochs", "many", make=text_file("a.yaml", "epochs: many\n")),
+    case("no runs to compare", "compare", "required: runs"),
+    case("one run to compare", "compare model", "name at least two different runs"),
+    case("runs to compare that are none", "compare empty nowhere", "empty is no run: it has no train.json; give folders that volo train"),
+    case("runs to compare that are not there", "compare nowhere empty", "nowhere is no run: it does not exist"),
+    case("files to compare", "compare file empty", "file is no run"),
+    case("a comparison of another kind", "compare empty nowhere --output=a.jpg", "--output must end in .png, not 'a.jpg'"),
+    case("a comparison below a file", "compare empty nowhere --output=file/a.png", "file is a file; name a folder"),
     case("a recipe that is a folder", "train good --recipe=good", "no recipe and no file is named 'good'"),
     case("a recipe whose data are not there", "train --recipe=volo-d1-224", "is named 'imagenet'"),
     case("a word for a number", "train good --epochs=many", "epochs"),
@@ -400,7 +411,28 @@ WORDS = [
     ),
 ]  # fmt: skip
 
-CASES = [*IMAGES, *NAMES, *DATA, *PLACES, *MACHINE, *MODELS, *WORDS]
+#: In processes of their own, by a shell in which ``volo`` is the command and ``together`` interrupts it.
+PROCESSES = [
+    case("a reader that goes away", "volo predict model good | head -0", code=141),
+    case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN),
+    case("all streams are closed", "volo predict model good --output=out.csv <&- >&- 2>&-", code=0, leaves=("out.csv",)),
+    case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1),
+    case("a locale of English letters alone", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii volo predict model good/val", r"\u", make=odd_but_good_names, code=0),
+    *(
+        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves)
+        for name, moment, command, says, leaves in (
+            ("eval", "PIL.Image.open 1", "eval model good --workers=2 --batch_size=1 --output=out", "interrupted", ()),
+            ("check", "PIL.Image.open 1", "data check good --workers=2 --output=out", "interrupted", ()),
+            ("label", "PIL.Image.open 1", f"{LABEL} --workers=2 --batch_size=1", "interrupted", LABELLED),
+            ("train, first batch", "PIL.Image.open 0", f"train good --output=run {TRAIN} --data.workers=2", "", ("run", "run/*")),
+            ("train, a later batch", "PIL.Image.open 3", f"train good --output=run {TRAIN} --data.workers=2 --epochs=2", "", ("run", "run/*")),
+            ("train, a step", "volo.tasks.classification.ClassificationTask.training_step 1", f"train good --output=run {TRAIN} --data.workers=2", "stopped by SIGINT and saved; go on with: volo train --resume run", DONE),
+            ("train, validation", "volo.tasks.classification.ClassificationTask.validation_step 0", f"train good --output=run {TRAIN} --data.workers=2", "", DONE),
+        )
+    ),
+]  # fmt: skip
+
+CASES = [*IMAGES, *NAMES, *DATA, *PLACES, *MACHINE, *MODELS, *WORDS, *PROCESSES]
 
 
 @pytest.fixture(scope="module")
@@ -429,6 +461,20 @@ def contents(folder):
     return found
 
 
+def in_a_shell(command):
+    """Run a line of commands. Returns the exit code of the first that fails."""
+    python, tests = shlex.quote(sys.executable), str(Path(__file__).parent)
+    functions = [
+        f'volo() {{ {python} -m volo "$@"; }}',
+        f'together() {{ exec {python} -c "import bad_things; bad_things.interrupted_together()" "$@"; }}',
+    ]
+    path = os.pathsep.join([tests, *sys.path])
+    line = "; ".join(["set -o pipefail", *functions, command])
+    return subprocess.run(
+        ["bash", "-c", line], env={**os.environ, "PYTHONPATH": path}, start_new_session=True, timeout=120
+    ).returncode
+
+
 def test_names_tell_the_cases_apart():
     assert len({case.name for case in CASES}) == len(CASES) > 60
 
@@ -440,7 +486,7 @@ def test_one_clear_line_and_nothing_half_written(case, here, capfd):
         before = contents(here)
         if start is not None:
             start()
-        code = main(shlex.split(case.command))
+        code = in_a_shell(case.command) if case in PROCESSES else main(shlex.split(case.command))
     out, err = capfd.readouterr()
     assert code == case.code, out + err
     assert "Traceback" not in out + err
