@@ -155,6 +155,9 @@ IMAGES = [
     case("a model without permission", "eval model good", "model.safetensors", "Permission denied", make=locked("model/model.safetensors")),
     case("a model's description without permission", "eval model good", "config.json", "Permission denied", make=locked("model/config.json")),
     case("a table without permission", "eval model photos.csv", "photos.csv: Permission denied", make=all_of(table("path,label\n{rows}"), locked("photos.csv"))),
+    case("a pipe named .png", "predict model good/val", "cat/bad.png: it is no regular file; left out", make=lambda stack: os.mkfifo("good/val/cat/bad.png"), code=0),
+    case("a folder that leads to the one above", "data check good/val --workers=0", "4 images of 2 classes", make=lambda stack: Path("good/val/cat/up").symlink_to(".."), code=0),
+    case("a link that leads to itself", "predict model good/val", "cat/loop.png: Too many levels of symbolic links; left out", make=lambda stack: Path("good/val/cat/loop.png").symlink_to("loop.png"), code=0),
     case("an image that vanishes: predict", "predict model good/val", "cat/gone.png: No such file or directory; left out", make=vanishing("torch.nn.Module.eval"), code=0),
     case("an image that vanishes: eval", "eval model good", "cat/gone.png: No such file or directory; left out", make=vanishing("volo.inference.evaluate.evaluate"), code=0),
     case("an image that vanishes: check", CHECK, "cat/gone.png: No such file or directory", make=vanishing("volo.data.check.check"), code=0),
@@ -222,6 +225,7 @@ PLACES = [
     case("a run folder with a run in it", f"train good --output=run {TRAIN}", "run holds a run already; go on with it by --resume run, or choose another --output", make=run_begun()),
     case("a run folder that is a file", f"train good --output=file {TRAIN}", "file is a file; name a folder"),
     case("a run folder below a file", f"train good --output=file/run {TRAIN}", "file is a file; name a folder"),
+    case("a run folder among the classes", f"train good/val --output=good/val/run {TRAIN}", "good/val/run would lie among the class folders in good/val; choose another --output"),
     case("an output that is a folder", "predict model good --output=out.json", "cannot write out.json: it is a folder; name a file", make=copied("empty", "out.json")),
     case("an output below a file: predict", "predict model good --output=file/out.json", "file is a file; name a folder"),
     case("an output below a file: eval", "eval model good --output=file/out", "file is a file; name a folder"),
@@ -264,6 +268,7 @@ MACHINE = [
     case("a reader that has gone: help", "--help", make=stream("stdout", pipe_without_reader), code=141),
     case("a reader that has gone: help of a verb", "predict --help", make=stream("stdout", pipe_without_reader), code=141),
     case("a reader that has gone: train", f"train good --output=run {TRAIN}", make=stream("stdout", pipe_without_reader), code=141, leaves=BEGUN),
+    case("an image size of broken tokens", f"train good --output=run {TRAIN} --model.img_size=31", "best epoch", code=0, leaves=DONE),
     case("a reader that has gone: label", LABEL, make=stream("stdout", pipe_without_reader), code=141, leaves=LABELLED),
     case("standard output is closed", "predict model good --output=out.csv", make=stream("stdout", lambda: None), code=0, leaves=("out.csv",)),
     case("standard output is closed: a recipe", "recipes volo-d1-224", make=stream("stdout", lambda: None), code=0),
@@ -336,6 +341,9 @@ MODELS = [
 ]  # fmt: skip
 
 WORDS = [
+    case("the number of devices", f"train good --output=run {TRAIN} --devices=-1", "devices"),
+    case("a teacher's weights that are not there", "label good --out=labels --teacher=resnet18 --weights=nowhere", "there is no file nowhere; --weights is a file of weights for resnet18"),
+    case("too many workers", "eval model good --workers=9", "warning: ", "workers", code=0),
     case("a misspelled verb", "trian good", "there is no such command; did you mean 'train'?"),
     case("no data to train on", "train", "name a folder"),
     case("no data to judge on", "eval model", "required"),
@@ -457,7 +465,7 @@ def contents(folder):
     found = {}
     for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
-        found[name] = path.readlink() if path.is_symlink() else path.is_dir() or path.read_bytes()
+        found[name] = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
     return found
 
 

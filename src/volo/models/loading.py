@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,11 +197,13 @@ def _architecture(found: Found, identity: Identity) -> VOLOConfig:
             )
         return identity.config
     config, seen = described.config, identity.config
+    (height, width), token = config.img_size, 2 * config.patch_size  # shapes show the image's size in whole tokens
+    said = replace(config, img_size=(height // token * token, width // token * token))
     for field in DECIDED:
-        if getattr(config, field) != getattr(seen, field):
+        if getattr(said, field) != getattr(seen, field):
             raise ValueError(
                 f"{origin} does not fit the architecture in {CONFIG_FILE}: {field} is {getattr(seen, field)}, "
-                f"not {getattr(config, field)}"
+                f"not {getattr(said, field)}"
             )
     return config
 
