@@ -72,6 +72,7 @@ class Case:
         make: makes the bad thing.
         code: the exit code.
         leaves: patterns of new files; each stands for at least one, and there are no others.
+        slow: run on demand.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Case:
     make: Callable[[ExitStack], None] = nothing
     code: int = 2
     leaves: tuple[str, ...] = ()
+    slow: bool = False
 
 
 def no_space():
@@ -343,7 +345,6 @@ MODELS = [
 WORDS = [
     case("the number of devices", f"train good --output=run {TRAIN} --devices=-1", "devices"),
     case("a teacher's weights that are not there", "label good --out=labels --teacher=resnet18 --weights=nowhere", "there is no file nowhere; --weights is a file of weights for resnet18"),
-    case("too many workers", "eval model good --workers=9", "warning: ", "workers", code=0),
     case("a misspelled verb", "trian good", "there is no such command; did you mean 'train'?"),
     case("no data to train on", "train", "name a folder"),
     case("no data to judge on", "eval model", "required"),
@@ -421,13 +422,14 @@ WORDS = [
 
 #: In processes of their own, by a shell in which ``volo`` is the command and ``together`` interrupts it.
 PROCESSES = [
+    case("too many workers", "volo eval model good --workers=9", "warning: ", "workers", code=0, slow=True),
     case("a reader that goes away", "volo predict model good | head -0", code=141),
-    case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN),
+    case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN, slow=True),
     case("all streams are closed", "volo predict model good --output=out.csv <&- >&- 2>&-", code=0, leaves=("out.csv",)),
-    case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1),
+    case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1, slow=True),
     case("a locale of English letters alone", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii volo predict model good/val", r"\u", make=odd_but_good_names, code=0),
     *(
-        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves)
+        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves, slow=name not in ("eval", "train, a later batch"))
         for name, moment, command, says, leaves in (
             ("eval", "PIL.Image.open 1", "eval model good --workers=2 --batch_size=1 --output=out", "interrupted", ()),
             ("check", "PIL.Image.open 1", "data check good --workers=2 --output=out", "interrupted", ()),
@@ -487,7 +489,9 @@ def test_names_tell_the_cases_apart():
     assert len({case.name for case in CASES}) == len(CASES) > 60
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else []) for case in CASES]
+)
 def test_one_clear_line_and_nothing_half_written(case, here, capfd):
     with ExitStack() as stack:
         start = case.make(stack)

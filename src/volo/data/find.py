@@ -63,7 +63,8 @@ def images_below(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    above = {str(folder): {_identity(folder)}}
+    whole = folder.resolve()
+    above = {str(folder): {_identity(place) for place in (whole, *whole.parents)}}
     for directory, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         here, kept = above.pop(directory), []
         for name in sorted(name for name in folders if not name.startswith(".")):

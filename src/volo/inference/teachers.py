@@ -177,9 +177,8 @@ def _of_timm(name: str, weights: str | None, classes: str | None, resolution: in
     try:
         model = timm.create_model(name, pretrained=weights is None, checkpoint_path=weights or "", **options)
     except Exception as error:  # of the hub, of the file, of the network's own constructor
-        raise ValueError(
-            f"the teacher {name} cannot be loaded: {str(error).partition(chr(10))[0] or type(error).__name__}"
-        ) from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"the teacher {name} cannot be loaded: {reason}") from error
     config = resolve_data_config({}, model=model)
     size = resolution or config["input_size"][-1]
     preprocessing = Preprocessing(
