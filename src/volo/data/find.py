@@ -63,8 +63,8 @@ def images_below(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
-    whole = folder.resolve()
-    above = {str(folder): {_identity(place) for place in (whole, *whole.parents)}}
+    around = {_identity(place) for place in (folder, *folder.resolve().parents)} - {None}
+    above = {str(folder): around}
     for directory, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         here, kept = above.pop(directory), []
         for name in sorted(name for name in folders if not name.startswith(".")):
@@ -76,9 +76,12 @@ def images_below(folder: Path) -> Iterator[Path]:
         yield from (Path(directory, name) for name in sorted(files) if is_image(name))
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    """The same for every path of a folder."""
-    stat = folder.stat()
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """The same for every path of a folder; None where it may not be looked at."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return None
     return stat.st_dev, stat.st_ino
 
 
