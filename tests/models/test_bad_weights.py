@@ -287,6 +287,34 @@ def test_an_unreadable_file_is_an_error(tmp_path, state):
             os.seteuid(0)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {**{f"module.{k}": v for k, v in w.items()}, "head.bias": w["head.bias"]}, "has head.bias twice"),
+        (lambda w: {**w, "_orig_mod.head.bias": w["head.bias"]}, "has head.bias twice, under a wrapper's name too"),
+        (lambda w: {"model": w, "state_dict": w}, "has weights in state_dict and in model; save one by itself"),
+    ],
+)
+def test_of_two_tensors_for_one_place_none_is_taken_in_silence(state, change, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(NAME, pretrained=change(state))
+
+
+def test_a_token_head_alone_is_left_out_aloud(state, caplog):
+    given = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    with pytest.raises(ValueError, match="has a token head alone, the model asked for 10; "):
+        create_model(NAME, pretrained=given)
+    create_model(NAME, pretrained=given, num_classes=0)
+    assert "a token head alone left out, as asked" in caplog.text
+
+
+def test_a_pointer_of_git_lfs_is_known_by_its_usual_name_too(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(ValueError, match="a pointer of Git LFS in the place of the weights: run git lfs pull"):
+        create_model(NAME, pretrained=path)
+
+
 def test_d5_weights_into_d1_are_an_error_that_names_d5(tmp_path):
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in timm_from_config(VARIANTS["volo_d5_448"]).state_dict().items()}

@@ -107,7 +107,8 @@ def _heads(
             weights["aux_head.bias"] = torch.zeros_like(weights["head.bias"])
             notes.append("there is no token head: a zero one gives the same logits")
         return
-    has = f"heads of {identity.classes} classes" if identity.classes else "no class head"
+    alone = "a token head alone" if identity.token_head else "no class head"
+    has = f"heads of {identity.classes} classes" if identity.classes else alone
     if not new_heads:
         keep = f"num_classes={identity.classes or 0}"
         raise ValueError(
