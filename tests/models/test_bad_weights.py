@@ -8,6 +8,7 @@ import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -42,6 +43,17 @@ class TakesMemory:
 
     def __reduce__(self):
         return bytearray, (1 << 40,)
+
+
+class NumberOfAnySize:
+    """The same by way of numpy's numbers, which trainers store: here one of two gigabytes."""
+
+    class Kind:
+        def __reduce__(self):
+            return np.dtype, ("V2000000000",)
+
+    def __reduce__(self):
+        return np.float64(0).__reduce__()[0], (self.Kind(),)
 
 
 def truncated(folder, state, share=0.5):
@@ -223,6 +235,7 @@ BAD = [
     (plain_pickle, r"holds posix\.mkdir, which could run code"),
     (pickled(lambda folder: TakesMemory()), r"holds builtins\.bytearray"),
     (pickled_old(lambda folder: TakesMemory()), r"holds builtins\.bytearray"),
+    (pickled(lambda folder: NumberOfAnySize()), "it holds numpy's 'V2000000000', no number"),
     (pickled(lambda folder: argparse.ArgumentParser), r"holds argparse\.ArgumentParser, which could run code"),
     (lying_header, "is no safetensors file"),
     (lying_offsets, "is no safetensors file"),

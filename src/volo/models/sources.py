@@ -7,7 +7,7 @@ much else, once or also averaged, and under the names of a wrapper. What was cho
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -185,20 +185,20 @@ def _parts(origin: str, content: Mapping[str, Any]) -> dict[bool, tuple[str, Map
     """Averaged or not → (entry of the file, its tensors), of a file that has such entries."""
     parts: dict[bool, tuple[str, Mapping[str, Any]]] = {}
     for average, names in ((False, _TRAINED), (True, _AVERAGED)):
-        values = {name: content.get(name) for name in names}
-        values = {name: value.state_dict() if isinstance(value, nn.Module) else value for name, value in values.items()}
-        found = [(name, value) for name, value in values.items() if _has_tensors(value)]
-        if len(found) > 1:
-            raise ValueError(
-                f"{origin} has weights in {' and in '.join(name for name, _ in found)}; save one by itself"
-            )
-        parts.update({average: entry for entry in found})
+        for name in names:
+            value = content.get(name)
+            value = value.state_dict() if isinstance(value, nn.Module) else value
+            if not _has_tensors(value):
+                continue
+            if average in parts:
+                raise ValueError(f"{origin} has weights in {parts[average][0]} and in {name}; save one by itself")
+            parts[average] = name, value
     if False in parts and _has_tensors(content.get("current_model_state")):  # Lightning with an average
         parts = {True: parts[False], False: ("current_model_state", content["current_model_state"])}
     return parts
 
 
-def _has_tensors(value: Any) -> bool:
+def _has_tensors(value: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
 
 
