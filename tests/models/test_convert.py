@@ -179,6 +179,21 @@ def test_keras_weights_give_the_logits_of_the_weights_they_were_made_of(tmp_path
     assert trained.model.config.depths == (4, 4, 8, 2)
 
 
+def test_an_array_of_keras_that_has_no_place_here_is_an_error(tmp_path):
+    """A bias of the query, say, without which the logits would be others."""
+    import h5py
+    from peers import write_keras
+
+    peer = timm_from_config(VARIANTS["volo_d1_224"], img_size=(32, 32), num_classes=7)
+    path = tmp_path / "a.h5"
+    write_keras(path, peer.state_dict(), heads=(6, 12), whole=False)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("MHSA_block3_attn_mhsa/MHSA_block3_attn_mhsa/query/bias:0", data=np.ones((12, 32), "f4"))
+        file.create_dataset("adapter/adapter/kernel:0", data=np.ones((3, 3), "f4"))
+    with pytest.raises(ValueError, match=r"that has no MHSA_block3_attn_mhsa/query/bias, adapter/kernel$"):
+        load_model(path)
+
+
 def test_bad_keras_files_are_one_line(tmp_path):
     import h5py
 
