@@ -60,9 +60,9 @@ def fetch(repo: str, *, revision: str | None = None, refresh: bool = False) -> P
     return path.parent
 
 
-def cached(repo: str, *, revision: str | None = None) -> bool:
-    """Whether the weights of a repository are in the cache."""
-    return _cached(repo, revision) is not None
+def cached(repo: str) -> bool:
+    """Whether the weights of a repository's main branch are in the cache."""
+    return _cached(repo, None) is not None
 
 
 def fetch_url(url: str) -> Path:
