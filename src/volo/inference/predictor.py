@@ -63,11 +63,13 @@ class Predictor:
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: there is no trained model, or the device is unknown.
+        ValueError: there is no trained model, it has no heads, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
         trained = load_model(path)
+        if not trained.model.num_classes:
+            raise ValueError(f"the model in {path} has no heads, and so no classes; volo.load_model gives its features")
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         try:
