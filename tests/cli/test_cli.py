@@ -49,9 +49,11 @@ def test_help_lists_every_verb_and_each_verb_explains_itself(capsys):
     text = capsys.readouterr().out
     assert all(verb in text for verb in VERBS)
     for verb in VERBS:
-        with pytest.raises(SystemExit) as stop:
-            volo(verb, "--help")
-        assert stop.value.code == 0
+        try:
+            code = volo(verb, "--help")
+        except SystemExit as stop:  # what jsonargparse makes of --help
+            code = stop.code
+        assert code == 0
         assert f"volo {verb}" in capsys.readouterr().out
 
 
@@ -172,16 +174,16 @@ def broken(tmp_path, kind):
         (["train", "{good}", "--optim.interval=week"], "optim.interval"),
         (["train", "{good}", "--dry-run", "--profile"], "--dry-run keeps nothing"),
         (["train", "{good}", "--dry_run"], "did you mean '--dry-run'"),
-        (["train", "--recipe=volo-d1-224"], "no folder and no data set is named 'imagenet'"),
+        (["train", "--recipe=volo-d1-224"], "is named 'imagenet'"),
         (["recipes", "volo-d1-225"], "did you mean 'volo-d1-224'"),
         (["train", "--resume", "{empty}"], "holds no run"),
         (["eval", "{empty}", "{good}"], "is no trained model"),
-        (["eval", "{nowhere}", "{good}"], "is no trained model"),
+        (["eval", "{nowhere}", "{good}"], "cannot be read"),
         (["eval", "{model}", "{good}"], "does not know the classes cat, dog"),
         (["eval", "{model}"], "required"),
         (["predict", "{model}", "{nowhere}"], "neither a file, a folder nor a pattern"),
         (["predict", "{model}", "{empty}"], "has no images"),
-        (["predict", "{file}", "{good}"], "is no trained model"),
+        (["predict", "{file}", "{good}"], "is no file of weights"),
         (["predict", "{model}", "{good}", "--output=a.txt"], ".json or .csv"),
         (["predict", "{model}", "{good}", "--top_k=0"], "at least 1"),
         (["predict", "{model}", "{good}", "--max-pixels=0"], "at least 1"),

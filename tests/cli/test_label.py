@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 from volo.cli import main
-from volo.data.token_labels import TokenLabelStore
-from volo.inference.label_pictures import readable
+from volo.data.token_label_store import TokenLabelStore
 from volo.models import create_model, save_model
 
 TRAINING = [
@@ -74,6 +73,8 @@ def test_convert_there_and_back(image_folder, store, tmp_path, capsys):
     maps, back = tmp_path / "maps", tmp_path / "back"
     assert volo("label", image_folder, "--convert", store, "--out", maps) == 0
     assert torch.load(maps / "red/03.pt", weights_only=True).shape == (2, 2, 4, 4)
+    assert volo("label", image_folder, "--out", maps, "--check") == 0
+    assert "a label file for each of 24 images" in capsys.readouterr().out
     assert volo("label", image_folder, "--convert", maps, "--out", back) == 0
     assert "24 label maps" in capsys.readouterr().out
     one, two = TokenLabelStore(store), TokenLabelStore(back)
@@ -119,8 +120,3 @@ def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, caps
     for name in ("ground_truth", "legacy_crop"):
         assert volo("train", data, f"--loss.{name}=true", *TRAINING) == 2
         assert f"loss.{name} says how token labels are used" in capsys.readouterr().err
-
-
-def test_imagenets_numbers_are_shown_by_their_names():
-    assert readable(("n01440764", "n03763968")) == ("tench", "military uniform")
-    assert readable(("a", "b" * 30)) == ("a", f"{'b' * 23}…")

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.ops import roi_align
 
 from volo.data import Preprocessing, open_training_data
-from volo.data.token_labels import LABELLED, UNREADABLE, TokenLabelStore
+from volo.data.token_label_store import LABELLED, UNREADABLE, TokenLabelStore
 from volo.inference import labelling
 from volo.inference.labelling import LabelOptions, fit_whole, label_images
 from volo.inference.teachers import load_teacher
@@ -216,6 +216,13 @@ def test_a_store_of_something_else_is_not_gone_on_with(setting, teacher_folder):
         run(setting, top_k=1)
     with pytest.raises(ValueError, match=r"was begun with preprocessing .*\[32, 32\]"):
         run((load_teacher(str(teacher_folder), resolution=64), images, out, data))
+    other = create_model("volo_micro_32", num_classes=3)
+    preprocessing = vars(teacher.preprocessing)
+    save_model(
+        teacher_folder, other.config, other.state_dict(), class_names=teacher.namings[0], preprocessing=preprocessing
+    )
+    with pytest.raises(ValueError, match=r"was begun with teacher .* \(weights \w{16}\), not .* choose another --out"):
+        run((load_teacher(str(teacher_folder)), images, out, data))
     images.paths[0].unlink()
     fewer = open_training_data(data)
     with pytest.raises(ValueError, match="was begun with other data: it has 24 images, the data have 23"):

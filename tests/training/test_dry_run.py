@@ -61,5 +61,5 @@ def test_weights_that_are_not_here_are_not_fetched(config):
 
 
 def test_a_misspelled_folder_is_an_error_and_not_replaced(config):
-    with pytest.raises(ValueError, match="no folder and no data set is named 'photso'"):
+    with pytest.raises(ValueError, match="is named 'photso'"):
         run(replace(config, data=replace(config.data, path="photso")))

@@ -1,5 +1,6 @@
 """``volo label``: label every region of images by a teacher, for training on token labels."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from volo.cli.parser import VerbParser, parse
-from volo.data import ImageSet, open_training_data, with_channels
+from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
 from volo.data.labelled_images import check
-from volo.data.token_labels import TokenLabelStore
+from volo.data.token_label_store import TokenLabelStore
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -18,7 +19,8 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 def run(arguments: Sequence[str]) -> int:
     """Label, check, show or convert."""
     parser = VerbParser(prog="volo label", description="Label every region of training images by a teacher.")
-    parser.add_argument("data", help="folder of class folders, or with a train folder of these; or fashion-mini")
+    parser.add_argument("data", help="folder, table or name of a data set, as for volo train; its training part")
+    add_data_options(parser)
     parser.add_argument("--out", required=True, help="the store of token labels")
     parser.add_argument("--check", action="store_true", help="compare the store with the images, and name what differs")
     parser.add_argument("--show", metavar="PNG", type=str | None, help="draw images with their labels, augmented too")
@@ -28,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--teacher",
         default="efficientnet-lite0",
-        help="run folder of a VOLO, a classifier of timm (downloaded), or efficientnet-lite0 (ImageNet, offline)",
+        help="a VOLO as for volo eval, a classifier of timm (downloaded), or efficientnet-lite0 (ImageNet, offline)",
     )
     parser.add_argument("--weights", type=str | None, help="weights of the classifier of timm, in place of a download")
     parser.add_argument("--classes", type=str | None, help="text file: what the teacher's outputs mean, one a line")
@@ -46,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     given = parse(parser, arguments)
     if sum(bool(given[mode]) for mode in ("check", "show", "convert")) > 1:
         raise ValueError("--check, --show and --convert are three jobs: give one of them")
-    images, out = open_training_data(given["data"]), Path(given["out"])
+    images, out = open_training_data(given["data"], source=data_source(given)), Path(given["out"])
     if given["convert"]:
         return _convert(images, Path(given["convert"]), out, given["data"])
     if given["check"]:
@@ -80,7 +82,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or os.environ.get("RANK", "0") != "0",
     ) as progress:
         bar = progress.add_task("labelling", total=None, rate="")
 
@@ -107,14 +109,12 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
     done = f"{report.labelled:,} images labelled" + (f", {report.before:,} were before" if report.before else "")
     bad = f", {len(report.problems):,} cannot be read" if report.problems else ""
     console.print(f"{done}{bad}; the labels are in {out}", markup=False, highlight=False, soft_wrap=True)
-    if not report.labelled and not report.before:
+    if report.problems and not report.labelled and not report.before:
         raise ValueError("not one image could be read")
     return 0
 
 
 def _best_device() -> str:
-    import os
-
     import torch
 
     if not torch.accelerator.is_available():
@@ -125,6 +125,10 @@ def _best_device() -> str:
 def _check(images: ImageSet, out: Path, data: str) -> int:
     if not out.exists():
         raise ValueError(f"there is no store {out}")
+    if out.is_dir():
+        open_token_labels(str(out), images, data)
+        print(f"{out}: a label file for each of {len(images.labels):,} images")
+        return 0
     store = TokenLabelStore(out)
     info, (problems, states) = store.info, check(store, images, data)
     rows, columns = info.grid

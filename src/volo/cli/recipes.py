@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,21 +14,24 @@ from volo.names import nearest
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print a row for each recipe, or one recipe's file."""
+    """Print what each recipe is, or one recipe's file."""
     parser = VerbParser(prog="volo recipes", description="List the recipes of volo train, or print one.")
     parser.add_argument("name", nargs="?", help="the recipe whose file to print")
     name = parse(parser, arguments)["name"]
     if name:
         sys.stdout.write(recipe_path(name).read_text(encoding="utf-8"))
         return 0
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for heading in ("name", "what", "score", "source", "epochs"):
-        table.add_column(heading, justify="right" if heading == "epochs" else "left", no_wrap=heading == "name")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for name in recipes():
         text = recipe_path(name).read_text(encoding="utf-8")
         facts = header(text)
-        table.add_row(name, facts["what"], facts["score"], facts["source"], str(yaml.safe_load(text)["epochs"]))
-    Console().print(table)
+        table.add_row(name, facts["what"])
+        table.add_row("", f"{yaml.safe_load(text)['epochs']} epochs; {facts['score']}; source: {facts['source']}")
+        table.add_row()
+    Console(highlight=False).print(table)
+    print("volo recipes NAME prints one; volo train DATA --recipe NAME --dry-run says what it takes")
     return 0
 
 

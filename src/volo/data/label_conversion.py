@@ -8,8 +8,8 @@ from volo.data.images import ImageError, ImageSet
 from volo.data.labelled_images import FolderLabels, StoreLabels, label_files
 from volo.data.listing import list_images
 from volo.data.token_label_files import check_class_count, write_label_file
+from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore
 from volo.data.token_label_writer import TokenLabelWriter, create_store
-from volo.data.token_labels import LABELLED, StoreInfo, TokenLabelStore
 
 
 def folder_to_store(folder: Path, images: ImageSet, out: Path, data: str) -> int:

@@ -45,21 +45,26 @@ def move_labels(labels: LabelMap, drawn: Augmentation) -> LabelMap:
     Raises:
         ValueError: an operation moves pixels in a way that is not known here.
     """
-    rows, columns, inside = _sources(labels.scores.shape[:2], drawn)
-    scores, classes = labels.scores[rows, columns], labels.classes[rows, columns]
-    scores[~inside], classes[~inside] = 0, 0
+    scores, classes, _ = labels
+    moving = [operation for operation in drawn.operations if operation.resample is not None]  # the others recolour
+    if moving:
+        rows, columns, inside = _sources(scores.shape[:2], drawn, moving)
+        scores, classes = scores[rows, columns], classes[rows, columns]
+        scores[~inside], classes[~inside] = 0, 0
+    elif drawn.flip:
+        scores, classes = scores[:, ::-1].copy(), classes[:, ::-1].copy()
     (left, top, right, bottom), (width, height) = drawn.box, drawn.size
     return LabelMap(scores, classes, (left / width, top / height, (right - left) / width, (bottom - top) / height))
 
 
-def _sources(grid: tuple[int, ...], drawn: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sources(
+    grid: tuple[int, ...], drawn: Augmentation, moving: list[Operation]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every cell after the augmentation, the row and column (h, w) it comes from, and whether there is one."""
     (h, w), (width, height) = grid, drawn.size
     x, y = np.meshgrid((np.arange(w) + 0.5) * (width / w), (np.arange(h) + 0.5) * (height / h))
     inside = np.ones((h, w), dtype=bool)
-    for operation in reversed(drawn.operations):
-        if operation.resample is None:  # it recolours
-            continue
+    for operation in reversed(moving):
         a, b, c, d, e, f = _affine(operation, drawn.size)
         x, y = a * x + b * y + c, d * x + e * y + f
         # At every step: what one operation pushes out of the picture the next cannot bring back.

