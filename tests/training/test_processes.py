@@ -66,6 +66,25 @@ def test_together_they_follow_the_curve_of_one(kept_image_folder, alone, tmp_pat
         )
 
 
+def test_accumulated_batches_are_those_of_one_step_where_images_are_left_over(kept_image_folder, tmp_path):
+    """24 images, global batches of 10: two steps an epoch, however they are made up."""
+    figures = []
+    for count, batch, accumulate in ((1, 10, 1), (1, 2, 5), (2, 1, 5)):
+        folder = tmp_path / f"{count}x{accumulate}"
+        folder.mkdir()
+        codes, printed = together(
+            folder, count,
+            "train", kept_image_folder, f"--output={folder / 'run'}", *EXACT, "--optim.interval=epoch",
+            f"--batch_size={batch}", f"--accumulate={accumulate}",
+            prepare=freeze_batchnorm,
+        )  # fmt: skip
+        assert codes == (0,) * count, printed
+        figures.append([[float(value) for value in row.values()] for row in rows(folder / "run")])
+    assert [row[:2] for row in figures[0]] == [[1, 2], [2, 4], [3, 6]]  # epoch and step
+    for other in figures[1:]:
+        assert other == [pytest.approx(row, rel=1e-5, abs=1e-6) for row in figures[0]]
+
+
 @pytest.mark.parametrize(("strategy", "decay"), [("ddp", 0.8), ("fsdp2", 0.0)])
 def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_folder, tmp_path, strategy, decay):
     # Processes with different numbers of validation batches: 4 and 3.

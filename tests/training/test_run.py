@@ -189,6 +189,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_can_be_repeated(config, m
     ("change", "message"),
     [
         ({"batch_size": 64}, "24 training images do not fill one batch of 64"),
+        ({"accumulate": 4}, r"24 training images do not fill one batch of 32 \(8 images × accumulate 4 × 1 processes\)"),
         ({"accelerator": "abacus"}, "abacus"),
         ({"model": ModelConfig(name="volo_micro")}, None),
         ({"model": ModelConfig(name="volo_mikro_32")}, "did you mean 'volo_micro_32'"),

@@ -197,7 +197,7 @@ def _estimate(run: Run, watch: _Stopwatch) -> DryRun:
     batch = loading * config.batch_size
     each = max(watch.step, batch / run.workers) if run.workers else watch.step + batch
     val_batches = math.ceil(len(data.val) / run.trainer.world_size / config.batch_size)
-    epoch = each * data.steps_per_epoch + watch.val * val_batches
+    epoch = each * data.batches_per_epoch + watch.val * val_batches
     return DryRun(
         step_seconds=watch.step,
         loading_seconds=loading,

@@ -1,7 +1,6 @@
 """One training run, from its configuration to the deliverable."""
 
 import logging
-import math
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -240,6 +239,7 @@ class Run:
                 ),
                 EvalImages(self.val_images, self.preprocessing.pixels),
                 batch_size=config.batch_size,
+                accumulate=config.accumulate,
                 workers=self.workers,
                 seed=config.seed,
                 world_size=self.trainer.world_size,
@@ -311,7 +311,7 @@ class Run:
                 model,
                 config.optim,
                 epochs=config.epochs,
-                steps_per_epoch=math.ceil(self.data.steps_per_epoch / config.accumulate),
+                steps_per_epoch=self.data.steps_per_epoch,
                 global_batch=self.global_batch,
             )
 
