@@ -163,6 +163,7 @@ def broken(tmp_path, kind):
         (["train", "{good}", "--output={file}/run", "--batch_size=1", "--model.name=volo_micro_32"], "file"),
         (["train", "{good}", "--recipe=fashion_mini"], "did you mean 'fashion-mini'"),
         (["train", "{good}", "--recipe={recipe}"], "unknown setting 'modle.name'; did you mean 'model.name'"),
+        (["train", "{good}", "--recipe={setting}"], "'model.drop_path'; did you mean 'model.drop_path_rate'"),
         (["train", "{good}", "--recipe=volo-d1-224", "--modle.name=volo_d2"], "'--model.name'"),
         (["train", "{good}", "--batch_size=64", "--model.name=volo_micro_32"], "do not fill one batch of 64"),
         (["train", "{good}", "--loss.dense_weight=0"], "MixToken needs the token loss"),
@@ -212,6 +213,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(tmp_path, model_folder, cap
         "file": tmp_path / "file",
         "model": model_folder,
         "recipe": tmp_path / "recipe.yaml",
+        "setting": tmp_path / "setting.yaml",
         **{kind: broken(tmp_path, kind) for kind in ("good", "class without images", "class missing from validation")},
     }
     places["empty"].mkdir()
@@ -219,6 +221,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(tmp_path, model_folder, cap
     places["table"] = tmp_path / "photos.csv"
     places["table"].write_text(f"path,names\n{tmp_path}/good/train/cat/a.png,cat\n")
     places["recipe"].write_text("modle:\n  name: volo_micro_32\n")
+    places["setting"].write_text("model:\n  drop_path: 0.1\n")
     before = sorted(tmp_path.rglob("*"))
     code = volo(*(argument.format_map(places) for argument in arguments))
     captured = capsys.readouterr()
