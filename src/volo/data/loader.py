@@ -162,7 +162,13 @@ class EpochSampler(Sampler[Key]):
         multiple_of: int = 1,
         labels: Sequence[int] | None = None,
     ) -> None:
-        self.length, self.seed, self.rank, self.world_size, self.multiple_of = length, seed, rank, world_size, multiple_of
+        self.length, self.seed, self.rank, self.world_size, self.multiple_of = (
+            length,
+            seed,
+            rank,
+            world_size,
+            multiple_of,
+        )
         self.labels = None if labels is None else np.asarray(labels)
         self.epoch = 0
         self.skip = 0

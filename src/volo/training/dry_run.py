@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from volo.data import ImageSet, open_data
@@ -74,7 +75,8 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     Raises:
         ValueError: the configuration or the data cannot be used; the message says why.
     """
-    console = console or Console(quiet=True)
+    if console is None or rank_zero_only.rank:  # the first process speaks for all
+        console = Console(quiet=True)
     images = _images(config, console)
     config = _with_what_is_here(replace(config, loggers=()), console)
     with tempfile.TemporaryDirectory(prefix="volo-dry-run-") as name:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -116,8 +117,9 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
     with run.alone():
-        with replacing(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(config.to_json(), encoding="utf-8")
+        if run.trainer.is_global_zero:
+            with replacing(folder / CONFIG_FILE) as temporary:
+                temporary.write_text(config.to_json(), encoding="utf-8")
         return run.go(checkpoint=None)
 
 
@@ -197,7 +199,6 @@ class Run:
         **trainer: Any,
     ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        warn_of_workers(config, console)
         train_images, self.val_images = images or open_data(
             config.data.path, val_fraction=config.data.val_fraction, seed=config.seed, source=config.data
         )
@@ -348,6 +349,8 @@ class Run:
             evaluation = self._finish()
         except Interrupted as interruption:
             return self._leave(interruption.signal)
+        except SIGTERMException:  # it came before the first step, when there was nothing to save
+            return self._leave(signal.SIGTERM)
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -400,6 +403,7 @@ class Run:
     def _announce(self, checkpoint: Path | None) -> None:
         where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
         self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
+        warn_of_workers(self.config, self.console)
         warning = imbalance_warning(self.counts, self.class_names)
         if warning and not self.config.data.balanced and self.config.loss.class_balance == "none":
             self.console.print(
