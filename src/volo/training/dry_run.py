@@ -75,7 +75,7 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     Raises:
         ValueError: the configuration or the data cannot be used; the message says why.
     """
-    if console is None or rank_zero_only.rank:  # the first process speaks for all
+    if console is None or rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process speaks for all
         console = Console(quiet=True)
     images = _images(config, console)
     config = _with_what_is_here(replace(config, loggers=()), console)
