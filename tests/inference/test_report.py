@@ -117,6 +117,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(tmp_
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.os, "access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ValueError, match="is not writable; name another folder"):
         check_folder(tmp_path / "new")
