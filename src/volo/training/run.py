@@ -33,7 +33,7 @@ from volo.data import (
     open_token_labels,
     with_channels,
 )
-from volo.files import remove_temporaries, replacing
+from volo.files import check_folder, out_of_space, remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.report import write_evaluation
@@ -46,7 +46,6 @@ from volo.training.checkpoints import (
     Checkpoints,
     Interrupted,
     WholeCheckpointIO,
-    out_of_space,
 )
 from volo.training.checks import check_device, locked, warn_of_workers
 from volo.training.cluster import make_strategy, requeue, started_processes
@@ -104,6 +103,7 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
+    check_folder(folder)
     if (folder / LAST_CHECKPOINT).exists():
         raise ValueError(
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
@@ -471,7 +471,7 @@ def _preprocessing(architecture: VOLOConfig, data: DataConfig) -> Preprocessing:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's hints to developers from the terminal of a person who trains."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
