@@ -5,6 +5,7 @@ number of worker processes nor an interruption can change what a sample becomes.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -139,10 +140,11 @@ class EpochSampler(Sampler[Key]):
     """Keys (epoch, index) in an order drawn from (seed, epoch), this process's share of them.
 
     Args:
-        length: the number of images, and of keys in an epoch of all processes together.
+        length: the number of images, and of keys in an epoch of all processes together, but for what is left over.
         seed: decides the order with the epoch.
         rank: of this process.
         world_size: how many processes there are.
+        multiple_of: a process has a multiple of so many keys in an epoch, its images of an optimizer step.
         labels: the class of every image, to give every class the same number of keys (within one): images of large
             classes take turns from epoch to epoch by chance, those of small ones come several times in an epoch, as
             indices from ``length`` on (see :class:`TrainImages`). None takes every image once.
@@ -152,9 +154,22 @@ class EpochSampler(Sampler[Key]):
     """
 
     def __init__(
-        self, length: int, *, seed: int, rank: int = 0, world_size: int = 1, labels: Sequence[int] | None = None
+        self,
+        length: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        multiple_of: int = 1,
+        labels: Sequence[int] | None = None,
     ) -> None:
-        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.length, self.seed, self.rank, self.world_size, self.multiple_of = (
+            length,
+            seed,
+            rank,
+            world_size,
+            multiple_of,
+        )
         self.labels = None if labels is None else np.asarray(labels)
         self.epoch = 0
         self.skip = 0
@@ -164,7 +179,7 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.world_size
+        return self.length // (self.world_size * self.multiple_of) * self.multiple_of
 
     def __iter__(self) -> Iterator[Key]:
         rng = np.random.default_rng((self.seed, ORDER, self.epoch))
@@ -191,6 +206,11 @@ def default_workers() -> int:
     return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4
 
 
+def leave_interrupts(worker: int) -> None:
+    """In a process that loads images: a terminal's Ctrl-C is for the process that it loads them for, to end it well."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:
     """Full batches of ``batch_size`` in the sampler's order; what is left of an epoch is dropped."""
     return DataLoader(
@@ -198,6 +218,7 @@ def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
+        worker_init_fn=leave_interrupts,
         collate_fn=collate,
         drop_last=True,
         persistent_workers=workers > 0,
@@ -208,4 +229,11 @@ def eval_loader(
     images: EvalImages, *, batch_size: int, workers: int, indices: range | None = None
 ) -> DataLoader[Sample]:
     """All images in order, or those of ``indices``."""
-    return DataLoader(images, batch_size=batch_size, sampler=indices, num_workers=workers, collate_fn=collate)
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        sampler=indices,
+        num_workers=workers,
+        worker_init_fn=leave_interrupts,
+        collate_fn=collate,
+    )

@@ -1,7 +1,6 @@
 """One training run, from its configuration to the deliverable."""
 
 import logging
-import math
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -33,7 +33,7 @@ from volo.data import (
     open_token_labels,
     with_channels,
 )
-from volo.files import remove_temporaries, replacing
+from volo.files import check_folder, out_of_space, remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.report import write_evaluation
@@ -46,7 +46,6 @@ from volo.training.checkpoints import (
     Checkpoints,
     Interrupted,
     WholeCheckpointIO,
-    out_of_space,
 )
 from volo.training.checks import check_device, locked, warn_of_workers
 from volo.training.cluster import make_strategy, requeue, started_processes
@@ -104,6 +103,7 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
+    check_folder(folder)
     if (folder / LAST_CHECKPOINT).exists():
         raise ValueError(
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
@@ -117,8 +117,9 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
     with run.alone():
-        with replacing(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(config.to_json(), encoding="utf-8")
+        if run.trainer.is_global_zero:
+            with replacing(folder / CONFIG_FILE) as temporary:
+                temporary.write_text(config.to_json(), encoding="utf-8")
         return run.go(checkpoint=None)
 
 
@@ -198,7 +199,6 @@ class Run:
         **trainer: Any,
     ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        warn_of_workers(config, console)
         train_images, self.val_images = images or open_data(
             config.data.path, val_fraction=config.data.val_fraction, seed=config.seed, source=config.data
         )
@@ -240,6 +240,7 @@ class Run:
                 ),
                 EvalImages(self.val_images, self.preprocessing.pixels),
                 batch_size=config.batch_size,
+                accumulate=config.accumulate,
                 workers=self.workers,
                 seed=config.seed,
                 world_size=self.trainer.world_size,
@@ -311,7 +312,7 @@ class Run:
                 model,
                 config.optim,
                 epochs=config.epochs,
-                steps_per_epoch=math.ceil(self.data.steps_per_epoch / config.accumulate),
+                steps_per_epoch=self.data.steps_per_epoch,
                 global_batch=self.global_batch,
             )
 
@@ -348,6 +349,8 @@ class Run:
             evaluation = self._finish()
         except Interrupted as interruption:
             return self._leave(interruption.signal)
+        except SIGTERMException:  # it came before the first step, when there was nothing to save
+            return self._leave(signal.SIGTERM)
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -400,6 +403,7 @@ class Run:
     def _announce(self, checkpoint: Path | None) -> None:
         where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
         self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
+        warn_of_workers(self.config, self.console)
         warning = imbalance_warning(self.counts, self.class_names)
         if warning and not self.config.data.balanced and self.config.loss.class_balance == "none":
             self.console.print(
@@ -467,7 +471,7 @@ def _preprocessing(architecture: VOLOConfig, data: DataConfig) -> Preprocessing:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's hints to developers from the terminal of a person who trains."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
