@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from volo.files import replacing
 
@@ -84,6 +84,18 @@ def _cannot_save(path: Path, error: Exception) -> str:
 def out_of_space(error: OSError) -> bool:
     """Whether the system refused to write for want of space: a full disk, a quota, a limit on the size of files."""
     return error.errno in _NO_SPACE
+
+
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keep the epoch of the best validation top-1 as ``best.ckpt``."""
+    return ModelCheckpoint(
+        dirpath=folder / BEST_CHECKPOINT.parent,
+        filename=BEST_CHECKPOINT.stem,
+        monitor="val_top1",
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
 
 
 class Checkpoints(Checkpoint):
