@@ -12,6 +12,7 @@ class RunData(pl.LightningDataModule):
     """Training and validation batches; a run that goes on finds its place in the middle of an epoch.
 
     Attributes:
+        global_batch: images of an optimizer step, of all processes together.
         steps_per_epoch: optimizer steps in an epoch, all of them of full batches.
         batches_per_epoch: batches of this process in an epoch.
     """
@@ -31,12 +32,12 @@ class RunData(pl.LightningDataModule):
         super().__init__()
         self.train, self.val, self.balanced = train, val, balanced
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
-        global_batch = batch_size * accumulate * world_size
-        self.steps_per_epoch = len(train) // global_batch
+        self.global_batch = batch_size * accumulate * world_size
+        self.steps_per_epoch = len(train) // self.global_batch
         self.batches_per_epoch = self.steps_per_epoch * accumulate
         if not self.steps_per_epoch:
             raise ValueError(
-                f"{len(train)} training images do not fill one batch of {global_batch} ({batch_size} images × "
+                f"{len(train)} training images do not fill one batch of {self.global_batch} ({batch_size} images × "
                 f"accumulate {accumulate} × {world_size} processes); lower --batch_size or --accumulate"
             )
 
