@@ -260,6 +260,10 @@ class Run:
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                # Lightning shuts its ears to Ctrl-C, and then cannot take down what has hardly begun.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                raise error.__context__ from None
             if self.trainer.strategy.launcher is not None:
                 self.trainer.strategy.launcher.kill(signal.SIGKILL)  # the processes it started wait for this one
             advice = self._advice(error)
