@@ -7,10 +7,12 @@ from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown ``name``: the nearest known one, or all of them."""
+    """The end of an error message about an unknown ``name``: the nearest known one, or all of them, if not too many."""
     names = list(known)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {few(names) if len(names) > 40 else ', '.join(names)}"
 
 
 def shortened(name: str, length: int = 24) -> str:

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
 from volo.cli import main
@@ -65,76 +64,6 @@ def test_classes_without_images_are_a_warning(model_folder, image_folder, capsys
     captured = capsys.readouterr()
     assert captured.err == "warning: 1 of the model's 3 classes have no images and so no score: green\n"
     assert "–" in captured.out
-
-
-def test_unreadable_images_are_named_and_counted(model_folder, image_folder, capsys):
-    (image_folder / "val/red/00.png").write_text("nothing")
-    assert volo("eval", model_folder, image_folder) == 0
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == captured.err.count("cannot read image") == 1
-    assert "11 images of 3 classes, 1 unreadable" in captured.out
-
-
-def places(tmp_path, model_folder, image_folder):
-    """What can be wrong with data and output, by name."""
-    (tmp_path / "file").write_text("text")
-    more = shutil.copytree(image_folder / "val", tmp_path / "more")
-    shutil.copytree(more / "red", more / "yellow")
-    empty = shutil.copytree(image_folder / "val", tmp_path / "empty")
-    for path in (empty / "red").iterdir():
-        path.unlink()
-    broken = shutil.copytree(image_folder / "val", tmp_path / "broken")
-    for path in broken.rglob("*.png"):
-        path.write_text("no picture")
-    (tmp_path / "norun").mkdir()
-    known = {"more": more, "empty": empty, "broken": broken, "good": image_folder, "model": model_folder}
-    return {**known, "file": tmp_path / "file", "norun": tmp_path / "norun", "nowhere": tmp_path / "nowhere"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["eval", "{model}", "{more}"], "does not know the classes yellow (1 of the data's 4); it knows 3: blue"),
-        (["eval", "{model}", "{empty}"], "no images in"),
-        (["eval", "{model}", "{broken}"], "none of the 12 images can be read; the first: cannot read image"),
-        (["eval", "{model}", "{good}", "--output={file}"], "file is a file; name a folder"),
-        (["eval", "{model}", "{good}", "--output={file}/out"], "file is a file; name a folder"),
-        (["eval", "{model}", "{broken}", "--output={nowhere}/out"], "none of the 12 images can be read"),
-        (["eval", "{model}", "{good}", "--batch_size=0"], "--batch_size must be at least 1, not 0"),
-        (["eval", "{model}", "{good}", "--workers=-1"], "--workers must be at least 0, not -1"),
-        (["eval", "{model}", "{good}", "--outptu=a"], "did you mean '--output'"),
-        (["compare"], "required"),
-        (["compare", "{model}"], "name at least two different runs"),
-        (["compare", "{norun}", "{nowhere}"], "norun is no run: it has no train.json; give folders that volo train"),
-        (["compare", "{nowhere}", "{norun}"], "nowhere is no run: it does not exist"),
-        (["compare", "{file}", "{norun}"], "file is no run"),
-        (["compare", "{norun}", "{nowhere}", "--output=a.jpg"], "--output must end in .png, not 'a.jpg'"),
-        (["compare", "{norun}", "{nowhere}", "--output={file}/a.png"], "file is a file; name a folder"),
-    ],
-)
-def test_a_mistake_is_one_clear_line_and_leaves_nothing(
-    tmp_path, model_folder, image_folder, capsys, arguments, message
-):
-    known = places(tmp_path, model_folder, image_folder)
-    before = sorted(tmp_path.rglob("*"))
-    code = volo(*(argument.format_map(known) for argument in arguments))
-    captured = capsys.readouterr()
-    assert code == 2, captured
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
-    assert "Traceback" not in captured.out + captured.err
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_full_disk_leaves_no_file(model_folder, image_folder, tmp_path, capsys, monkeypatch):
-    def fail(figure, target, **options):
-        target.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Figure, "savefig", fail)
-    assert volo("eval", model_folder, image_folder, f"--output={tmp_path / 'out'}") == 2
-    assert capsys.readouterr().err == "volo eval: [Errno 28] No space left on device\n"
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_compare_prints_a_table_and_writes_picture_and_json(tmp_path, image_folder, capsys):

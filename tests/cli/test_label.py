@@ -85,9 +85,9 @@ def test_convert_there_and_back(image_folder, store, tmp_path, capsys):
 def test_an_image_that_cannot_be_read_is_counted(image_folder, teacher, tmp_path, capsys):
     (image_folder / "train/red/05.png").write_bytes(b"broken")
     assert volo("label", image_folder, "--teacher", teacher, "--out", tmp_path / "labels") == 0
-    out = capsys.readouterr().out
-    assert "cannot read image" in out
-    assert "23 images labelled, 1 cannot be read" in out
+    captured = capsys.readouterr()
+    assert "cannot read image" in captured.err
+    assert "23 images labelled, 1 cannot be read" in captured.out
     assert volo("label", image_folder, "--out", tmp_path / "labels", "--check") == 0
     assert "23 labelled, 1 cannot be read" in capsys.readouterr().out
 

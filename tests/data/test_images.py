@@ -371,11 +371,13 @@ def test_a_corrupt_file_is_an_error_that_names_it(colours):
         read_image(colours)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, I am no image\n" * 50])
-def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"", "the file is empty$"), (b"no image\n" * 50, "not an image that Pillow can read$")]
+)
+def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path, content, reason):
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=unreadable(path, "not an image that Pillow can read$")):
+    with pytest.raises(ImageError, match=unreadable(path, reason)):
         read_image(path)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
-from volo.files import check_folder, replacing
+from volo.cli.terminal import Console
+from volo.files import check_file, making, replacing
 from volo.names import shortened
 
 
@@ -29,17 +29,16 @@ def run(arguments: Sequence[str]) -> int:
     if output is not None:
         if output.suffix != ".png":
             raise ValueError(f"--output must end in .png, not {output.name!r}")
-        check_folder(output.parent)
+        check_file(output)
     comparison = compare_runs(given["runs"])
-    console = Console(highlight=False, markup=False)
+    console = Console()
     names = [shortened(run.name) for run in comparison.runs]
     console.print(_table(["", *names], table_rows(comparison)))
     for note in comparison.notes:
         print(f"note: {note}", file=sys.stderr)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
         text = output.with_suffix(".json")
-        with ExitStack() as stack:  # both or none
+        with making(output.parent), ExitStack() as stack:  # both or none
             picture, values = (stack.enter_context(replacing(path)) for path in (output, text))
             draw_comparison(comparison, picture)
             values.write_text(comparison.to_json(), encoding="utf-8")

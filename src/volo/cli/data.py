@@ -3,16 +3,17 @@
 import json
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.terminal import Console
 from volo.data import default_workers, open_parts
-from volo.files import check_folder, replacing
+from volo.files import check_folder, making, replacing
 
 if TYPE_CHECKING:
     from volo.data.check import Report
@@ -37,12 +38,15 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"unknown command {command!r} of volo data; there is: volo data check PATH")
     given = parse(parser, arguments[1:] if command == "check" else ["--help"])
 
+    if given["workers"] is not None and given["workers"] < 0:
+        raise ValueError(f"--workers must be at least 0, not {given['workers']}")
+
     from volo.data.check import check
 
     folder = Path(given["output"]) if given["output"] else None
     if folder is not None:
         check_folder(folder)  # before the work, not after it
-    console = Console(markup=False, highlight=False)
+    console = Console()
     parts = {part: opener() for part, opener in open_parts(given["path"], source=data_source(given)).items()}
     with Progress(
         *Progress.get_default_columns()[:2],
@@ -105,11 +109,15 @@ def _print(console: Console, report: "Report", findings: Sequence[str]) -> None:
 def _write(report: "Report", folder: Path) -> int:
     """Write the report and the contact sheets; how many there are."""
     sheets = folder / "contact_sheets"
-    sheets.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "check.json") as temporary:
-        temporary.write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for number, (label, sheet) in enumerate(report.contact_sheets().items()):
-        # Numbered, since different names may look the same without what file systems do not take.
-        with replacing(sheets / f"{number:04d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', label)[:60]}.png") as temporary:
-            sheet.save(temporary, format="PNG")
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    with making(sheets), ExitStack() as stack:  # the files get their names when all of them are written
+
+        def path(whole: Path) -> Path:
+            return stack.enter_context(replacing(whole))
+
+        path(folder / "check.json").write_text(text, encoding="utf-8")
+        for number, (label, sheet) in enumerate(report.contact_sheets().items()):
+            # Numbered, since different names may look the same without what file systems do not take.
+            name = f"{number:04d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', label)[:60]}.png"
+            sheet.save(path(sheets / name), format="PNG")
     return len(report.counts)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from volo import __version__
 from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
 from volo.ops import BACKENDS
 from volo.ops.backend import Geometry
 from volo.ops.native import library
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
         for name, fact in section:
             table.add_row(name, fact)
         table.add_section()
-    Console(markup=False, highlight=False).print(table)
+    Console().print(table)
     return 0
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.terminal import Console
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import check_folder
 from volo.inference import Predictor
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     output = Path(given["output"]) if given["output"] else None
     if output is not None:
         check_folder(output)  # before the work, not after it
-    console = Console(highlight=False, markup=False)
+    console = Console()
     predictor = Predictor(given["model"], device=given["device"])
     images, chosen, real = _open(given, predictor)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

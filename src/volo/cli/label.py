@@ -1,17 +1,19 @@
 """``volo label``: label every region of images by a teacher, for training on token labels."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.terminal import Console
 from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
 from volo.data.labelled_images import check
 from volo.data.token_label_store import TokenLabelStore
+from volo.files import check_file
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -42,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
     parser.add_argument("--device", type=str | None, help="where to compute; default: an accelerator if there is one")
     parser.add_argument("--precision", default="float32", help=f"of the teacher: {', '.join(PRECISIONS)}")
+    parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error, in the end")
     parser.add_argument("--size", type=int, default=224, help="with --show: pixels of the augmented images")
     parser.add_argument("--count", type=int, default=4, help="with --show: images")
     parser.add_argument("--seed", type=int, default=0, help="with --show: which images, and their augmentation")
@@ -61,6 +64,7 @@ def run(arguments: Sequence[str]) -> int:
 def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
     import torch
 
+    from volo.inference.devices import find_device
     from volo.inference.labelling import LabelOptions, label_images
     from volo.inference.teachers import load_teacher
 
@@ -68,6 +72,8 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, not {given['precision']!r}")
     if given["batch_size"] < 1 or given["workers"] < 0:
         raise ValueError("--batch_size must be at least 1, --workers at least 0")
+    check_file(out)
+    device = find_device(given["device"])
     options = LabelOptions(fit=given["fit"], flip=given["flip"], top_k=given["top_k"])
     teacher = load_teacher(
         given["teacher"], weights=given["weights"], classes=given["classes"], resolution=given["resolution"]
@@ -99,27 +105,21 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
             options=options,
             batch_size=given["batch_size"],
             workers=given["workers"],
-            device=given["device"] or _best_device(),
+            device=device,
             precision=getattr(torch, given["precision"]),
             on_start=lambda count: progress.update(bar, total=count),
             on_batch=advance,
         )
     for problem in report.problems:
-        console.print(f"warning: {problem}; left out", markup=False, highlight=False, soft_wrap=True)
+        print(f"warning: {problem}; left out", file=sys.stderr)
+    if report.problems and not report.labelled and not report.before:
+        raise ValueError(f"not one of the {len(images.labels)} images could be read")
     done = f"{report.labelled:,} images labelled" + (f", {report.before:,} were before" if report.before else "")
     bad = f", {len(report.problems):,} cannot be read" if report.problems else ""
-    console.print(f"{done}{bad}; the labels are in {out}", markup=False, highlight=False, soft_wrap=True)
-    if report.problems and not report.labelled and not report.before:
-        raise ValueError("not one image could be read")
+    console.print(f"{done}{bad}; the labels are in {out}", soft_wrap=True)
+    if report.problems and given["strict"]:
+        raise ValueError(f"{len(report.problems)} images cannot be read (--strict)")
     return 0
-
-
-def _best_device() -> str:
-    import torch
-
-    if not torch.accelerator.is_available():
-        return "cpu"
-    return f"{torch.accelerator.current_accelerator()}:{os.environ.get('LOCAL_RANK', 0)}"
 
 
 def _check(images: ImageSet, out: Path, data: str) -> int:

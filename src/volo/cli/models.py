@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
 from volo.models import create_model, list_models
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
 from volo.data import (
     MAX_PIXELS,
     ImageError,
@@ -22,7 +22,7 @@ from volo.data import (
     mode_of,
     read_image,
 )
-from volo.files import replacing
+from volo.files import check_file, making, replacing
 from volo.inference import Prediction, Predictor
 from volo.names import shown
 
@@ -51,25 +51,28 @@ def run(arguments: Sequence[str]) -> int:
     if min(given["top_k"], given["batch_size"], given["max_pixels"]) < 1:
         raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
     output = Path(given["output"]) if given["output"] else None
-    if output is not None and output.suffix not in (".json", ".csv"):
-        raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
+    if output is not None:
+        if output.suffix not in (".json", ".csv"):
+            raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
+        check_file(output)  # before the work, not after it
 
     paths = listed_images(sys.stdin) if given["images"] == ["-"] else find_images(given["images"])
     predictor = Predictor(given["model"], device=given["device"])
     mode_of(predictor.preprocessing.channels)
-    reader = _Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
+    strict = given["strict"] or len(paths) == 1  # there is no other image to go on with
+    reader = _Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=strict)
     predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"])
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
+    if not results:
+        raise ValueError(f"not one of the {len(paths)} images could be read")
     if output is None:
-        Console(markup=False, highlight=False).print(_table(results))
+        Console().print(_table(results))
     else:
-        with replacing(output) as temporary:
+        with making(output.parent), replacing(output) as temporary:
             temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
         print(f"{len(results)} predictions are in {output}")
     if reader.bad:
-        print(f"{reader.bad} of {len(paths)} images could not be read", file=sys.stderr)
-    if not results:
-        raise ValueError("not one image could be read")
+        print(f"warning: {reader.bad} of {len(paths)} images could not be read", file=sys.stderr)
     return 0
 
 

@@ -6,10 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
 from volo.names import nearest
 
 
@@ -30,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         table.add_row(name, facts["what"])
         table.add_row("", f"{yaml.safe_load(text)['epochs']} epochs; {facts['score']}; source: {facts['source']}")
         table.add_row()
-    Console(highlight=False).print(table)
+    Console().print(table)
     print("volo recipes NAME prints one; volo train DATA --recipe NAME --dry-run says what it takes")
     return 0
 

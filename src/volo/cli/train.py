@@ -2,15 +2,19 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile
-from rich.console import Console
 
 from volo.cli.parser import VerbParser, parse
 from volo.cli.recipes import recipe_path
+from volo.cli.terminal import Console
 from volo.training.config import TrainConfig
 
+#: Flags that stand for settings of the data.
+_FLAGS = ("--download", "--strict")
 #: Options that are no settings of the run.
 _OTHERS = ("folder", "recipe", "resume", "dry_run", "profile", "print_config")
 
@@ -90,23 +94,41 @@ def _report(result: Any, console: Console) -> int:
         console.print(
             f"best epoch: top-1 {result.evaluation.top1:.2%} on {len(result.evaluation.labels):,} validation images; "
             f"model, curves and confusion matrix are in {result.folder}",
-            highlight=False,
             soft_wrap=True,
         )
     return 0
 
 
 def _with_recipe_path(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the recipe's name replaced by its file, and put first: options beside it override it."""
+    """The arguments with the recipe's name replaced by its file, and put first: options beside it override it.
+
+    Settings that every verb has as a flag may be written so here too.
+    """
     rest, chosen = [], []
     remaining = iter(arguments)
     for argument in remaining:
         if argument == "--recipe":
-            chosen = ["--recipe", str(recipe_path(next(remaining, "")))]
+            chosen = ["--recipe", _recipe(next(remaining, ""))]
         elif argument.startswith("--recipe="):
-            chosen = ["--recipe", str(recipe_path(argument.partition("=")[2]))]
-        elif argument == "--download":
-            rest.append("--data.download=true")
+            chosen = ["--recipe", _recipe(argument.partition("=")[2])]
+        elif argument in _FLAGS:
+            rest.append(f"--data.{argument[2:]}=true")
         else:
             rest.append(argument)
     return [*chosen, *rest]
+
+
+def _recipe(name: str) -> str:
+    """The file of a recipe, seen to hold settings: the errors of what parses it do not say which file is wrong."""
+    path = recipe_path(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no recipe, since it is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no recipe: it must hold settings by name, as volo recipes NAME prints them")
+    sections = [field.name for field in fields(TrainConfig) if is_dataclass(field.default_factory)]
+    wrong = [name for name in sections if not isinstance(values.get(name, {}), dict)]
+    if wrong:
+        raise ValueError(f"{path}: {wrong[0]} must be settings by name, not {values[wrong[0]]!r}")
+    return str(path)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
 from volo.models import VARIANTS, WEIGHTS, create_model
 from volo.models.convert import SYSTEMS, convert
 from volo.models.hub import cached, fetch
@@ -57,7 +57,7 @@ def _inspect(arguments: Sequence[str]) -> int:
         for row in _judgement(found, identity):
             table.add_row(*row)
     finally:
-        Console().print(table, highlight=False, markup=False)
+        Console().print(table)
     if identity.problems:
         raise ValueError(f"{found.checkpoint.origin} cannot be loaded: it {'; '.join(identity.problems)}")
     return 0

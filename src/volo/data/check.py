@@ -15,6 +15,7 @@ from volo.data.contact_sheet import Tile, contact_sheet, thumbnail_of
 from volo.data.duplicates import near_hashes, perceptual_hash, pixel_digest, same_digests
 from volo.data.images import FileImages, ImageError, ImageSet
 from volo.data.imbalance import STRONG_IMBALANCE, imbalance
+from volo.data.loader import leave_interrupts
 from volo.data.parts import WHOLE
 from volo.names import few
 
@@ -135,7 +136,9 @@ def check(
         raise ValueError("there are no images to check")
     near_hashes([], distance)  # that a distance is not allowed shows before the reading, not after
     images: list[Inspected] = []
-    for batch in DataLoader(inspection, batch_size=32, num_workers=workers, collate_fn=list):
+    for batch in DataLoader(
+        inspection, batch_size=32, num_workers=workers, worker_init_fn=leave_interrupts, collate_fn=list
+    ):
         images += batch
         if on_image is not None:
             on_image(len(batch))
@@ -199,6 +202,8 @@ class Report:
     def findings(self) -> list[str]:
         """What is wrong, one line each."""
         lines = [image.problem for image in self.unreadable if image.problem is not None]
+        if len(self.counts) == 1:
+            lines.append(f"one class only, {next(iter(self.counts))!r}: a classifier needs two")
         for part in next(iter(self.counts.values())):
             missing = [label for label, row in self.counts.items() if not row[part]]
             if missing:

@@ -18,16 +18,17 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in paths:
         path = Path(name)
-        if path.is_dir():
+        folder = name != "" and path.is_dir()  # Path takes no name for the current folder
+        if folder:
             images = list(images_below(path))
-        elif path.exists():
+        elif name and path.exists():
             images = [path]
         else:
             matches = map(Path, glob(name, recursive=True))  # noqa: PTH207  # absolute too
             images = sorted(match for match in matches if is_image(match.name) and match.is_file())
         if not images:
-            what = "has no images in it" if path.is_dir() else "is neither a file, a folder nor a pattern that matches"
-            raise ValueError(f"{name} {what}")
+            what = "has no images in it" if folder else "is neither a file, a folder nor a pattern that matches"
+            raise ValueError(f"{name or repr(name)} {what}")
         found += images
     return found
 

@@ -10,10 +10,10 @@ from volo.names import few
 
 
 def folder_parts(root: Path, *, nested: bool = False) -> Parts:
-    """The parts of ``root``: its folders ``train``, ``val`` and ``test`` (or other usual words, capitals too), or the whole.
+    """The parts of ``root``: its folders ``train``, ``val`` and ``test`` (other usual words are known), or the whole.
 
-    A folder that bears such a name without its counterpart is a part where it holds class folders, and a class like
-    the others where it holds images.
+    Capitals in these names do not matter. A folder that bears such a name without its counterpart is a part where it
+    holds class folders, and a class like the others where it holds images.
 
     Raises:
         ValueError: one folder alone looks like a part, and others beside it look like classes.

@@ -1,5 +1,6 @@
 """Sets of labelled images, and reading one image."""
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -136,6 +137,8 @@ def _register_heif() -> bool:
 def _reason(error: Exception, path: str | Path) -> str:
     """One line on why an image cannot be read, and what to do where something can be done."""
     if isinstance(error, Image.UnidentifiedImageError):
+        if not Path(path).stat().st_size:
+            return "the file is empty"
         heif = Path(path).suffix.lower() in HEIF and not _register_heif()
         return "not an image that Pillow can read" + ("; for HEIF: pip install pillow-heif" if heif else "")
     if isinstance(error, Image.DecompressionBombError):
@@ -154,7 +157,11 @@ def image_extensions() -> frozenset[str]:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images in files, read as :func:`read_image` does."""
+    """Images in files, read as :func:`read_image` does.
+
+    Raises:
+        ValueError: the name of a class is not what a line of text can hold.
+    """
 
     paths: Sequence[Path]
     labels: Sequence[int]
@@ -162,6 +169,14 @@ class FileImages:
     channels: int = 3
     background: str = BACKGROUND
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        for name in self.class_names:
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise ValueError(
+                    f"{shown(name)} cannot be the name of a class: it has line breaks or other control characters in "
+                    "it, or bytes that are no UTF-8; rename it"
+                )
 
     def name(self, index: int) -> str:
         return shown(self.paths[index])

@@ -5,6 +5,7 @@ number of worker processes nor an interruption can change what a sample becomes.
 """
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -205,6 +206,11 @@ def default_workers() -> int:
     return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4
 
 
+def leave_interrupts(worker: int) -> None:
+    """In a process that loads images: a terminal's Ctrl-C is for the process that it loads them for, to end it well."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:
     """Full batches of ``batch_size`` in the sampler's order; what is left of an epoch is dropped."""
     return DataLoader(
@@ -212,6 +218,7 @@ def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
+        worker_init_fn=leave_interrupts,
         collate_fn=collate,
         drop_last=True,
         persistent_workers=workers > 0,
@@ -222,4 +229,11 @@ def eval_loader(
     images: EvalImages, *, batch_size: int, workers: int, indices: range | None = None
 ) -> DataLoader[Sample]:
     """All images in order, or those of ``indices``."""
-    return DataLoader(images, batch_size=batch_size, sampler=indices, num_workers=workers, collate_fn=collate)
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        sampler=indices,
+        num_workers=workers,
+        worker_init_fn=leave_interrupts,
+        collate_fn=collate,
+    )

@@ -102,14 +102,14 @@ def open_parts(path: str, *, source: DataSource | None = None) -> Parts:
     """
     source = source or DataSource()
     place = Path(path)
-    if place.is_dir():
+    if path and place.is_dir():
         parts = folder_parts(place, nested=source.nested)
     elif place.is_file() and place.suffix.lower() in TABLE_EXTENSIONS:
         columns = {name: getattr(source, name) for name in ("image_column", "label_column", "split_column")}
         parts = table_parts(place, **columns)
     elif path in DATASETS:
         parts = DATASETS[path](source)
-    elif place.exists():
+    elif path and place.exists():
         raise ValueError(
             f"{path} is a file, but no table ({', '.join(TABLE_EXTENSIONS)}); give a folder of class folders, "
             f"a table, or one of: {', '.join(DATASETS)}"

@@ -21,6 +21,7 @@ from torchvision.transforms import functional as TF
 from volo.data import ImageError, ImageSet, Preprocessing
 from volo.data.labelled_images import match
 from volo.data.listing import Listing, list_images
+from volo.data.loader import leave_interrupts
 from volo.data.preprocessing import as_array
 from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore
 from volo.data.token_label_writer import TokenLabelWriter, create_store
@@ -99,8 +100,7 @@ def label_images(
 
     Raises:
         ValueError: the teacher does not know a class; the store there is of another teacher, other options or other
-            images; or the disk has no room.
-        RuntimeError: the teacher gives logits that are not finite.
+            images; the disk has no room; or the teacher gives logits that are not finite.
     """
     columns = teacher.columns(images.class_names)
     with _processes() as (rank, world_size), _locked(out, rank):
@@ -192,6 +192,7 @@ def whole_loader(
         batch_size=batch_size,
         sampler=indices,
         num_workers=workers,
+        worker_init_fn=leave_interrupts,
         collate_fn=_collate,
     )
 
@@ -263,7 +264,10 @@ class Labeller:
         best = logits.topk(min(self.options.top_k, logits.shape[-1]), dim=-1)
         scores = best.values.half()
         if not scores.isfinite().all():
-            raise RuntimeError(f"the teacher {self.teacher.name} gives logits that are no numbers of float16")
+            raise ValueError(
+                f"the teacher {self.teacher.name} gives logits that are not finite in float16: its weights are "
+                "damaged, or the precision is too low; take another teacher, or float32"
+            )
         return scores.cpu().numpy(), best.indices.cpu().numpy()
 
     def _half(self) -> AbstractContextManager:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data import MODES, Preprocessing, read_image, upright
+from volo.inference.devices import find_device
 from volo.inference.optimize import optimize_for_inference
 from volo.models import load_model
 
@@ -63,17 +64,14 @@ class Predictor:
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: there is no trained model, or the device is unknown.
+        ValueError: there is no trained model, it has no heads, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
+        self.device, self._source = find_device(device), path
         trained = load_model(path)
-        if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        try:
-            self.device = torch.device(device or "cpu")
-        except RuntimeError:
-            raise ValueError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, mps …") from None
+        if not trained.model.num_classes:
+            raise ValueError(f"the model in {path} has no heads, and so no classes; volo.load_model gives its features")
         self.model = trained.model.to(self.device)
         self._fast = optimize_for_inference(self.model)
         self.class_names = trained.class_names
@@ -116,7 +114,14 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
-        return self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
+        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
+        if not logits.isfinite().all():
+            bad = [name for name, weight in self.model.state_dict().items() if not weight.isfinite().all()]
+            what = f"{bad[0]} and {len(bad) - 1} others are" if bad else "what they give is"
+            raise ValueError(
+                f"the weights of {self._source} cannot be used: {what} not finite; fetch or train them anew"
+            )
+        return logits
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from volo.data import ImageSet
-from volo.files import check_folder, replacing
+from volo.files import check_folder, making, replacing
 from volo.inference.confusion import confused_pairs
 from volo.inference.evaluate import Evaluation
 from volo.inference.pictures import draw_confusion, draw_mistakes, draw_reliability
@@ -40,14 +40,13 @@ def write_evaluation(
         ValueError: the folder is a file, or not writable.
     """
     check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     names = evaluation.class_names
     confused = [
         {"true": names[true], "predicted": names[predicted], "images": count}
         for true, predicted, count in confused_pairs(evaluation.labels, evaluation.predicted, _MOST_PAIRS)
     ]
     results = {**evaluation.summary(), "confused": confused, **(more or {})}
-    with ExitStack() as stack:  # the files get their names when all of them are written
+    with making(folder), ExitStack() as stack:  # the files get their names when all of them are written
 
         def path(name: str) -> Path:
             return stack.enter_context(replacing(folder / name))

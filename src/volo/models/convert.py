@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.files import replacing
+from volo.files import check_folder, making, replacing, system_error
 from volo.layers import OutlookAttention
 from volo.models.deliverable import save_model, save_pair
 from volo.models.identify import differences, identify
@@ -45,6 +45,7 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
         raise ValueError(f"unknown system {to!r}{nearest(to, SYSTEMS)}")
     if destination.exists():
         raise ValueError(f"{destination} exists; choose another name")
+    check_folder(destination.parent)
     trained = load_model(source, ema=ema)
     description = _for_timm(trained) if to == "timm" else {}
     weights = trained.model.state_dict()
@@ -53,21 +54,23 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
             raise ValueError(
                 f"the authors' form does not hold what no tensor shows, {', '.join(hidden)}; --to volo does"
             )
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(destination) as temporary:
-            torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, temporary)
+        with making(destination.parent), replacing(destination) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, file)
+            except RuntimeError as error:
+                raise system_error(error) or error from error
         return trained
-    destination.mkdir(parents=True)
-    if to == "timm":
-        save_pair(destination, weights, description)
-    else:
-        save_model(
-            destination,
-            trained.model.config,
-            weights,
-            class_names=trained.class_names,
-            preprocessing=trained.preprocessing,
-        )
+    with making(destination):
+        if to == "timm":
+            save_pair(destination, weights, description)
+        else:
+            save_model(
+                destination,
+                trained.model.config,
+                weights,
+                class_names=trained.class_names,
+                preprocessing=trained.preprocessing,
+            )
     return trained
 
 

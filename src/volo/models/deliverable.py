@@ -5,12 +5,15 @@ words in ``config.json``, is how timm and transformers keep models: these are un
 """
 
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -60,12 +63,21 @@ def save_model(
 
 
 def save_pair(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``config.json``, each whole or not at all."""
-    text = json.dumps(description, indent=2) + "\n"  # before anything is replaced, since it may fail
-    with replacing(folder / WEIGHTS_FILE) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary, {"format": "pt"})
-    with replacing(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write ``model.safetensors`` and ``config.json``, both or none.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    text = json.dumps(description, indent=2) + "\n"
+    with replacing(folder / CONFIG_FILE) as words, replacing(folder / WEIGHTS_FILE) as numbers:
+        words.write_text(text, encoding="utf-8")
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, numbers, {"format": "pt"})
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def read_description(path: Path) -> Description:

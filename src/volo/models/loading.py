@@ -62,7 +62,7 @@ def find(source: Source, *, ema: bool | None = None) -> Found:
         path, published = _locate(source)
         return Found(read_checkpoint(path, ema=ema), _described(path), published)
     except OSError as error:
-        raise ValueError(f"{source} cannot be read: {error.strerror or error}") from error
+        raise ValueError(f"{error.filename or source} cannot be read: {error.strerror or error}") from error
 
 
 def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:

@@ -1,6 +1,5 @@
 """What lets a run survive: checkpoints that are never torn, saved often, and once more before a signal ends the run."""
 
-import errno
 import os
 import signal
 import threading
@@ -13,15 +12,13 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from volo.files import replacing
+from volo.files import replacing, system_error
 
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 
 #: Where processes or the device must wait for each other to decide, they do so once in so many optimizer steps.
 STEPS_BETWEEN_DECISIONS = 10
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Interrupted(Exception):  # a wish, not an error
@@ -60,6 +57,22 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's own writer turns what the system says into a RuntimeError
             raise RuntimeError(_cannot_save(path, error)) from error
 
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Read it.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        try:
+            return super().load_checkpoint(path, *arguments, **options)
+        except OSError:
+            raise
+        except Exception as error:  # of as many kinds as there are ways to be damaged
+            raise ValueError(
+                f"{path} cannot be gone on with, since it is damaged; put {BEST_CHECKPOINT.name} in its place, or "
+                f"train anew with another --output ({str(error).splitlines()[0][:60]} …)"
+            ) from error
+
 
 def _sync_folder(folder: Path) -> None:
     """Wait until the names in ``folder`` are on the disk, where the system can."""
@@ -72,18 +85,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_save(path: Path, error: Exception) -> str:
-    reason: BaseException = error
-    while not isinstance(reason, OSError) and reason.__context__ is not None:
-        reason = reason.__context__
-    what = getattr(reason, "strerror", None) or str(error).splitlines()[0]
+    what = getattr(system_error(error), "strerror", None) or str(error).splitlines()[0]
     before = "the one saved before it stands" if path.exists() else "none was saved before it"
     run = path.parent.parent
     return f"cannot save {path}: {what}; {before}; when it can be written, go on with: volo train --resume {run}"
-
-
-def out_of_space(error: OSError) -> bool:
-    """Whether the system refused to write for want of space: a full disk, a quota, a limit on the size of files."""
-    return error.errno in _NO_SPACE
 
 
 def best_checkpoint(folder: Path) -> ModelCheckpoint:

@@ -266,9 +266,9 @@ class TrainConfig:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            return cls.from_dict(values)
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is no training configuration: {error}") from error
-        return cls.from_dict(values)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
@@ -290,6 +290,8 @@ def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tup
 
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
     """A dataclass of ``kind`` from JSON values, sections built in turn."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{prefix.removesuffix('.') or 'a configuration'} must be settings by name, not {values!r}")
     types = get_type_hints(kind)
     arguments = {}
     for key, value in values.items():

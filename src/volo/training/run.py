@@ -24,7 +24,7 @@ from volo.data import (
     open_token_labels,
     with_channels,
 )
-from volo.files import remove_temporaries, replacing
+from volo.files import check_folder, out_of_space, remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.report import write_evaluation
@@ -36,7 +36,6 @@ from volo.training.checkpoints import (
     Checkpoints,
     Interrupted,
     best_checkpoint,
-    out_of_space,
 )
 from volo.training.checks import check_device, locked, warn_of_workers
 from volo.training.cluster import requeue
@@ -87,6 +86,7 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
+    check_folder(folder)
     if (folder / LAST_CHECKPOINT).exists():
         raise ValueError(
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"

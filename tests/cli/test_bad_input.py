@@ -1,0 +1,513 @@
+# ruff: noqa: E501  # a line for each case
+"""Whatever people feed the commands: one line that says what came, what is allowed and what to do, and nothing else."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+
+import pytest
+from bad_things import (
+    ENDINGS,
+    TRAIN,
+    all_of,
+    ascii_terminal,
+    at,
+    beside,
+    class_named,
+    copied,
+    corrupt,
+    ctrl_c,
+    described,
+    full_after,
+    half,
+    locked,
+    machine,
+    make_world,
+    not_a_number,
+    nothing_readable,
+    odd_but_good_names,
+    of_pixels,
+    one_pixel,
+    pipe_without_reader,
+    run_begun,
+    stream,
+    table,
+    text_file,
+    truncated,
+    undecodable_file,
+    vanishing,
+    variables,
+    without,
+    zip_archive,
+)
+
+from volo.cli import main
+
+#: What begins lines that are no complaint: the work went on.
+REMARKS = ("warning: ", "note: ")
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+
+
+def nothing(stack):
+    """Nothing is bad but the command itself."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bad thing, and what comes of it.
+
+    Attributes:
+        name: what is bad.
+        command: words after ``volo``, in a folder made by ``make_world``.
+        says: what the line of error holds; where the work goes on, what the warnings and the output hold.
+        make: makes the bad thing.
+        code: the exit code.
+        leaves: patterns of new files; each stands for at least one, and there are no others.
+    """
+
+    name: str
+    command: str
+    says: tuple[str, ...]
+    make: Callable[[ExitStack], None] = nothing
+    code: int = 2
+    leaves: tuple[str, ...] = ()
+
+
+def no_space():
+    raise OSError(28, "No space left on device")
+
+
+def case(name, command, *says, **more):
+    return Case(name, command, says, **more)
+
+
+#: What a run leaves that has ended; and one that has not got as far as its first checkpoint.
+DONE = ("run", "run/*")
+BEGUN = ("run", "run/train.json", "run/.lock", "run/checkpoints")
+LABELLED = ("labels",)
+LABEL = "label good --teacher=model --top_k=2 --out=labels"
+CHECK = "data check good --workers=0"
+
+IMAGES = [
+    *(
+        case(
+            f"a truncated .{ending} among others",
+            "predict model good/val",
+            f"warning: cannot read image good/val/cat/bad.{ending}: ",
+            "; left out",
+            "warning: 1 of 5 images could not be read",
+            make=truncated(ending),
+            code=0,
+        )
+        for ending in ENDINGS
+    ),
+    *(
+        case(
+            f"a corrupt .{ending}, strict",
+            "predict model good/val --strict",
+            f"cannot read image good/val/cat/bad.{ending}: ",
+            make=corrupt(ending),
+        )
+        for ending in ENDINGS
+    ),
+    *(
+        case(name, f"{command} {good}", *says, "cat/bad.jpg: ", make=truncated("jpg"), code=0, leaves=leaves)
+        for name, command, good, says, leaves in (
+            ("a truncated image: eval", "eval model", "good", ["; left out", "4 images of 2 classes, 1 unreadable"], ()),
+            ("a truncated image: check", "data check", "good --workers=0", ["unreadable: 2"], ()),
+            ("a truncated image: label", LABEL, "", ["; left out", "6 images labelled, 1 cannot be read"], LABELLED),
+            ("a truncated image: train", "train", f"good --output=run {TRAIN}", ["; left out", "2 unreadable images"], DONE),
+        )
+    ),
+    case("a truncated image, strict: eval", "eval model good --strict", "1 images cannot be read (--strict)", make=truncated("jpg")),
+    case("a truncated image, strict: check", f"{CHECK} --strict", "findings (--strict)", make=truncated("jpg")),
+    case("a truncated image, strict: label", f"{LABEL} --strict", "1 images cannot be read (--strict)", make=truncated("jpg"), leaves=LABELLED),
+    case("a truncated image, strict: train", f"train good --output=run --strict {TRAIN}", "cat/bad.jpg: ", "(strict)", make=truncated("jpg"), leaves=BEGUN),
+    case("an image of 400 megapixels", "predict model good", "(400000000 pixels) exceeds limit of 178956970 pixels; --max-pixels raises it", make=beside(of_pixels(20000, 20000), "bad.png"), code=0),
+    case("an image of 400 megapixels, strict", "eval model good --strict", "images cannot be read (--strict)", make=beside(of_pixels(20000, 20000), "bad.png")),
+    case("an image of 400 megapixels, allowed", "predict model good/val/cat/bad.png --max-pixels=500000000", "cannot read image", "truncated", make=beside(of_pixels(20000, 20000), "bad.png")),
+    case("all images over the limit", "predict model good/val --max-pixels=100", "not one of the 4 images could be read"),
+    case("an image of one pixel: predict", "predict model good/val", "one.png", make=one_pixel, code=0),
+    case("an image of one pixel: train", f"train good --output=run {TRAIN}", "best epoch", make=one_pixel, code=0, leaves=DONE),
+    case("an image of one pixel: label", LABEL, "7 images labelled", make=one_pixel, code=0, leaves=LABELLED),
+    case("an image of one pixel: check", CHECK, "1 to 20", make=one_pixel, code=0),
+    case("a zip named .jpg", "predict model good/val/cat/bad.jpg", "cat/bad.jpg: not an image that Pillow can read", make=beside(zip_archive, "bad.jpg")),
+    case("a zip named .jpg among others", "eval model good", "cat/bad.jpg: not an image that Pillow can read; left out", make=beside(zip_archive, "bad.jpg"), code=0),
+    case("an empty file named .png", "predict model good/val", "cat/bad.png: the file is empty; left out", make=beside(b"", "bad.png"), code=0),
+    case("a web page named .webp", "predict model good/val", "cat/bad.webp: not an image", make=beside(b"<!doctype html>", "bad.webp"), code=0),
+    case("not one image can be read: predict", "predict model good/val --output=out.csv", "not one of the 4 images could be read", make=nothing_readable),
+    case("not one image can be read: eval", "eval model good --output=out", "none of the 4 images can be read; the first: cannot read image", make=nothing_readable),
+    case("not one image can be read: train", f"train good --output=run {TRAIN}", "not one of the training images can be read", make=nothing_readable, leaves=BEGUN),
+    case("not one image can be read: label", LABEL, "not one of the 6 images could be read", make=nothing_readable, leaves=LABELLED),
+    case("an image without permission", "predict model good/val", "cat/0.png: Permission denied; left out", make=locked("good/val/cat/0.png"), code=0),
+    case("an image without permission, alone", "predict model good/val/cat/0.png", "cat/0.png: Permission denied", make=locked("good/val/cat/0.png")),
+    case("a folder of images without permission: predict", "predict model good/val", "good/val/cat: Permission denied; change its permissions", make=locked("good/val/cat")),
+    case("a folder of images without permission: train", f"train good --output=run {TRAIN}", "good/train/dog: Permission denied; change its permissions", make=locked("good/train/dog")),
+    case("a model without permission", "eval model good", "model.safetensors", "Permission denied", make=locked("model/model.safetensors")),
+    case("a model's description without permission", "eval model good", "config.json", "Permission denied", make=locked("model/config.json")),
+    case("a table without permission", "eval model photos.csv", "photos.csv: Permission denied", make=all_of(table("path,label\n{rows}"), locked("photos.csv"))),
+    case("an image that vanishes: predict", "predict model good/val", "cat/gone.png: No such file or directory; left out", make=vanishing("torch.nn.Module.eval"), code=0),
+    case("an image that vanishes: eval", "eval model good", "cat/gone.png: No such file or directory; left out", make=vanishing("volo.inference.evaluate.evaluate"), code=0),
+    case("an image that vanishes: check", CHECK, "cat/gone.png: No such file or directory", make=vanishing("volo.data.check.check"), code=0),
+    case("an image that vanishes: label", LABEL, "cat/gone.png: No such file or directory; left out", make=vanishing("torch.nn.Module.eval"), code=0, leaves=LABELLED),
+]  # fmt: skip
+
+NAMES = [
+    case("an unreadable file whose name is no UTF-8", "eval model good", r"cat/\xff\n.png: not an image", make=undecodable_file, code=0),
+    case("an unreadable file whose name is no UTF-8: check", f"{CHECK} --output=out", r"cat/\xff\n.png: not an image", make=undecodable_file, code=0, leaves=("out", "out/check.json", "out/contact_sheets*")),
+    case("odd names of good files", "predict model good/val", r"\xff\xfe.png", r"\n\x1b[31m.png", "日本語", "[bold]x[red].png", make=all_of(odd_but_good_names, variables(COLUMNS="300")), code=0),
+    case("odd names of good files in a CSV", "predict model good/val --output=out.csv", "9 predictions", make=odd_but_good_names, code=0, leaves=("out.csv",)),
+    case("odd names of good files, judged", "eval model good --output=out", "out", make=odd_but_good_names, code=0, leaves=("out", "out/*")),
+    case("a class whose name is no UTF-8", f"train good --output=run {TRAIN}", r"c\xff cannot be the name of a class", "rename it", make=class_named(b"c\xff")),
+    case("a class with a line break in its name", CHECK, r"c\nt cannot be the name of a class", "rename it", make=class_named(b"c\nt")),
+    case("a class with markup in its name", CHECK, "[red]x", make=class_named(b"[red]x"), code=0),
+    case("too long a name of an image", f"predict model {'x' * 300}.png", "File name too long"),
+    case("too long a name of data", f"eval model {'x' * 300}", "File name too long; choose a shorter name"),
+    case("too long a name of a model", f"eval {'x' * 300} good", "File name too long"),
+    case("too long a name of what to write", f"predict model good/val --output={'x' * 300}.json", "File name too long; choose a shorter name"),
+    case("too long a name of a run", f"train good --output={'x' * 300} {TRAIN}", "File name too long; choose a shorter name"),
+    case("the longest name that can be written", f"predict model good/val --output={'x' * 250}.json", "4 predictions", code=0, leaves=("xxx*.json",)),
+    case("no name for an image", "predict model ''", "'' is neither a file"),
+    case("no name for data", "eval model ''", "no folder, table or data set is named ''"),
+]  # fmt: skip
+
+DATA = [
+    case("nothing is there", f"train nowhere --output=run {TRAIN}", "no folder, table or data set is named 'nowhere'; there are: fashion-mini, cifar10"),
+    case("a misspelled data set", "train cifar11", "no folder, table or data set is named 'cifar11'; did you mean 'cifar10'?"),
+    case("a data set that is not downloaded: train", "train cifar10 --data.root=empty", "cifar10 is not, or not whole, in empty; let torchvision fetch it by --download"),
+    case("a data set that is not downloaded: eval", "eval model mnist --root=empty", "let torchvision fetch it by --download"),
+    case("a file that is no table", "train file", "file is a file, but no table (.csv, .tsv, .tab); give a folder"),
+    case("a folder without class folders", "train empty", "empty has no class folders; expected empty/<class>/<image>"),
+    case("a folder without images", "predict model empty", "empty has no images in it"),
+    case("an image that is not there", "predict model nowhere.png", "nowhere.png is neither a file, a folder nor a pattern that matches"),
+    case("a class without images", f"train good {TRAIN}", "no images in", "good/val/dog", "put images there (.jpg, .png, .webp …) or remove the folder", make=without("good/val/dog/0.png", "good/val/dog/1.png")),
+    case("a class missing from validation: train", f"train good {TRAIN}", "the val part of good lacks the classes dog", "add images", make=without("good/val/dog")),
+    case("a class missing from validation: eval", "eval model good", "warning: 1 of the model's 2 classes have no images and so no score: dog", make=without("good/val/dog"), code=0),
+    case("a class of validation alone", f"train good {TRAIN}", "the val part of good has the classes dog, which the training part lacks", make=without("good/train/dog")),
+    case("one class only: train", f"train good {TRAIN}", "good has one class only, 'cat'; a classifier needs two", make=without("good/train/dog", "good/val/dog")),
+    case("one class only: check", f"{CHECK} --strict", "findings (--strict)", make=without("good/train/dog", "good/val/dog")),
+    case("one image of a class", f"train good/val {TRAIN}", "class 'dog' has one image: too few to split", make=without("good/val/dog/1.png")),
+    case("more classes than the model: eval", "eval model good", "the model does not know the classes emu (1 of the data's 3); it knows 2: cat, dog; rename", make=class_named(b"emu")),
+    case("more classes than the model: label", LABEL, "does not know 1 of the 3 classes of the data: emu", make=class_named(b"emu")),
+    case("a table without the column of paths", "train photos.csv", "has no column named image or path, its first line has: a, label; name the right one with --image_column", make=table("a,label\n{rows}")),
+    case("a table without the column of labels", "train photos.csv", "has no column named label or class", make=table("path,names\n{rows}")),
+    case("a table without the column asked for", "train photos.csv --data.label-column=name", "has no column 'name'; did you mean 'names'?", make=table("path,names\n{rows}")),
+    case("a table with unknown labels", "eval model photos.csv", "does not know the classes emu", make=table("path,label\n{rows}good/val/dog/0.png,emu\n")),
+    case("a table without rows", "data check photos.csv", "photos.csv has no rows below its first line, which names the columns", make=table("path,label\n")),
+    case("an empty table", "eval model photos.csv", "its first line has: nothing", make=table("")),
+    case("a table that names an image twice", "train photos.csv", "photos.csv names good/train/cat/0.png twice, on lines 2 and 8; remove one", make=table("path,label\n{rows}good/train/cat/0.png,dog\n")),
+    case("a table with an empty cell", "train photos.csv", "line 8 of photos.csv has no label; fill it in or remove the line", make=table("path,label\n{rows}good/val/cat/0.png,\n")),
+    case("a table with a comma too many", "train photos.csv", "line 8 of photos.csv has 3 cells, its first line 2", make=table("path,label\n{rows}good/val/cat/0.png,cat,dog\n")),
+    case("a table for an unknown part", "train photos.csv", "line 2 of photos.csv is for an unknown part 'trian'; did you mean 'train'?", make=table("path,label,split\ngood/val/cat/0.png,cat,trian\n")),
+    case("a table of files that are not there", "eval model photos.csv", "none of the 1 files in photos.csv exist, the first is x.png; paths must be relative", make=table("path,label\nx.png,cat\n")),
+    case("a table with one file that is not there", "eval model photos.csv", "cannot read image x.png: No such file or directory; left out", make=table("path,label\n{rows}x.png,cat\n"), code=0),
+    case("a table in UTF-16", "train photos.csv", "photos.csv is not UTF-8 (byte 0xff at 0); save it as UTF-8", make=table("path,label\n{rows}", encoding="utf-16")),
+    case("a part that is not there", "eval model good --split=tset", "good has no part 'tset'; there are: train, val"),
+    case("findings, strict", f"{CHECK} --strict", "findings (--strict)", make=copied("good/train/cat", "good/val/dog")),
+    case("standard input is closed", "predict model -", "standard input is closed; '-' reads names of files from there", make=stream("stdin", lambda: None)),
+    case("standard input names nothing", "predict model -", "standard input names no files", make=stream("stdin", Path("/dev/null").open)),
+]  # fmt: skip
+
+PLACES = [
+    case("a run folder with other things in it", f"train good --output=model {TRAIN}", "model exists and is not empty; choose another --output"),
+    case("a run folder with a run in it", f"train good --output=run {TRAIN}", "run holds a run already; go on with it by --resume run, or choose another --output", make=run_begun()),
+    case("a run folder that is a file", f"train good --output=file {TRAIN}", "file is a file; name a folder"),
+    case("a run folder below a file", f"train good --output=file/run {TRAIN}", "file is a file; name a folder"),
+    case("an output that is a folder", "predict model good --output=out.json", "cannot write out.json: it is a folder; name a file", make=copied("empty", "out.json")),
+    case("an output below a file: predict", "predict model good --output=file/out.json", "file is a file; name a folder"),
+    case("an output below a file: eval", "eval model good --output=file/out", "file is a file; name a folder"),
+    case("an output that is a file: check", f"{CHECK} --output=file", "file is a file; name a folder"),
+    case("an output of another kind", "predict model good --output=out.txt", "--output must end in .json or .csv, not 'out.txt'"),
+    case("an output folder that is not there yet", "predict model good --output=a/b/out.json", "10 predictions", code=0, leaves=("a", "a/b", "a/b/out.json")),
+    *(
+        case(f"a place without permission: {command.split()[0]}", command, *says, make=locked("empty", mode=0o555))
+        for command, *says in (
+            ("predict model good --output=empty/out.csv", "cannot write into empty: empty is not writable; name another"),
+            ("eval model good --output=empty/out", "cannot write into empty/out: empty is not writable; name another"),
+            ("data check good --output=empty", "cannot write into empty: empty is not writable; name another"),
+            (f"train good --output=empty/run {TRAIN}", "cannot write into empty/run: empty is not writable; name another"),
+            ("label good --teacher=model --out=empty/labels", "cannot write into empty: empty is not writable; name another"),
+            ("weights convert model empty/new --to=volo", "cannot write into empty: empty is not writable; name another"),
+        )
+    ),
+    case("weights are converted onto a file", "weights convert model file --to=volo", "file exists; choose another name"),
+    case("labels in the place of a folder", "label good --teacher=model --out=empty", "empty"),
+    case("labels in the place of another file", "label good --teacher=model --out=file", "file"),
+]  # fmt: skip
+
+MACHINE = [
+    case("a full disk: predictions", "predict model good --output=out.json", "out.json: File too large; make room, or name another place", make=full_after(100), code=1),
+    case("a full disk: scores and pictures", "eval model good --output=out", "File too large; make room, or name another place", make=full_after(10_000), code=1),
+    case("a full disk: contact sheets", f"{CHECK} --output=out", "File too large; make room, or name another place", make=full_after(2_000), code=1),
+    case("a full disk: token labels", LABEL, "no room for labels: it takes", make=full_after(100)),
+    case("a full disk: weights for this package", "weights convert model new --to=volo", "new/model.safetensors: File too large; make room, or name another place", make=full_after(100_000), code=1),
+    case("a full disk: weights for the authors' code", "weights convert model new.pth.tar --to=official", "new.pth.tar: File too large; make room, or name another place", make=full_after(100_000), code=1),
+    case("a full disk: the configuration of a run", f"train good --output=run {TRAIN}", "run/train.json: File too large; make room", make=full_after(100), code=1, leaves=("run", "run/.lock", "run/checkpoints")),
+    case("a full disk: figures of a run", f"train good --output=run {TRAIN}", "cannot write to run", "File too large", "go on with: volo train --resume run", make=full_after(3_000), code=1, leaves=(*BEGUN, "run/metrics.csv")),
+    case("a full disk: the checkpoint of a run", f"train good --output=run {TRAIN}", "run/checkpoints/", "File too large; none was saved before it; when it can be written, go on with: volo train --resume", make=full_after(200_000), code=1, leaves=(*BEGUN, "run/metrics.csv", "run/curves.png")),
+    case("a full disk: the weights of a run", f"train good --output=run {TRAIN}", "cannot write to run: No space left on device; when there is space, go on with: volo train --resume run", make=machine(lambda stack: at(stack, "volo.models.deliverable.save_file", no_space)), code=1, leaves=(*BEGUN, "run/metrics.csv", "run/curves.png", "run/checkpoints/*")),
+    case("a full disk: standard output", "predict model good", "No space left on device", make=stream("stdout", partial(Path("/dev/full").open, "w")), code=1),
+    case("a reader that has gone: predict", "predict model good", make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: eval", "eval model good", make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: check", CHECK, make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: recipes", "recipes", make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: a recipe", "recipes volo-d1-224", make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: help", "--help", make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: help of a verb", "predict --help", make=stream("stdout", pipe_without_reader), code=141),
+    case("a reader that has gone: train", f"train good --output=run {TRAIN}", make=stream("stdout", pipe_without_reader), code=141, leaves=BEGUN),
+    case("a reader that has gone: label", LABEL, make=stream("stdout", pipe_without_reader), code=141, leaves=LABELLED),
+    case("standard output is closed", "predict model good --output=out.csv", make=stream("stdout", lambda: None), code=0, leaves=("out.csv",)),
+    case("standard output is closed: a recipe", "recipes volo-d1-224", make=stream("stdout", lambda: None), code=0),
+    case("a terminal of English letters: predict", "predict model good/val", "cat", make=all_of(odd_but_good_names, ascii_terminal), code=0),
+    case("a terminal of English letters: check", CHECK, r"\u65e5", make=all_of(class_named("日本語".encode()), ascii_terminal), code=0),
+    case("a terminal of English letters: train", f"train good --output=run {TRAIN}", "best epoch", make=all_of(class_named("日本語".encode()), ascii_terminal), code=0, leaves=DONE),
+    case("a terminal of English letters: eval", "eval model good", "does not know the classes", make=all_of(class_named("日本語".encode()), ascii_terminal)),
+    case("a terminal of English letters: weights", "weights list", "volo", make=ascii_terminal, code=0),
+    case("a terminal of English letters: recipes", "recipes", "fashion", make=ascii_terminal, code=0),
+    *(
+        case(f"Ctrl-C: {name}", command, "interrupted", make=ctrl_c(moment, count), code=130, leaves=leaves)
+        for name, command, moment, count, leaves in (
+            ("listing, predict", "predict model good", "os.walk", 0, ()),
+            ("listing, train", f"train good --output=run {TRAIN}", "os.walk", 1, ()),
+            ("loading the model", "eval model good", "volo.models.loading.identify", 0, ()),
+            ("decoding, predict", "predict model good --output=out.csv", "PIL.Image.open", 3, ()),
+            ("decoding, eval", "eval model good --output=out", "PIL.Image.open", 3, ()),
+            ("decoding, check", f"{CHECK} --output=out", "PIL.Image.open", 3, ()),
+            ("decoding, label", LABEL, "PIL.Image.open", 3, LABELLED),
+            ("computing, label", f"{LABEL} --batch_size=2", "volo.inference.labelling.Labeller.__call__", 1, LABELLED),
+            ("writing predictions", "predict model good --output=out.csv", "pathlib.Path.write_text", 0, ()),
+            ("writing scores", "eval model good --output=out", "pathlib.Path.write_text", 0, ()),
+            ("drawing pictures", "eval model good --output=out", "matplotlib.figure.Figure.savefig", 1, ()),
+            ("writing contact sheets", f"{CHECK} --output=out", "PIL.Image.Image.save", 1, ()),
+            ("writing weights", "weights convert model new --to=volo", "volo.models.deliverable.save_file", 0, ()),
+            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.run.create_model", 0, ()),
+            ("starting to load, train", f"train good --output=run {TRAIN}", "torch.utils.data.DataLoader.__iter__", 0, BEGUN),
+            ("judging, train", f"train good --output=run {TRAIN}", "volo.training.run.evaluate", 0, (*BEGUN, "run/[mc]*")),
+        )
+    ),
+    *(
+        case(f"Ctrl-C: {name}, train", f"train good --output=run {TRAIN}", "stopped by SIGINT and saved; go on with: volo train --resume run", make=ctrl_c(moment, count), code=130, leaves=DONE)
+        for name, moment, count in (
+            ("decoding", "PIL.Image.open", 2),
+            ("a training step", "volo.tasks.classification.ClassificationTask.training_step", 1),
+            ("validation", "volo.tasks.classification.ClassificationTask.validation_step", 0),
+            ("writing figures", "volo.training.callbacks.draw_curves", 0),
+            ("writing a checkpoint", "torch.save", 0),
+        )
+    ),
+]  # fmt: skip
+
+MODELS = [
+    case("no model is there", "eval nowhere good", "nowhere cannot be read: No such file or directory"),
+    case("a folder that is no model", "predict empty good", "empty is no trained model: empty/config.json does not exist; give a run folder"),
+    case("a file that is no model", "predict file good", "file is no file of weights"),
+    case("a model without its description", "eval model good", "model is no trained model: model/config.json does not exist", make=without("model/config.json")),
+    case("a model without its weights", "eval model good", "model is no trained model: model/model.safetensors does not exist", make=without("model/model.safetensors")),
+    case("a model cut off", "eval model good", "model.safetensors is no safetensors file", make=half("model/model.safetensors")),
+    case("a description cut off", "eval model good", "model/config.json is no description of a volo model", make=half("model/config.json")),
+    case("a description of a newer version", "eval model good", "config.json has format version 99; this volo reads version 1; upgrade volo", make=described(format_version=99)),
+    case("a description with a name too few", "predict model good", "class_names must be 2 names, one for each output", make=described(class_names=["cat"])),
+    case("a description without class names", "predict model good", "class_names", make=described(class_names=None)),
+    case("a description of unknown preprocessing", "predict model good", "the preprocessing described in model is not known to this volo", make=described(preprocessing={"sise": 3})),
+    case("a weight that is no number: predict", "predict model good --output=out.csv", "weights of model", "norm.weight", "not finite", make=not_a_number),
+    case("a weight that is no number: eval", "eval model good", "norm.weight", "not finite", make=not_a_number),
+    case("a weight that is no number: label", LABEL, "logits that are not finite in float16: its weights are damaged", make=not_a_number, leaves=LABELLED),
+    case("misspelled published weights", "eval volo_d1_225 good", "volo_d1_225 is no file or folder, and no weights are published as 'volo_d1_225'; did you mean 'volo_d1_224"),
+    case("other classes than the model's", "eval model good", "does not know the classes emu", make=all_of(class_named(b"emu"), without("good/train/cat"))),
+    *(
+        case(f"a device that is not here: {command.split()[0]}", f"{command} --device={device}", f"there is no device '{device}' on this machine; there are: cpu")
+        for command, device in (("predict model good", "abacus"), ("eval model good", "meta"), (LABEL, "cuda:99"))
+    ),
+    case("a device that is not here: train", f"train good --output=run {TRAIN} --accelerator=abacus", "abacus"),
+    case("a run that is none", "train --resume empty", "empty holds no run: empty/train.json does not exist"),
+    case("a run whose checkpoint is damaged", "train --resume run", "run/checkpoints/last.ckpt cannot be gone on with, since it is damaged", make=run_begun(), leaves=("run/.lock",)),
+    case("a run whose configuration is damaged", "train --resume run", "run/train.json is no training configuration", make=all_of(run_begun(), half("run/train.json"))),
+    case("a run of a newer version", "train --resume run", "run/train.json is no training configuration: unknown setting 'epoch'; did you mean 'epochs'", make=run_begun(epoch=3)),
+    case("a run whose configuration is another thing", "train --resume run", "must be settings by name, not []", make=run_begun(optim=[])),
+]  # fmt: skip
+
+WORDS = [
+    case("a misspelled verb", "trian good", "there is no such command; did you mean 'train'?"),
+    case("no data to train on", "train", "name a folder"),
+    case("no data to judge on", "eval model", "required"),
+    case("no images", "predict model", "required: images"),
+    case("one thing too many", f"train good good {TRAIN}", "unrecognized arguments: good"),
+    case("a misspelled option: train", "train good --epoch=3", "unknown option --epoch; did you mean '--epochs'?"),
+    case("a misspelled option: predict", "predict model good --topk=3", "unknown option --topk; did you mean '--top_k'?"),
+    case("a misspelled option: eval", "eval model good --outptu=a", "did you mean '--output'?"),
+    case("a misspelled option: label", f"{LABEL} --batchsize=3", "did you mean '--batch_size'?"),
+    case("a misspelled option: models", "models --all", "unknown option --all"),
+    case("a misspelled dash", "train good --dry_run", "did you mean '--dry-run'?"),
+    case("a misspelled setting", "train good --model.drop_path=0.3", "did you mean '--model.drop_path_rate'?"),
+    case("a misspelled section", "train good --recipe=volo-d1-224 --modle.name=volo_d2", "did you mean '--model.name'?"),
+    case("a section without settings", "train good --optim=3", "optim"),
+    case("a misspelled model", f"train good {TRAIN} --model.name=volo_d9", "unknown model 'volo_d9'; did you mean"),
+    case("a misspelled precision", "train good --precision=16-mxied", "unknown precision '16-mxied'; did you mean '16-mixed'?"),
+    case("a misspelled logger", "train good --loggers=[wanbd]", "unknown logger 'wanbd' in loggers; did you mean 'wandb'?"),
+    case("a misspelled way of balancing", "train good --loss.class_balance=invers", "loss.class_balance"),
+    case("a misspelled interval", "train good --optim.interval=week", "optim.interval"),
+    case("a misspelled recipe: train", "train good --recipe=fashion_mini", "did you mean 'fashion-mini'?"),
+    case("a misspelled recipe: recipes", "recipes volo-d1-225", "did you mean 'volo-d1-224'?"),
+    case("a misspelled command of data", "data chekc good", "unknown command 'chekc' of volo data; there is: volo data check PATH"),
+    case("a misspelled action of weights", "weights inspcet model", "there is no such action; did you mean 'inspect'?"),
+    case("a misspelled system", "weights convert model new --to=tinn", "unknown system 'tinn'; did you mean 'timm'?"),
+    case("a misspelled teacher", "label good --out=labels --teacher=xq", "no classifier of timm is named 'xq'", "more"),
+    case("a recipe with a misspelled setting", "train good --recipe=a.yaml", "unknown setting 'modle.name'; did you mean 'model.name'?", make=text_file("a.yaml", "modle:\n  name: x\n")),
+    case("a recipe with a misspelled setting in a section", "train good --recipe=a.yaml", "'model.drop_path'; did you mean 'model.drop_path_rate'?", make=text_file("a.yaml", "model:\n  drop_path: 0.1\n")),
+    case("a recipe that is no YAML", "train good --recipe=a.yaml", "a.yaml is no recipe, since it is no YAML", make=text_file("a.yaml", "a: [1,")),
+    case("a recipe that is no text", "train good --recipe=a.yaml", "a.yaml is no recipe, since it is no YAML", make=text_file("a.yaml", b"\xff\xfe")),
+    case("a recipe that is a list", "train good --recipe=a.yaml", "a.yaml is no recipe: it must hold settings by name", make=text_file("a.yaml", "- 1\n")),
+    case("an empty recipe", "train good --recipe=a.yaml", "a.yaml is no recipe: it must hold settings by name", make=text_file("a.yaml", "")),
+    case("a recipe with a section that is none", "train good --recipe=a.yaml", "a.yaml: optim must be settings by name, not 3", make=text_file("a.yaml", "optim: 3\n")),
+    case("a recipe with a word for a number", "train good --recipe=a.yaml", "epochs", "many", make=text_file("a.yaml", "epochs: many\n")),
+    case("no runs to compare", "compare", "required: runs"),
+    case("one run to compare", "compare model", "name at least two different runs"),
+    case("runs to compare that are none", "compare empty nowhere", "empty is no run: it has no train.json; give folders that volo train"),
+    case("runs to compare that are not there", "compare nowhere empty", "nowhere is no run: it does not exist"),
+    case("files to compare", "compare file empty", "file is no run"),
+    case("a comparison of another kind", "compare empty nowhere --output=a.jpg", "--output must end in .png, not 'a.jpg'"),
+    case("a comparison below a file", "compare empty nowhere --output=file/a.png", "file is a file; name a folder"),
+    case("a recipe that is a folder", "train good --recipe=good", "no recipe and no file is named 'good'"),
+    case("a recipe whose data are not there", "train --recipe=volo-d1-224", "is named 'imagenet'"),
+    case("a word for a number", "train good --epochs=many", "epochs"),
+    *(
+        case(f"out of range: {option}", command, says)
+        for command, option, says in (
+            ("train good --epochs=0", "epochs", "epochs must be at least 1, not 0"),
+            ("train good --optim.lr=-1", "rate", "optim.lr must be positive"),
+            ("train good --data.val_fraction=2", "fraction", "data.val_fraction must lie between 0 and 1, not 2.0"),
+            ("train good --seed=-1", "seed", "seed must be at least 0, not -1"),
+            ("train good --data.channels=2", "channels", "data.channels must be 1 (grey), 3 (colour) or 4"),
+            (f"train good {TRAIN} --batch_size=64", "batch", "6 training images do not fill one batch of 64"),
+            (f"train good {TRAIN} --model.img_size=7", "size", "img_size must be at least 8 pixels a side, not (7, 7)"),
+            (f"train good {TRAIN} --data.background=blurple", "colour", "background must be a colour such as white"),
+            ("predict model good --top_k=0", "names", "--top_k, --batch_size and --max_pixels must be at least 1"),
+            ("predict model good --max-pixels=0", "pixels", "must be at least 1"),
+            ("eval model good --batch_size=0", "batch of eval", "--batch_size must be at least 1, not 0"),
+            ("eval model good --workers=-1", "workers", "--workers must be at least 0, not -1"),
+            (f"{CHECK} --distance=99", "distance", "must be 0–16"),
+            (f"{CHECK} --workers=-1", "workers of check", "--workers must be at least 0, not -1"),
+            (f"{LABEL} --count=0 --show=a.png", "count", "at least 1"),
+            (f"{LABEL} --top_k=0", "classes kept", "top_k must be at least 1, not 0"),
+        )
+    ),
+    *(
+        case(f"options that contradict each other: {options}", f"train good {options}", says)
+        for options, says in (
+            ("--loss.dense_weight=0", "MixToken needs the token loss"),
+            ("--model.freeze=true --optim.layer_decay=0.7", "leave out optim.layer_decay"),
+            ("--model.freeze=true --model.drop_path_rate=0.1", "leave out model.drop_path_rate"),
+            ("--model.pretrained=x --model.dims=[64,128]", "leave out model.dims"),
+            ("--dry-run --profile", "--dry-run keeps nothing: it goes neither with --resume nor with --profile"),
+        )
+    ),
+]  # fmt: skip
+
+#: In processes of their own, by a shell in which ``volo`` is the command and ``together`` interrupts it.
+PROCESSES = [
+    case("a reader that goes away", "volo predict model good | head -0", code=141),
+    case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN),
+    case("all streams are closed", "volo predict model good --output=out.csv <&- >&- 2>&-", code=0, leaves=("out.csv",)),
+    case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1),
+    case("a locale of English letters alone", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii volo predict model good/val", r"\u", make=odd_but_good_names, code=0),
+    *(
+        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves)
+        for name, moment, command, says, leaves in (
+            ("eval", "PIL.Image.open 1", "eval model good --workers=2 --batch_size=1 --output=out", "interrupted", ()),
+            ("check", "PIL.Image.open 1", "data check good --workers=2 --output=out", "interrupted", ()),
+            ("label", "PIL.Image.open 1", f"{LABEL} --workers=2 --batch_size=1", "interrupted", LABELLED),
+            ("train, first batch", "PIL.Image.open 0", f"train good --output=run {TRAIN} --data.workers=2", "", ("run", "run/*")),
+            ("train, a later batch", "PIL.Image.open 3", f"train good --output=run {TRAIN} --data.workers=2 --epochs=2", "", ("run", "run/*")),
+            ("train, a step", "volo.tasks.classification.ClassificationTask.training_step 1", f"train good --output=run {TRAIN} --data.workers=2", "stopped by SIGINT and saved; go on with: volo train --resume run", DONE),
+            ("train, validation", "volo.tasks.classification.ClassificationTask.validation_step 0", f"train good --output=run {TRAIN} --data.workers=2", "", DONE),
+        )
+    ),
+]  # fmt: skip
+
+CASES = [*IMAGES, *NAMES, *DATA, *PLACES, *MACHINE, *MODELS, *WORDS, *PROCESSES]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    import volo.training.run  # noqa: F401  # before a case takes the right to read from this process
+
+    root = tmp_path_factory.mktemp("world")
+    make_world(root)
+    return root
+
+
+@pytest.fixture
+def here(world, tmp_path, monkeypatch):
+    """The folder of one case, current."""
+    shutil.copytree(world, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def contents(folder):
+    """What lies in a folder: path → what it holds."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = str(path.relative_to(folder))
+        found[name] = path.readlink() if path.is_symlink() else path.is_dir() or path.read_bytes()
+    return found
+
+
+def in_a_shell(command):
+    """Run a line of commands. Returns the exit code of the first that fails."""
+    python, tests = shlex.quote(sys.executable), str(Path(__file__).parent)
+    functions = [
+        f'volo() {{ {python} -m volo "$@"; }}',
+        f'together() {{ exec {python} -c "import bad_things; bad_things.interrupted_together()" "$@"; }}',
+    ]
+    path = os.pathsep.join([tests, *sys.path])
+    line = "; ".join(["set -o pipefail", *functions, command])
+    return subprocess.run(
+        ["bash", "-c", line], env={**os.environ, "PYTHONPATH": path}, start_new_session=True, timeout=120
+    ).returncode
+
+
+def test_names_tell_the_cases_apart():
+    assert len({case.name for case in CASES}) == len(CASES) > 60
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_one_clear_line_and_nothing_half_written(case, here, capfd):
+    with ExitStack() as stack:
+        start = case.make(stack)
+        before = contents(here)
+        if start is not None:
+            start()
+        code = in_a_shell(case.command) if case in PROCESSES else main(shlex.split(case.command))
+    out, err = capfd.readouterr()
+    assert code == case.code, out + err
+    assert "Traceback" not in out + err
+    assert_one_clear_line(case, out, err)
+    after = contents(here)
+    assert {name: after.get(name) for name in before} == before
+    new = after.keys() - before.keys()
+    assert not [name for name in new if TEMPORARY.fullmatch(Path(name).name)]
+    assert not [name for name in new if not any(fnmatch(name, pattern) for pattern in case.leaves)]
+    assert all(any(fnmatch(name, pattern) for name in new) for pattern in case.leaves)
+
+
+def assert_one_clear_line(case, out, err):
+    complaints = [line for line in err.splitlines() if not line.startswith(REMARKS)]
+    if case.code in (0, 141):  # the work went on, or nobody is there to be told
+        assert not complaints
+        told = out + err
+    else:
+        assert len(complaints) == 1, err
+        told = complaints[0]
+        assert told.startswith(("interrupted", "stopped") if case.code == 130 else ("volo ", "error")), err
+    for words in case.says:
+        assert words in told
