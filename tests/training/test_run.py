@@ -181,7 +181,9 @@ def test_a_folder_with_a_run_or_other_files_is_not_overwritten(config):
         volo.train(config)
     for path in (result.folder / "checkpoints").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="exists and is not empty"):
+    with pytest.raises(
+        ValueError, match=f"exists and is not empty; .*, or go on with the run in it by --resume {result.folder}"
+    ):
         volo.train(config)
 
 

@@ -95,7 +95,8 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     # Hidden files are the lock, and what another process of this run is just writing.
     own = (CONFIG_FILE, LAST_CHECKPOINT.parent.name)
     if folder.exists() and any(item.name not in own and item.name[0] != "." for item in folder.iterdir()):
-        raise ValueError(f"{folder} exists and is not empty; choose another --output")
+        begun = f", or go on with the run in it by --resume {folder}" if (folder / CONFIG_FILE).exists() else ""
+        raise ValueError(f"{folder} exists and is not empty; choose another --output{begun}")
     config = replace(config, output=str(folder))
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
