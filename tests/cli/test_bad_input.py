@@ -296,7 +296,7 @@ MACHINE = [
             ("drawing pictures", "eval model good --output=out", "matplotlib.figure.Figure.savefig", 1, ()),
             ("writing contact sheets", f"{CHECK} --output=out", "PIL.Image.Image.save", 1, ()),
             ("writing weights", "weights convert model new --to=volo", "volo.models.deliverable.save_file", 0, ()),
-            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.run.create_model", 0, ()),
+            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.parts.create_model", 0, ()),
             ("starting to load, train", f"train good --output=run {TRAIN}", "torch.utils.data.DataLoader.__iter__", 0, BEGUN),
             ("judging, train", f"train good --output=run {TRAIN}", "volo.training.run.evaluate", 0, (*BEGUN, "run/[mc]*")),
         )
@@ -371,6 +371,7 @@ WORDS = [
     case("a misspelled system", "weights convert model new --to=tinn", "unknown system 'tinn'; did you mean 'timm'?"),
     case("a misspelled teacher", "label good --out=labels --teacher=xq", "no classifier of timm is named 'xq'", "more"),
     case("a recipe with a misspelled setting", "train good --recipe=a.yaml", "unknown setting 'modle.name'; did you mean 'model.name'?", make=text_file("a.yaml", "modle:\n  name: x\n")),
+    case("a recipe with a misspelled setting in a section", "train good --recipe=a.yaml", "'model.drop_path'; did you mean 'model.drop_path_rate'?", make=text_file("a.yaml", "model:\n  drop_path: 0.1\n")),
     case("a recipe that is no YAML", "train good --recipe=a.yaml", "a.yaml is no recipe, since it is no YAML", make=text_file("a.yaml", "a: [1,")),
     case("a recipe that is no text", "train good --recipe=a.yaml", "a.yaml is no recipe, since it is no YAML", make=text_file("a.yaml", b"\xff\xfe")),
     case("a recipe that is a list", "train good --recipe=a.yaml", "a.yaml is no recipe: it must hold settings by name", make=text_file("a.yaml", "- 1\n")),

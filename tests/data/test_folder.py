@@ -55,6 +55,13 @@ def test_the_two_folders_may_bear_other_usual_names(tmp_path, train_name, val_na
     assert relative(val, root) == relative(open_validation_data(str(root)), root) == [f"{val_name}/cat/2.png"]
 
 
+def test_capitals_in_the_names_of_the_two_folders_do_not_make_them_classes(tmp_path):
+    root = grow(tmp_path, "Train/cat/1.png", "Train/dog/2.png", "VAL/cat/3.png", "VAL/dog/4.png")
+    train, val = open_data(str(root))
+    assert train.class_names == val.class_names == ("cat", "dog")
+    assert relative(val, root) == ["VAL/cat/3.png", "VAL/dog/4.png"]
+
+
 def test_val_is_preferred_to_test(tmp_path):
     root = grow(tmp_path, "train/cat/1.png", "test/cat/2.png", "val/cat/3.png")
     assert relative(open_data(str(root))[1], root) == relative(open_validation_data(str(root)), root)

@@ -143,19 +143,19 @@ def test_an_epoch_holds_every_image_once(length, seed, epoch):
 
 
 @settings(deadline=None)
-@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 9), st.integers(0, 9))
-def test_shards_of_ranks_interleave_to_the_order_of_one_process(length, world_size, seed, epoch):
-    whole, *shards = (
-        EpochSampler(length, seed=seed),
-        *(EpochSampler(length, seed=seed, rank=rank, world_size=world_size) for rank in range(world_size)),
-    )
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 7), st.integers(0, 9), st.integers(0, 9))
+def test_shards_of_ranks_interleave_to_the_order_of_one_process(length, world_size, multiple, seed, epoch):
+    options = {"seed": seed, "world_size": world_size, "multiple_of": multiple}
+    whole = EpochSampler(length, seed=seed)
+    shards = [EpochSampler(length, rank=rank, **options) for rank in range(world_size)]
     for sampler in (whole, *shards):
         sampler.set_epoch(epoch)
     parts = [list(shard) for shard in shards]
-    assert {len(part) for part in parts} == {length // world_size} == {len(shard) for shard in shards}
+    share = length // (world_size * multiple) * multiple
+    assert {len(part) for part in parts} == {share} == {len(shard) for shard in shards}
     together = [key for keys in zip(*parts, strict=True) for key in keys]
     # All ranks take equally many, so that what does not divide evenly is left for another epoch.
-    assert together == list(whole)[: length // world_size * world_size]
+    assert together == list(whole)[: share * world_size]
 
 
 def test_shards_continued_in_the_middle_are_the_ends_of_the_shards():

@@ -123,6 +123,7 @@ def test_what_was_written_is_read(tmp_path_factory, rows):
         ("path,label\n", "has no rows below its first line"),
         ("path,label\na/1.png,x\na/1.png,y\n", r"names .*a/1\.png twice, on lines 2 and 3; remove one"),
         ("path,label\na/1.png,x\n./a/1.png,x\n", r"names .*a/1\.png twice, on lines 2 and 3"),
+        ("path,label\na/1.png,x\nb/../a/1.png,x\n", r"a/1\.png, as .*b/\.\./a/1\.png too, twice, on lines 2 and 3"),
         ("path,label\na/1.png,x\na/2.png,\n", r"line 3 of .* has no label"),
         ("path,label\n,x\n", r"line 2 of .* has no image"),
         ("path,label\na/1.png\n", r"line 2 of .* has 1 cells, its first line 2"),
@@ -141,6 +142,21 @@ def test_a_table_that_cannot_be_used_is_told_why_in_one_line(photos, text, messa
         open_data(path)
     assert path in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_one_image_by_two_names_of_its_folder_is_in_one_part_alone(photos, monkeypatch):
+    """Else what is trained on would be judged on too."""
+    (photos / "c").symlink_to("a")
+    monkeypatch.chdir(photos)
+    for other in (photos.resolve() / "a/1.png", "c/1.png"):
+        path = write(Path("photos.csv"), f"path,label,split\na/1.png,x,train\n{other},x,val\n")
+        with pytest.raises(ValueError, match=r"a/1\.png, as .*1\.png too, twice, on lines 2 and 3; remove one"):
+            open_data(str(path))
+
+
+def test_lines_before_the_names_of_the_columns_may_be_empty(photos):
+    path = write(photos / "photos.csv", "\n\npath;label\na/1.png;x\na/2.png;x\n")
+    assert [row.path.name for row in read_table(path)] == ["1.png", "2.png"]
 
 
 def test_a_column_that_is_not_there_gives_the_nearest(photos):

@@ -225,3 +225,9 @@ def test_without_a_device_one_is_chosen(tmp_path, colour):
 def test_a_folder_without_a_model_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="is no trained model"):
         Predictor(tmp_path)
+
+
+def test_a_model_without_heads_is_an_error(tmp_path):
+    torch.save(create_model("volo_micro_32", num_classes=0).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth has no heads, and so no classes"):
+        Predictor(tmp_path / "a.pth")

@@ -8,6 +8,7 @@ import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -42,6 +43,17 @@ class TakesMemory:
 
     def __reduce__(self):
         return bytearray, (1 << 40,)
+
+
+class NumberOfAnySize:
+    """The same by way of numpy's numbers, which trainers store: here one of two gigabytes."""
+
+    class Kind:
+        def __reduce__(self):
+            return np.dtype, ("V2000000000",)
+
+    def __reduce__(self):
+        return np.float64(0).__reduce__()[0], (self.Kind(),)
 
 
 def truncated(folder, state, share=0.5):
@@ -223,6 +235,7 @@ BAD = [
     (plain_pickle, r"holds posix\.mkdir, which could run code"),
     (pickled(lambda folder: TakesMemory()), r"holds builtins\.bytearray"),
     (pickled_old(lambda folder: TakesMemory()), r"holds builtins\.bytearray"),
+    (pickled(lambda folder: NumberOfAnySize()), "it holds numpy's 'V2000000000', no number"),
     (pickled(lambda folder: argparse.ArgumentParser), r"holds argparse\.ArgumentParser, which could run code"),
     (lying_header, "is no safetensors file"),
     (lying_offsets, "is no safetensors file"),
@@ -285,6 +298,34 @@ def test_an_unreadable_file_is_an_error(tmp_path, state):
     finally:
         if root:
             os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {**{f"module.{k}": v for k, v in w.items()}, "head.bias": w["head.bias"]}, "has head.bias twice"),
+        (lambda w: {**w, "_orig_mod.head.bias": w["head.bias"]}, "has head.bias twice, under a wrapper's name too"),
+        (lambda w: {"model": w, "state_dict": w}, "has weights in state_dict and in model; save one by itself"),
+    ],
+)
+def test_of_two_tensors_for_one_place_none_is_taken_in_silence(state, change, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(NAME, pretrained=change(state))
+
+
+def test_a_token_head_alone_is_left_out_aloud(state, caplog):
+    given = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    with pytest.raises(ValueError, match="has a token head alone, the model asked for 10; "):
+        create_model(NAME, pretrained=given)
+    create_model(NAME, pretrained=given, num_classes=0)
+    assert "a token head alone left out, as asked" in caplog.text
+
+
+def test_a_pointer_of_git_lfs_is_known_by_its_usual_name_too(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    with pytest.raises(ValueError, match="a pointer of Git LFS in the place of the weights: run git lfs pull"):
+        create_model(NAME, pretrained=path)
 
 
 def test_d5_weights_into_d1_are_an_error_that_names_d5(tmp_path):

@@ -9,7 +9,7 @@ from timm.models.volo import OutlookAttention as TimmOutlookAttention
 from torch import nn
 from torch.testing import assert_close
 
-from volo.models import VARIANTS, create_model, load_model
+from volo.models import VARIANTS, create_model, load_model, save_model
 from volo.models.convert import convert, outlook_attention_layer
 
 NAME = "volo_micro_32"
@@ -70,6 +70,19 @@ def test_the_authors_loader_finds_its_entry_and_names(tmp_path, d1):
     content = torch.load(tmp_path / "deep" / "d1.pth.tar", weights_only=True)
     theirs = timm_from_config(d1.config)
     theirs.load_state_dict(content["state_dict"], strict=True)
+
+
+@pytest.mark.parametrize("settings", [{"heads": (6, 8)}, {"outlook_stride": 1}])
+def test_nobody_gets_a_model_that_they_would_compute_otherwise(tmp_path, settings):
+    """Anybody's D1 takes the tensors, and gives other logits."""
+    model = create_model("volo_d1_224", num_classes=3, **settings)
+    described = {"class_names": ("a", "b", "c"), "preprocessing": {"size": [224, 224]}}
+    save_model(tmp_path, model.config, model.state_dict(), **described)
+    with pytest.raises(ValueError, match="timm has no model of the size of this one"):
+        convert(tmp_path, tmp_path / "out", to="timm")
+    with pytest.raises(ValueError, match=r"does not hold what no tensor shows, (heads|outlook).*; --to volo does$"):
+        convert(tmp_path, tmp_path / "out", to="official")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
@@ -164,6 +177,21 @@ def test_keras_weights_give_the_logits_of_the_weights_they_were_made_of(tmp_path
     with torch.no_grad():
         assert_close(trained.model(x), peer(x), atol=2e-5, rtol=0)
     assert trained.model.config.depths == (4, 4, 8, 2)
+
+
+def test_an_array_of_keras_that_has_no_place_here_is_an_error(tmp_path):
+    """A bias of the query, say, without which the logits would be others."""
+    import h5py
+    from peers import write_keras
+
+    peer = timm_from_config(VARIANTS["volo_d1_224"], img_size=(32, 32), num_classes=7)
+    path = tmp_path / "a.h5"
+    write_keras(path, peer.state_dict(), heads=(6, 12), whole=False)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("MHSA_block3_attn_mhsa/MHSA_block3_attn_mhsa/query/bias:0", data=np.ones((12, 32), "f4"))
+        file.create_dataset("adapter/adapter/kernel:0", data=np.ones((3, 3), "f4"))
+    with pytest.raises(ValueError, match=r"that has no MHSA_block3_attn_mhsa/query/bias, adapter/kernel$"):
+        load_model(path)
 
 
 def test_bad_keras_files_are_one_line(tmp_path):

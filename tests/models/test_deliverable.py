@@ -75,6 +75,38 @@ def test_a_model_comes_back_bit_for_bit(folder, model):
         assert torch.equal(tensor, model.state_dict()[name]), name
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"img_size": (36, 50)},  # no whole number of tokens
+        {"mlp_ratio": 2.7},  # no whole number of hidden units
+        {"heads": (1, 8)},
+        {"dims": (64, 208), "heads": (2, 13)},
+        {"outlook_kernel": 1},
+        {"outlook_stride": 3},
+        {"class_depth": 1},
+    ],
+)
+def test_a_model_of_any_settings_comes_back(tmp_path, settings):
+    model = create_model("volo_micro_32", num_classes=3, **settings).eval()
+    save(tmp_path, model)
+    images = torch.randn(2, 3, 36, 50)
+    for loaded in (
+        load_model(tmp_path).model,
+        create_model("volo_micro_32", pretrained=tmp_path, num_classes=3, **settings),
+    ):
+        assert loaded.config == model.config
+        assert_close(loaded.eval()(images), model(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("settings", [{"heads": (2, 8)}, {"outlook_stride": 1}])
+def test_what_no_shape_shows_is_never_guessed_against_the_description(tmp_path, settings):
+    model = create_model("volo_micro_32", num_classes=3, **settings)
+    save(tmp_path, model)
+    with pytest.raises(ValueError, match=r"is a VOLO of no named size .*, not the model asked for \((heads|outlook)"):
+        create_model("volo_micro_32", num_classes=3, pretrained=tmp_path)
+
+
 def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
     loaded = load_model(folder).model
     images = torch.randn(2, 1, 32, 32)
@@ -186,19 +218,19 @@ def test_a_pickled_file_is_never_loaded(folder, model):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"num_classes": 4}, "num_classes is 3, not 4"),
-        ({"in_chans": 3}, "in_chans is 1, not 3"),
-        ({"depths": (2, 1, 1, 2)}, "depths is (2, 1, 1, 1), not (2, 1, 1, 2)"),
-        ({"depths": (1, 1, 1, 1)}, "depths is (2, 1, 1, 1), not (1, 1, 1, 1)"),
-        ({"num_classes": 0}, "num_classes is 3, not 0"),
+        ({"num_classes": 4}, "has misshapen aux_head.bias"),
+        ({"in_chans": 3}, "has misshapen patch_embed.conv.0.weight"),
+        ({"depths": (2, 1, 1, 2)}, "lacks network.4.1."),
+        ({"depths": (1, 1, 1, 1)}, "has, unknown to it, network.0.1."),
+        ({"num_classes": 0}, "has, unknown to it, aux_head.bias"),
     ],
 )
 def test_weights_of_another_architecture_are_an_error(folder, model, changes, problem):
     config = replace(model.config, **changes)
     describe(folder, architecture=asdict(config), class_names=[str(number) for number in range(config.num_classes)])
     message = error_of(folder, WEIGHTS_FILE)
-    assert "does not fit the architecture in config.json: " in message
-    assert problem in message
+    assert f"does not fit the architecture in config.json: it {problem}" in message
+    assert message.endswith("by its shapes it is volo_micro at 32x32 pixels, 3 classes (dims 64/128, blocks 2/1/1/1)")
 
 
 @pytest.mark.parametrize("names", [["ant", "bee"], ["ant", "bee", "cat", "dog"], "abc"])

@@ -29,6 +29,7 @@ class Hub:
         self.files: dict[tuple[str, str, str], bytes] = {}
         self.asked: list[tuple[str, str, str | None]] = []
         self.private: set[str] = set()
+        self.broken: set[str] = set()
         self.commits = COMMITS
 
 
@@ -64,7 +65,7 @@ def handler(hub: Hub):
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(content)
+                self.wfile.write(content[: len(content) // 2] if self.path in hub.broken else content)
 
         do_GET = do_HEAD = answer
 
@@ -256,11 +257,25 @@ def test_an_address_is_fetched_once(served, tmp_path, monkeypatch):
 
 def test_an_address_that_lies_about_its_hash_or_does_not_answer_is_an_error(served, tmp_path):
     served.files["plain", "", "x-0123456789.pth"] = b"hello"
-    with pytest.raises(ValueError, match=r"x-0123456789\.pth is damaged: invalid hash value"):
+    with pytest.raises(ValueError, match=r"x-0123456789\.pth is damaged: its SHA-256 does not begin with 0123"):
         fetch_url(f"{served.address}/plain/x-0123456789.pth")
     with pytest.raises(ValueError, match=r"cannot be fetched .*404.*; fetch it elsewhere and give the file"):
         fetch_url(f"{served.address}/none/at/all/x.pth")
     assert not list((tmp_path / "torch").rglob("*.pth"))
+
+
+@pytest.mark.usefixtures("served")
+def test_an_address_that_ends_in_a_number_has_no_hash(tmp_path):
+    torch.save(timm_micro().state_dict(), tmp_path / "volo-micro-32.pth")
+    create_model(NAME, pretrained=(tmp_path / "volo-micro-32.pth").as_uri())
+
+
+def test_a_connection_that_breaks_leaves_nothing_in_the_cache(served, tmp_path):
+    served.files["plain", "", "broken.pth"] = b"x" * 100
+    served.broken.add("/plain/broken.pth")
+    with pytest.raises(ValueError, match=r"broken\.pth cannot be fetched \(the connection ended after 50 of 100 bytes"):
+        fetch_url(f"{served.address}/plain/broken.pth")
+    assert not list(tmp_path.rglob("*broken.pth*"))
 
 
 def test_every_published_file_has_its_size_in_its_name():

@@ -137,6 +137,22 @@ def test_torchs_averaged_model_loads(tmp_path, peer):
     assert_same(create_model(NAME, pretrained=path, ema=True), peer)
 
 
+def test_notes_about_an_average_are_no_average(tmp_path, peer, caplog):
+    path = saved(tmp_path / "a.pth", {"state_dict": peer.state_dict(), "ema": {"decay": 0.999}})
+    assert_same(create_model(NAME, pretrained=path), peer)
+    assert not caplog.records
+
+
+def test_tied_parameters_are_parameters_of_their_own(tmp_path, peer):
+    tied = {**peer.state_dict(), "aux_head.weight": peer.head.weight.detach()}
+    trained = load_model(saved(tmp_path / "a.pth", tied))
+    trained.save_pretrained(tmp_path / "again")  # safetensors refuses shared memory
+    with torch.no_grad():
+        trained.model.head.weight.zero_()
+    assert torch.equal(trained.model.aux_head.weight, peer.head.weight)
+    assert load_model(tmp_path / "again").model.head.weight.any()
+
+
 def test_an_average_that_is_not_there_is_an_error(tmp_path, peer):
     path = saved(tmp_path / "a.pth", of_authors(peer))
     with pytest.raises(ValueError, match=r"a\.pth has no averaged weights; leave ema out$"):

@@ -92,6 +92,12 @@ def test_names_that_do_not_fit_the_outputs_are_an_error_and_nothing_is_written(t
 # The hub
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """Whatever the environment says: the hub of these tests is on this machine."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     with running_hub(monkeypatch, tmp_path / "hub") as server:

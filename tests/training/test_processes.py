@@ -16,6 +16,7 @@ from torch import nn
 
 from volo.inference import Predictor
 from volo.tasks.classification import ClassificationTask
+from volo.training import run
 
 #: Three epochs; the global batch is 8.
 EXACT = (
@@ -66,6 +67,25 @@ def test_together_they_follow_the_curve_of_one(kept_image_folder, alone, tmp_pat
         )
 
 
+def test_accumulated_batches_are_those_of_one_step_where_images_are_left_over(kept_image_folder, tmp_path):
+    """24 images, global batches of 10: two steps an epoch, however they are made up."""
+    figures = []
+    for count, batch, accumulate in ((1, 10, 1), (1, 2, 5), (2, 1, 5)):
+        folder = tmp_path / f"{count}x{accumulate}"
+        folder.mkdir()
+        codes, printed = together(
+            folder, count,
+            "train", kept_image_folder, f"--output={folder / 'run'}", *EXACT, "--optim.interval=epoch",
+            f"--batch_size={batch}", f"--accumulate={accumulate}",
+            prepare=freeze_batchnorm,
+        )  # fmt: skip
+        assert codes == (0,) * count, printed
+        figures.append([[float(value) for value in row.values()] for row in rows(folder / "run")])
+    assert [row[:2] for row in figures[0]] == [[1, 2], [2, 4], [3, 6]]  # epoch and step
+    for other in figures[1:]:
+        assert other == [pytest.approx(row, rel=1e-5, abs=1e-6) for row in figures[0]]
+
+
 @pytest.mark.parametrize(("strategy", "decay"), [("ddp", 0.8), ("fsdp2", 0.0)])
 def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_folder, tmp_path, strategy, decay):
     # Processes with different numbers of validation batches: 4 and 3.
@@ -75,7 +95,7 @@ def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_fold
     for folder in folders:
         folder.mkdir()
     command = ("train", image_folder, *options)
-    codes, printed = together(folders[0], 2, *command, f"--output={folders[0] / 'run'}")
+    codes, printed = together(folders[0], 2, *command, f"--output={folders[0] / 'run'}", prepare=only_first_writes)
     assert codes == (0, 0), printed
 
     codes, printed = together(
@@ -93,6 +113,12 @@ def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_fold
 
     assert_same_end(folders[0] / "run", folders[1] / "run")
     assert Predictor(folders[1] / "run")(image_folder / "val/green/00.png").name in ("blue", "green", "red")
+
+
+def only_first_writes():
+    """Let the second process fail if it writes; the first removes temporary files when it begins."""
+    if os.environ["RANK"] == "1":
+        run.replacing = None
 
 
 def signal_second(number, batch):
@@ -148,6 +174,14 @@ def test_launchers_start_processes_that_train_together(kept_image_folder, tmp_pa
     assert out.count("best epoch") == 1
     assert "batch 8" in out
     assert [row["step"] for row in figures] == ["3", "6"]
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_several_processes_speaks_once(kept_image_folder):
+    command = [sys.executable, "-m", "volo", "train", kept_image_folder, *TINY, "--dry-run", "--devices=2"]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("a dry run, nothing is kept") == result.stdout.count("peak memory") == 1
 
 
 @pytest.mark.slow

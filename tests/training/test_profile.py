@@ -1,10 +1,12 @@
 import json
+import signal
 import time
 from dataclasses import replace
 
 import pytest
 
 import volo
+from volo.tasks.classification import ClassificationTask
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from volo.training.profile import StageProfiler
 
@@ -68,3 +70,10 @@ def test_a_profiled_run_is_the_same_run_and_leaves_a_table_of_all_stages_and_a_b
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     steps = [event for event in events if event.get("name", "").startswith("ProfilerStep#") and event.get("ph") == "X"]
     assert len({event["name"] for event in steps}) == 5
+
+
+def test_a_run_that_is_stopped_leaves_its_profile_too(config, monkeypatch):
+    monkeypatch.setattr(ClassificationTask, "lr_scheduler_step", lambda *_: signal.raise_signal(signal.SIGTERM))
+    result = volo.train(config, profile=True)
+    assert result.stopped_by is signal.SIGTERM
+    assert (result.folder / "profile.txt").read_text().startswith("stage")

@@ -119,6 +119,14 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monk
             assert first[figure] == second[figure]
 
 
+def test_an_interrupted_run_gives_the_terminal_back(config, monkeypatch):
+    terminal = io.StringIO()
+    interrupt_at(monkeypatch, 1)
+    volo.train(config, console=Console(file=terminal, force_terminal=True))
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    assert terminal.getvalue().count(hide) == terminal.getvalue().count(show) == 1
+
+
 def test_an_interrupted_balanced_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, image_folder):
     for number in range(1, 7):
         (image_folder / f"train/blue/{number:02d}.png").unlink()
@@ -173,7 +181,9 @@ def test_a_folder_with_a_run_or_other_files_is_not_overwritten(config):
         volo.train(config)
     for path in (result.folder / "checkpoints").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="exists and is not empty"):
+    with pytest.raises(
+        ValueError, match=f"exists and is not empty; .*, or go on with the run in it by --resume {result.folder}"
+    ):
         volo.train(config)
 
 
@@ -189,6 +199,10 @@ def test_a_run_that_failed_before_its_first_checkpoint_can_be_repeated(config, m
     ("change", "message"),
     [
         ({"batch_size": 64}, "24 training images do not fill one batch of 64"),
+        (
+            {"accumulate": 4},
+            r"24 training images do not fill one batch of 32 \(8 images × accumulate 4 × 1 processes\)",
+        ),
         ({"accelerator": "abacus"}, "abacus"),
         ({"model": ModelConfig(name="volo_micro")}, None),
         ({"model": ModelConfig(name="volo_mikro_32")}, "did you mean 'volo_micro_32'"),

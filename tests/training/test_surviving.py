@@ -16,6 +16,7 @@ from processes import TINY, Volo, assert_same_end, checkpoint, volo
 from volo.data import EvalImages, TrainImages
 from volo.tasks.classification import ClassificationTask
 from volo.training import callbacks, run
+from volo.training.data import RunData
 
 #: Three epochs of three optimizer steps, two batches each; a checkpoint after every step.
 RUN = (*TINY, "--epochs=3", "--accumulate=2", "--optim.ema_decay=0.8", "--checkpoint_steps=1")
@@ -152,6 +153,16 @@ def test_sigterm_saves_and_says_how_to_go_on(kept_image_folder, whole, tmp_path,
     assert checkpoint(tmp_path / "run")["global_step"] == (batch + 2) // 2
     assert volo(tmp_path, *go_on(tmp_path))[0] == 0
     assert_same_end(whole, tmp_path / "run")
+
+
+def signal_while_the_data_are_opened():
+    at(RunData, "train_dataloader", 0, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def test_sigterm_before_the_first_step_leaves_the_run_as_it_was(kept_image_folder, tmp_path):
+    code, printed = volo(tmp_path, *train(kept_image_folder, tmp_path), prepare=signal_while_the_data_are_opened)
+    assert code == 128 + signal.SIGTERM
+    assert printed.splitlines()[-1].startswith("stopped by SIGTERM")
 
 
 def in_slurm(folder, batch):

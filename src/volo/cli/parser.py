@@ -22,10 +22,10 @@ class VerbParser(ArgumentParser):
         if unknown:
             options = [option for action in self._actions for option in action.option_strings]
             raise ValueError(f"unknown option {unknown[1]}{nearest(unknown[1], options)}") from ex
-        unknown = re.search(r"Option '([\w.]+)' is not accepted", message)
+        unknown = re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message)
         if unknown:
-            keys = [action.dest for action in self._actions]
-            raise ValueError(f"unknown setting {unknown[1]!r}{nearest(unknown[1], keys)}") from ex
+            name, keys = ".".join(filter(None, unknown.groups())), [action.dest for action in self._actions]
+            raise ValueError(f"unknown setting {name!r}{nearest(name, keys)}") from ex
         raise ValueError(" ".join(message.split())) from ex
 
 

@@ -53,7 +53,7 @@ def _inspect(arguments: Sequence[str]) -> int:
     for row in _contents(found):
         table.add_row(*row)
     try:
-        identity = identify(found.checkpoint.weights, found.checkpoint.origin)
+        identity = identify(found.checkpoint.weights, found.checkpoint.origin, described=found.architecture)
         for row in _judgement(found, identity):
             table.add_row(*row)
     finally:

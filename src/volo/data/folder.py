@@ -12,15 +12,14 @@ from volo.names import few
 def folder_parts(root: Path, *, nested: bool = False) -> Parts:
     """The parts of ``root``: its folders ``train``, ``val`` and ``test`` (other usual words are known), or the whole.
 
-    A folder that bears such a name without its counterpart is a part where it holds class folders, and a class like
-    the others where it holds images.
+    Capitals in these names do not matter. A folder that bears such a name without its counterpart is a part where it
+    holds class folders, and a class like the others where it holds images.
 
     Raises:
         ValueError: one folder alone looks like a part, and others beside it look like classes.
     """
-    named = {
-        part: root / word for part, words in PART_WORDS.items() for word in reversed(words) if (root / word).is_dir()
-    }
+    folders = {folder.name.lower(): folder for folder in _folders(root)}
+    named = {part: folders[word] for part, words in PART_WORDS.items() for word in reversed(words) if word in folders}
     if not ("train" in named and len(named) > 1):
         named = {part: folder for part, folder in named.items() if _holds_folders_alone(folder)}
         classes = [folder.name for folder in _folders(root) if folder not in named.values() and _has_images(folder)]

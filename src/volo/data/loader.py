@@ -140,10 +140,11 @@ class EpochSampler(Sampler[Key]):
     """Keys (epoch, index) in an order drawn from (seed, epoch), this process's share of them.
 
     Args:
-        length: the number of images, and of keys in an epoch of all processes together.
+        length: the number of images, and of keys in an epoch of all processes together, but for what is left over.
         seed: decides the order with the epoch.
         rank: of this process.
         world_size: how many processes there are.
+        multiple_of: a process has a multiple of so many keys in an epoch, its images of an optimizer step.
         labels: the class of every image, to give every class the same number of keys (within one): images of large
             classes take turns from epoch to epoch by chance, those of small ones come several times in an epoch, as
             indices from ``length`` on (see :class:`TrainImages`). None takes every image once.
@@ -153,9 +154,22 @@ class EpochSampler(Sampler[Key]):
     """
 
     def __init__(
-        self, length: int, *, seed: int, rank: int = 0, world_size: int = 1, labels: Sequence[int] | None = None
+        self,
+        length: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        multiple_of: int = 1,
+        labels: Sequence[int] | None = None,
     ) -> None:
-        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.length, self.seed, self.rank, self.world_size, self.multiple_of = (
+            length,
+            seed,
+            rank,
+            world_size,
+            multiple_of,
+        )
         self.labels = None if labels is None else np.asarray(labels)
         self.epoch = 0
         self.skip = 0
@@ -165,7 +179,7 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.world_size
+        return self.length // (self.world_size * self.multiple_of) * self.multiple_of
 
     def __iter__(self) -> Iterator[Key]:
         rng = np.random.default_rng((self.seed, ORDER, self.epoch))

@@ -1,6 +1,7 @@
 """Tables of images: a CSV or TSV file with a row for each image, its path and its label, maybe its part."""
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -104,7 +105,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise ValueError(
             f"{path} is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start}); save it as UTF-8"
         ) from None
-    first = text.partition("\n")[0]
+    first = text.lstrip().partition("\n")[0]
     reader = csv.reader(StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count))
     try:
         lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
@@ -151,11 +152,17 @@ def _part(path: Path, line: int, word: str) -> str:
 
 
 def _check_paths_differ(path: Path, rows: Sequence[Row]) -> None:
-    seen: dict[Path, int] = {}
+    """See that no file has two rows, under whatever names of its folder; links to single files are not followed."""
+    folders: dict[Path, str] = {}
+    seen: dict[tuple[str, str], Row] = {}
     for row in rows:
-        first = seen.setdefault(row.path, row.line)
-        if first != row.line:
-            raise ValueError(f"{path} names {shown(row.path)} twice, on lines {first} and {row.line}; remove one")
+        folder = row.path.parent
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        first = seen.setdefault((folders[folder], row.path.name), row)
+        if first is not row:
+            same = shown(row.path) if row.path == first.path else f"{shown(first.path)}, as {shown(row.path)} too,"
+            raise ValueError(f"{path} names {same} twice, on lines {first.line} and {row.line}; remove one")
 
 
 def _images(rows: Sequence[Row]) -> FileImages:

@@ -64,12 +64,14 @@ class Predictor:
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: there is no trained model, or the device is unknown.
+        ValueError: there is no trained model, it has no heads, or the device is unknown.
     """
 
     def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
         self.device, self._source = find_device(device), path
         trained = load_model(path)
+        if not trained.model.num_classes:
+            raise ValueError(f"the model in {path} has no heads, and so no classes; volo.load_model gives its features")
         self.model = trained.model.to(self.device)
         self._fast = optimize_for_inference(self.model)
         self.class_names = trained.class_names

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from volo.layers import resize_position_embedding
 from volo.models.config import VOLOConfig
-from volo.models.identify import Identity, fits
+from volo.models.identify import Identity, differences
 from volo.models.volo import VOLO
 
 STEM = "patch_embed.conv.0.weight"
@@ -36,10 +36,9 @@ def adapt(
         ValueError: the weights are another size's, lack tensors, have others, or have heads of another class count
             that was not asked for.
     """
-    if not fits(identity, config):
+    if others := differences(identity, config):
         use = f"; create_model({identity.names[0]!r}, pretrained=…) takes it" if identity.names else ""
-        wanted = f"dims {config.dims}, blocks {config.depths}, heads {config.heads}"
-        raise ValueError(f"{origin} is {identity.name}, not the model asked for ({wanted}){use}")
+        raise ValueError(f"{origin} is {identity.name}, not the model asked for ({', '.join(others)}){use}")
     if identity.problems:
         raise ValueError(f"{origin} looks like {identity.name}, but {'; '.join(identity.problems)}")
     notes: list[str] = []
@@ -108,7 +107,8 @@ def _heads(
             weights["aux_head.bias"] = torch.zeros_like(weights["head.bias"])
             notes.append("there is no token head: a zero one gives the same logits")
         return
-    has = f"heads of {identity.classes} classes" if identity.classes else "no class head"
+    alone = "a token head alone" if identity.token_head else "no class head"
+    has = f"heads of {identity.classes} classes" if identity.classes else alone
     if not new_heads:
         keep = f"num_classes={identity.classes or 0}"
         raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from volo.files import check_folder, making, replacing, system_error
 from volo.layers import OutlookAttention
 from volo.models.deliverable import save_model, save_pair
-from volo.models.identify import identify
+from volo.models.identify import differences, identify
 from volo.models.loading import Source, load_model
 from volo.models.published import WEIGHTS
 from volo.models.trained import TrainedModel
@@ -50,6 +50,10 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
     description = _for_timm(trained) if to == "timm" else {}
     weights = trained.model.state_dict()
     if to == "official":
+        if hidden := differences(identify(weights), trained.model.config):
+            raise ValueError(
+                f"the authors' form does not hold what no tensor shows, {', '.join(hidden)}; --to volo does"
+            )
         with making(destination.parent), replacing(destination) as temporary, temporary.open("wb") as file:
             try:
                 torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, file)
@@ -137,7 +141,7 @@ def _settings(layer: nn.Module) -> dict[str, Any]:
 def _for_timm(trained: TrainedModel) -> dict[str, Any]:
     """The ``config.json`` that timm writes for a model of its hub."""
     config, settings = trained.model.config, trained.preprocessing
-    identity = identify(trained.model.state_dict())
+    identity = identify(trained.model.state_dict(), described=config)
     named = [name for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
     if not named:
         raise ValueError(

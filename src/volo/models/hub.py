@@ -7,9 +7,11 @@ offline (``HF_HUB_OFFLINE=1``); files of other addresses go to PyTorch's cache (
 import contextlib
 import hashlib
 import re
-import urllib.error
-import urllib.parse
+import shutil
+from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -23,8 +25,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from volo.files import replacing
 from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES
 from volo.models.sources import check_file
+
+#: The beginning of its SHA-256 in the name of a file, as PyTorch writes it: at least eight digits.
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
 def fetch(repo: str, *, revision: str | None = None, refresh: bool = False) -> Path:
@@ -54,9 +60,9 @@ def fetch(repo: str, *, revision: str | None = None, refresh: bool = False) -> P
     return path.parent
 
 
-def cached(repo: str, *, revision: str | None = None) -> bool:
-    """Whether the weights of a repository are in the cache."""
-    return _cached(repo, revision) is not None
+def cached(repo: str) -> bool:
+    """Whether the weights of a repository's main branch are in the cache."""
+    return _cached(repo, None) is not None
 
 
 def fetch_url(url: str) -> Path:
@@ -65,7 +71,7 @@ def fetch_url(url: str) -> Path:
     Raises:
         ValueError: it is not cached and cannot be fetched, or its content is not what a hash in its name says.
     """
-    name = Path(urllib.parse.urlparse(url).path).name
+    name = Path(urlparse(url).path).name
     # Two addresses may end in the same name: the cache tells them apart.
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
@@ -75,14 +81,24 @@ def fetch_url(url: str) -> Path:
     if constants.HF_HUB_OFFLINE:
         raise ValueError(f"{url} is not in the cache and HF_HUB_OFFLINE is set; unset it, or give a file of your own")
     folder.mkdir(parents=True, exist_ok=True)
-    digest = torch.hub.HASH_REGEX.search(name)
     try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest and digest[1], progress=False)
-    except (urllib.error.URLError, ConnectionError, TimeoutError, ValueError) as error:
+        with replacing(path) as temporary:
+            _download(url, temporary)
+            hashed = _HASH.search(name)
+            if hashed and not _sha256(temporary).startswith(hashed[1]):
+                raise ValueError(f"{url} is damaged: its SHA-256 does not begin with {hashed[1]}, as its name says")
+    except (OSError, HTTPException) as error:
         raise ValueError(f"{url} cannot be fetched ({error}); fetch it elsewhere and give the file") from error
-    except RuntimeError as error:  # PyTorch's word for a wrong hash
-        raise ValueError(f"{url} is damaged: {error}") from error
     return path
+
+
+def _download(url: str, path: Path) -> None:
+    request = Request(url, headers={"User-Agent": "volo"})
+    with urlopen(request, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response, path.open("wb") as file:
+        shutil.copyfileobj(response, file, 1 << 20)
+        promised, came = response.headers.get("Content-Length"), file.tell()
+    if promised is not None and came != int(promised):
+        raise OSError(f"the connection ended after {came:,} of {int(promised):,} bytes")
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
@@ -132,9 +148,13 @@ def _verify(path: Path) -> None:
     blob = path.readlink().name if path.is_symlink() else ""
     if not re.fullmatch("[0-9a-f]{64}", blob):
         return
+    if _sha256(path) != blob:
+        raise ValueError(f"{path} is damaged: its SHA-256 is not the hub's; delete {path.resolve()} and fetch it again")
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    if digest.hexdigest() != blob:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the hub's; delete {path.resolve()} and fetch it again")
+    return digest.hexdigest()

@@ -1,7 +1,8 @@
 """What a set of tensors is: told from names and shapes alone, before anything is built or loaded."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +20,8 @@ _OTHERS = {
     "blocks.0.attn.qkv.weight": "a ViT",
 }
 
-#: The fields of a configuration that the weights' shapes decide: of the body, and of what can be adapted.
-_BODY = ("patch_size", "stem_width", "dims", "depths", "mlp_ratio", "class_depth", "outlook_kernel")
-DECIDED = ("img_size", "in_chans", "num_classes", *_BODY)
+#: The fields of a configuration to which weights can be adapted.
+_FREE = ("img_size", "in_chans", "num_classes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class Identity:
     """What a set of tensors is.
 
     Attributes:
-        config: the architecture; heads that no shape shows are those of the variant, or else one for 32 channels.
+        config: the architecture; what no shape shows is as described, or as in the variant, or else made up.
+        certain: nothing of it is made up.
         variant: the name of the size, without pixels (``volo_d1``), or None where it is none of ours.
         classes: outputs of the class head; None where there is none.
         token_head: there is a head for the patch tokens.
@@ -39,6 +40,7 @@ class Identity:
     """
 
     config: VOLOConfig
+    certain: bool
     variant: str | None
     classes: int | None
     token_head: bool
@@ -58,7 +60,7 @@ class Identity:
     @property
     def names(self) -> list[str]:
         """The names of :func:`volo.list_models` that its weights fit, the one of its own image size first."""
-        fitting = [name for name, config in VARIANTS.items() if _same_body(config, self.config)]
+        fitting = [name for name, config in VARIANTS.items() if not differences(self, config)]
         return sorted(fitting, key=lambda name: VARIANTS[name].img_size != self.config.img_size)
 
     @property
@@ -68,31 +70,29 @@ class Identity:
         return [f"{verb} {_some(names)}" for verb, names in found if names]
 
 
-def identify(weights: Mapping[str, Tensor], origin: str = "the weights") -> Identity:
+def identify(
+    weights: Mapping[str, Tensor], origin: str = "the weights", *, described: VOLOConfig | None = None
+) -> Identity:
     """Tell what ``weights`` are.
 
     Args:
         weights: tensors under VOLO's names; their values are not looked at.
         origin: what messages call them.
+        described: the architecture that a description beside them states; they are held against it.
 
     Raises:
         ValueError: they are no VOLO's; the message says why, and what they look like.
     """
-    try:
-        config = _config(weights)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{origin} is no VOLO: {_why_not(weights, error)}") from error
-    named = [name for name, known in VARIANTS.items() if _same_body(known, config)]
-    if named:
-        seen = {field: getattr(config, field) for field in ("img_size", "in_chans", "num_classes")}
-        config = replace(VARIANTS[named[0]], **seen)
+    config, certain = (described, True) if described else _by_shapes(weights, origin)
+    variant = next((name for name, known in VARIANTS.items() if _architecture(known) == _architecture(config)), None)
     expected = _expected_shapes(config)
     # A batch counter that an exporter left out holds no learned value; heads are optional, one by one.
     optional = {name for name in expected if name.endswith("num_batches_tracked") or _is_head(name)}
     return Identity(
         config=config,
-        variant=named[0].rpartition("_")[0] if named else None,
-        classes=weights["head.weight"].shape[0] if "head.weight" in weights else None,
+        certain=certain,
+        variant=variant and variant.rpartition("_")[0],
+        classes=weights["head.weight"].shape[0] if "head.weight" in weights and weights["head.weight"].ndim else None,
         token_head="aux_head.weight" in weights,
         missing=tuple(name for name in expected if name not in weights and name not in optional)
         + tuple(f"{head}.bias" for head in ("head", "aux_head") if _half(weights, head)),
@@ -101,19 +101,31 @@ def identify(weights: Mapping[str, Tensor], origin: str = "the weights") -> Iden
     )
 
 
+def _by_shapes(weights: Mapping[str, Tensor], origin: str) -> tuple[VOLOConfig, bool]:
+    """The architecture that the shapes tell, and whether it is a variant's, which tells the rest."""
+    try:
+        config = _config(weights)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{origin} is no VOLO: {_why_not(weights, error)}") from error
+    for known in VARIANTS.values():
+        if _body(known) == _body(config):
+            return replace(known, **{field: getattr(config, field) for field in _FREE}), True
+    return config, False
+
+
 def _expected_shapes(config: VOLOConfig) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor of the architecture."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in VOLO(config).state_dict().items()}
 
 
-def fits(identity: Identity, config: VOLOConfig) -> bool:
-    """Whether the weights are of this architecture, image size, channels and classes aside.
-
-    Stage 2's number of heads shows in no shape: of a size of no name, that of ``config`` is taken.
-    """
-    known = 2 if identity.variant else 1
-    return _same_body(identity.config, config) and identity.config.heads[:known] == config.heads[:known]
+def differences(identity: Identity, config: VOLOConfig) -> list[str]:
+    """What ``config`` has other than the weights' architecture, image size, channels and classes aside."""
+    ours, asked = _architecture(identity.config), _architecture(config)
+    if not identity.certain:  # the Outlookers' heads show
+        ours["heads"], asked["heads"] = identity.config.heads[0], config.heads[0]
+        del ours["outlook_stride"], asked["outlook_stride"]
+    return [f"{field} {value}" for field, value in asked.items() if ours[field] != value]
 
 
 def _config(weights: Mapping[str, Tensor]) -> VOLOConfig:
@@ -134,7 +146,7 @@ def _config(weights: Mapping[str, Tensor]) -> VOLOConfig:
         stem_width=stem[0],
         dims=(fine, coarse),
         depths=(first, second, third, fourth),
-        heads=(heads, max(1, coarse // 32)),
+        heads=(heads, 1 if coarse % 32 else coarse // 32),
         mlp_ratio=_shape(weights, "network.0.0.mlp.fc1.weight", 2)[0] / fine,
         class_depth=_count(weights, "post_network."),
         outlook_kernel=kernel,
@@ -165,9 +177,16 @@ def _outlook(outputs: int, dim: int) -> tuple[int, int]:
     raise ValueError(f"its outlook attention has {outputs} weights, which is no number of heads times 3⁴")
 
 
-def _same_body(one: VOLOConfig, other: VOLOConfig) -> bool:
-    ours, theirs = asdict(one), asdict(other)
-    return all(ours[field] == theirs[field] for field in _BODY)
+def _body(config: VOLOConfig) -> dict[str, Any]:
+    """What decides the names and shapes of the tensors, beside ``_FREE``."""
+    fields = ("dims", "depths", "patch_size", "stem_width", "class_depth", "outlook_kernel")
+    hidden = tuple(int(dim * config.mlp_ratio) for dim in config.dims)
+    return {**{field: getattr(config, field) for field in fields}, "MLP widths": hidden}
+
+
+def _architecture(config: VOLOConfig) -> dict[str, Any]:
+    """The same, and what no shape shows."""
+    return {**_body(config), "heads": config.heads, "outlook_stride": config.outlook_stride}
 
 
 def _is_head(name: str) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from volo.models.config import VARIANTS
+from volo.names import few
 
 _Layers = dict[str, dict[str, np.ndarray]]
 
@@ -33,10 +34,13 @@ def read_keras(path: Path) -> dict[str, Tensor]:
             layers = {name: _arrays(root[name], path) for name in root if isinstance(root[name], h5py.Group)}
     except (OSError, RuntimeError, KeyError) as error:
         raise ValueError(f"{path} is a damaged HDF5 file: {str(error).splitlines()[0]}") from error
+    layers = {name: arrays for name, arrays in layers.items() if arrays}
     try:
-        pairs = dict(_convert({name: arrays for name, arrays in layers.items() if arrays}))
+        pairs = dict(_convert(layers))
     except KeyError as error:
         raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: it has no {error.args[0]}") from error
+    if left := [f"{layer}/{name}" for layer, arrays in layers.items() for name in arrays]:
+        raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: that has no {few(left)}")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in pairs.items()}
 
 
@@ -58,19 +62,20 @@ def _arrays(group: Any, path: Path) -> dict[str, np.ndarray]:
 
 
 def _convert(layers: _Layers) -> Iterator[tuple[str, np.ndarray]]:
+    """Take all arrays that a VOLO has out of ``layers``."""
     for index, number in ((0, 1), (3, 2), (6, 3)):
-        yield f"patch_embed.conv.{index}.weight", _convolution(layers[f"stem_{number}_conv"]["kernel"])
+        yield f"patch_embed.conv.{index}.weight", _convolution(layers[f"stem_{number}_conv"].pop("kernel"))
         yield from _norm(f"patch_embed.conv.{index + 1}", layers[f"stem_{number}_bn"])
     yield from _affine("patch_embed.proj", layers["stem_patch_conv"], _convolution)
     yield from _affine("network.1.proj", layers["downsample_conv"], _convolution)
-    yield "pos_embed", next(iter(layers["positional_embedding"].values()))
+    yield "pos_embed", layers["positional_embedding"].popitem()[1]
     outlookers, transformers = _count(layers, "outlook_block"), _count(layers, "MHSA_block")
     for block in range(outlookers):
         yield from _block(f"network.0.{block}", layers, f"outlook_block{block}_", _outlook)
     for number, place in enumerate(_places(outlookers, transformers)):
         yield from _block(place, layers, f"MHSA_block{number}_", _attention)
     if "class_token" in layers:
-        yield "cls_token", next(iter(layers["class_token"].values()))
+        yield "cls_token", layers["class_token"].popitem()[1]
         for block in range(_count(layers, "classfiers")):
             yield from _block(f"post_network.{block}", layers, f"classfiers{block}_", _class_attention)
         yield from _norm("norm", layers["pre_out_LN"])
@@ -104,7 +109,7 @@ def _block(ours: str, layers: _Layers, theirs: str, attention: Converter) -> Ite
 
 
 def _outlook(ours: str, layers: _Layers, theirs: str) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{ours}.v.weight", layers[f"{theirs}v"]["kernel"].T
+    yield f"{ours}.v.weight", layers[f"{theirs}v"].pop("kernel").T
     yield from _affine(f"{ours}.attn", layers[f"{theirs}attn"], np.transpose)
     yield from _affine(f"{ours}.proj", layers[f"{theirs}out"], np.transpose)
 
@@ -125,26 +130,26 @@ def _class_attention(ours: str, layers: _Layers, theirs: str) -> Iterator[tuple[
 def _by_head(layers: _Layers, theirs: str) -> list[np.ndarray]:
     """Query, key and value, (inputs, heads, head dim) each, as (outputs, inputs)."""
     arrays = layers[f"{theirs}mhsa"]
-    kernels = (arrays[f"{part}/kernel"] for part in ("query", "key", "value"))
+    kernels = (arrays.pop(f"{part}/kernel") for part in ("query", "key", "value"))
     return [kernel.reshape(kernel.shape[0], -1).T for kernel in kernels]
 
 
 def _projection(ours: str, layers: _Layers, theirs: str) -> Iterator[tuple[str, np.ndarray]]:
-    kernel = layers[f"{theirs}mhsa"]["attention_output/kernel"]  # (heads, head dim, outputs)
+    kernel = layers[f"{theirs}mhsa"].pop("attention_output/kernel")  # (heads, head dim, outputs)
     yield f"{ours}.proj.weight", kernel.reshape(-1, kernel.shape[-1]).T
-    yield f"{ours}.proj.bias", next(iter(layers[f"{theirs}bias"].values()))
+    yield f"{ours}.proj.bias", layers[f"{theirs}bias"].popitem()[1]
 
 
 def _norm(ours: str, arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-    yield from ((f"{ours}.{names[name]}", array) for name, array in arrays.items())
+    yield from ((f"{ours}.{names[name]}", arrays.pop(name)) for name in list(arrays))
 
 
 def _affine(
     ours: str, arrays: dict[str, np.ndarray], turn: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{ours}.weight", turn(arrays["kernel"])
-    yield f"{ours}.bias", arrays["bias"]
+    yield f"{ours}.weight", turn(arrays.pop("kernel"))
+    yield f"{ours}.bias", arrays.pop("bias")
 
 
 def _convolution(kernel: np.ndarray) -> np.ndarray:

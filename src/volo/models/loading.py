@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from volo.models.adapt import adapt, build
 from volo.models.config import VOLOConfig
 from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, read_description
-from volo.models.identify import DECIDED, Identity, identify
+from volo.models.identify import Identity, identify
 from volo.models.published import WEIGHTS, PublishedWeights, published_weights
 from volo.models.sources import Checkpoint, from_object, read_checkpoint
 from volo.models.trained import TrainedModel
@@ -38,6 +38,11 @@ class Found:
     checkpoint: Checkpoint
     description: Description | None = None
     published: PublishedWeights | None = None
+
+    @property
+    def architecture(self) -> VOLOConfig | None:
+        """The architecture, where the description has it."""
+        return self.description.config if self.description else None
 
 
 def find(source: Source, *, ema: bool | None = None) -> Found:
@@ -75,8 +80,13 @@ def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
     """
     found = find(source, ema=ema)
     checkpoint, described = found.checkpoint, found.description
-    identity = identify(checkpoint.weights, checkpoint.origin)
-    config = _architecture(found, identity)
+    identity = _identify(found)
+    if not identity.certain:
+        raise ValueError(
+            f"{checkpoint.origin} is {identity.name}, and no tensor shows its number of heads: give a folder with "
+            f"{CONFIG_FILE}, or create_model(NAME, heads=(…), …, pretrained=…)"
+        )
+    config = identity.config
     weights, notes = adapt(checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=False)
     names = described.class_names if described else None
     if names is None:
@@ -119,8 +129,8 @@ def load_weights(source: Source, config: VOLOConfig, *, ema: bool | None, new_he
     Raises:
         ValueError: see :func:`find` and :func:`volo.models.adapt.adapt`.
     """
-    checkpoint = find(source, ema=ema).checkpoint
-    identity = identify(checkpoint.weights, checkpoint.origin)
+    found = find(source, ema=ema)
+    checkpoint, identity = found.checkpoint, _identify(found)
     weights, notes = adapt(checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=new_heads)
     report(checkpoint, notes)
     return build(config, weights)
@@ -187,31 +197,22 @@ def _file_in(folder: Path, *, described: bool = False) -> Path:
     )
 
 
-def _architecture(found: Found, identity: Identity) -> VOLOConfig:
-    origin, described = found.checkpoint.origin, found.description
-    if described is None or described.config is None:
-        if identity.variant is None:
-            raise ValueError(
-                f"{origin} is {identity.name}, and no tensor shows its number of heads: give a folder with "
-                f"{CONFIG_FILE}, or create_model(NAME, heads=(…), …, pretrained=…)"
-            )
-        return identity.config
-    config, seen = described.config, identity.config
-    (height, width), token = config.img_size, 2 * config.patch_size  # shapes show the image's size in whole tokens
-    said = replace(config, img_size=(height // token * token, width // token * token))
-    for field in DECIDED:
-        if getattr(said, field) != getattr(seen, field):
-            raise ValueError(
-                f"{origin} does not fit the architecture in {CONFIG_FILE}: {field} is {getattr(seen, field)}, "
-                f"not {getattr(said, field)}"
-            )
-    return config
+def _identify(found: Found) -> Identity:
+    """What the weights are; an error where they are not what is described beside them."""
+    weights, origin = found.checkpoint.weights, found.checkpoint.origin
+    identity = identify(weights, origin, described=found.architecture)
+    if found.architecture and identity.problems:
+        raise ValueError(
+            f"{origin} does not fit the architecture in {CONFIG_FILE}: it {'; '.join(identity.problems)}; "
+            f"by its shapes it is {identify(weights, origin).name}"
+        )
+    return identity
 
 
 def _preprocessing(found: Found, identity: Identity, config: VOLOConfig) -> dict[str, Any]:
     """What belongs to the weights: as described beside them, as published with them, or the paper's."""
     described = found.description.preprocessing if found.description else None
-    if found.description and found.description.config is not None:
+    if found.architecture:
         return dict(described or {})
     rows = [WEIGHTS[f"{name}.sail_in1k"] for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
     row = found.published or next((row for row in rows if (row.size, row.size) == config.img_size), None)

@@ -17,6 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
+#: numpy's kinds of numbers, as its pickles name them.
+_NUMBERS = ("f2", "f4", "f8", "i4", "i8", "b1")
+
+
+def _dtype(kind: str, *options: bool) -> np.dtype:
+    """A ``dtype`` of numpy's for numbers alone: a few bytes can name another one of any size."""
+    if kind not in _NUMBERS:
+        raise ValueError(f"it holds numpy's {kind[:20]!r}, no number")
+    return np.dtype(kind, *options)
+
+
 #: What trainers store beside weights: settings, paths, scores. Making one runs no code of the file's.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
@@ -30,8 +41,8 @@ _HARMLESS: list[Any] = [
     (pathlib.PureWindowsPath, "pathlib._local.WindowsPath"),
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
     np.float64(0).__reduce__()[0],
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "b1")),
+    (_dtype, "numpy.dtype"),
+    *(type(np.dtype(kind)) for kind in _NUMBERS),
 ]
 
 #: The one function that the unpickler allows and that takes any amount of memory for a few bytes of file.

@@ -4,10 +4,10 @@ A file may be safetensors, of ``torch.save`` in either form, or Keras' HDF5; it 
 much else, once or also averaged, and under the names of a wrapper. What was chosen is told, never guessed in silence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,7 @@ from volo.models.pickled import read_pickled
 #: The tensor by which a VOLO is found, whatever stands before its name.
 ANCHOR = "patch_embed.proj.weight"
 
-#: Where trainers put the weights, and where the average over the steps; the first that a file has is taken.
+#: Where trainers put the weights, and where the average over the steps.
 #: timm, the authors: state_dict, state_dict_ema; torchvision: model, model_ema; Lightning: see :func:`_parts`.
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
@@ -129,7 +129,9 @@ def _form(path: Path) -> str:
     check_file(path)
     with path.open("rb") as file:
         start = file.read(32)
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    known = next((what for sign, what in _STRANGERS.items() if start.startswith(sign)), None)
+    # A name that promises safetensors promises that nothing is unpickled.
+    if start[8:9] == b"{" or (path.suffix == ".safetensors" and known is None):
         return "safetensors"
     if start.startswith(b"PK\x03\x04"):
         return "zip archive of torch.save"
@@ -137,8 +139,7 @@ def _form(path: Path) -> str:
         return "HDF5 of Keras"
     if start[:1] == b"\x80":
         return "pickle of torch.save before PyTorch 1.6"
-    known = [what for sign, what in _STRANGERS.items() if start.startswith(sign)]
-    raise ValueError(f"{path} is no file of weights: it is {known[0] if known else 'of no known form'}")
+    raise ValueError(f"{path} is no file of weights: it is {known or 'of no known form'}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -154,21 +155,24 @@ def _checkpoint(origin: str, form: str, content: Any, ema: bool | None, about: d
     """Choose one model's tensors out of all that a file holds."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{origin} holds no weights but one {type(content).__name__}")
-    parts = _parts(content)
+    parts = _parts(origin, content)
     if ema is not None and ema not in parts and (ema or True in parts):
         raise ValueError(f"{origin} has no {'averaged' if ema else 'other than averaged'} weights; leave ema out")
     average = bool(ema if ema is not None else True in parts) if parts else False
     part, tensors = parts.get(average, ("", content))
-    weights = {_unwrapped(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
+    weights, prefix = _renamed(origin, {name: value for name, value in tensors.items() if isinstance(value, Tensor)})
     if not weights:
         raise ValueError(f"{origin} holds no tensors; it has: {', '.join(map(str, list(content)[:8])) or 'nothing'}")
+    places = set()
     for name, value in weights.items():
         _check_plain(origin, name, value)
-    prefix = _prefix(origin, weights)
+        if value.data_ptr() in places:  # tied in their model, and parameters of their own in ours
+            weights[name] = value.clone()
+        places.add(value.data_ptr())
     return Checkpoint(
         origin=origin,
         form=form,
-        weights={name.removeprefix(prefix): value.detach() for name, value in weights.items() if name != "n_averaged"},
+        weights=weights,
         averaged=average if len(parts) == 2 else None,
         part=part,
         prefix=prefix,
@@ -177,21 +181,25 @@ def _checkpoint(origin: str, form: str, content: Any, ema: bool | None, about: d
     )
 
 
-def _parts(content: Mapping[str, Any]) -> dict[bool, tuple[str, Mapping[str, Any]]]:
+def _parts(origin: str, content: Mapping[str, Any]) -> dict[bool, tuple[str, Mapping[str, Any]]]:
     """Averaged or not → (entry of the file, its tensors), of a file that has such entries."""
     parts: dict[bool, tuple[str, Mapping[str, Any]]] = {}
     for average, names in ((False, _TRAINED), (True, _AVERAGED)):
         for name in names:
             value = content.get(name)
             value = value.state_dict() if isinstance(value, nn.Module) else value
-            if isinstance(value, Mapping) and value:
-                parts.setdefault(average, (name, value))
-    if isinstance(content.get("current_model_state"), Mapping):  # Lightning with an average: it is in state_dict
-        parts = {
-            True: ("state_dict", content["state_dict"]),
-            False: ("current_model_state", content["current_model_state"]),
-        }
+            if not _has_tensors(value):
+                continue
+            if average in parts:
+                raise ValueError(f"{origin} has weights in {parts[average][0]} and in {name}; save one by itself")
+            parts[average] = name, value
+    if False in parts and _has_tensors(content.get("current_model_state")):  # Lightning with an average
+        parts = {True: parts[False], False: ("current_model_state", content["current_model_state"])}
     return parts
+
+
+def _has_tensors(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
 
 
 def _check_plain(origin: str, name: str, tensor: Tensor) -> None:
@@ -202,15 +210,28 @@ def _check_plain(origin: str, name: str, tensor: Tensor) -> None:
         raise ValueError(f"{origin}: {name} claims {tensor.nbytes:,} bytes, more than are stored of it")
 
 
+def _renamed(origin: str, tensors: Mapping[Any, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The tensors under VOLO's names, and what a wrapper has put before all of them."""
+    names = {name: _unwrapped(name) for name in tensors if name != "n_averaged"}
+    prefix = _prefix(origin, dict.fromkeys(names.values()))
+    weights: dict[str, Tensor] = {}
+    for name, unwrapped in names.items():
+        ours = unwrapped.removeprefix(prefix)
+        if ours in weights:
+            raise ValueError(f"{origin} has {ours} twice, under a wrapper's name too; save one of them")
+        weights[ours] = tensors[name].detach()
+    return weights, prefix
+
+
 def _unwrapped(name: Any) -> str:
     for wrapper in _WRAPPERS:
         name = str(name).replace(wrapper, "")
     return name
 
 
-def _prefix(origin: str, weights: Mapping[str, Tensor]) -> str:
+def _prefix(origin: str, names: Iterable[str]) -> str:
     """What a wrapper (``module.``, ``_orig_mod.``, ``model.``, ``timm_model.`` …) has put before every name."""
-    found = [name.removesuffix(ANCHOR) for name in weights if name.endswith(ANCHOR)]
+    found = [name.removesuffix(ANCHOR) for name in names if name.endswith(ANCHOR)]
     if len(found) > 1:
         raise ValueError(f"{origin} holds {len(found)} models, {', '.join(map(repr, found))}; save one by itself")
     return found[0] if found and (not found[0] or found[0].endswith(".")) else ""

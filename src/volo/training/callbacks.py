@@ -225,6 +225,9 @@ class RunProgress(ProgressBar):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.progress.stop()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.progress.stop()  # or it would write below what is said of the end, and leave the cursor hidden
+
     @staticmethod
     def _epoch(trainer: pl.Trainer) -> str:
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

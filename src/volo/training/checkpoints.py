@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from volo.files import replacing, system_error
 
@@ -89,6 +89,18 @@ def _cannot_save(path: Path, error: Exception) -> str:
     before = "the one saved before it stands" if path.exists() else "none was saved before it"
     run = path.parent.parent
     return f"cannot save {path}: {what}; {before}; when it can be written, go on with: volo train --resume {run}"
+
+
+def best_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keep the epoch of the best validation top-1 as ``best.ckpt``."""
+    return ModelCheckpoint(
+        dirpath=folder / BEST_CHECKPOINT.parent,
+        filename=BEST_CHECKPOINT.stem,
+        monitor="val_top1",
+        mode="max",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
 
 
 class Checkpoints(Checkpoint):

@@ -12,7 +12,9 @@ class RunData(pl.LightningDataModule):
     """Training and validation batches; a run that goes on finds its place in the middle of an epoch.
 
     Attributes:
-        steps_per_epoch: full batches of this process in an epoch.
+        global_batch: images of an optimizer step, of all processes together.
+        steps_per_epoch: optimizer steps in an epoch, all of them of full batches.
+        batches_per_epoch: batches of this process in an epoch.
     """
 
     def __init__(
@@ -21,6 +23,7 @@ class RunData(pl.LightningDataModule):
         val: EvalImages,
         *,
         batch_size: int,
+        accumulate: int,
         workers: int,
         seed: int,
         world_size: int,
@@ -28,12 +31,14 @@ class RunData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.train, self.val, self.balanced = train, val, balanced
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self.steps_per_epoch = len(train) // world_size // batch_size
+        self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
+        self.global_batch = batch_size * accumulate * world_size
+        self.steps_per_epoch = len(train) // self.global_batch
+        self.batches_per_epoch = self.steps_per_epoch * accumulate
         if not self.steps_per_epoch:
             raise ValueError(
-                f"{len(train)} training images do not fill one batch of {batch_size} on each of {world_size} devices; "
-                "lower --batch_size"
+                f"{len(train)} training images do not fill one batch of {self.global_batch} ({batch_size} images × "
+                f"accumulate {accumulate} × {world_size} processes); lower --batch_size or --accumulate"
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -43,6 +48,7 @@ class RunData(pl.LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
+            multiple_of=self.batch_size * self.accumulate,
             labels=self.train.images.labels if self.balanced else None,
         )
         # Lightning starts the first iterator before it tells the sampler the epoch, and has restored its counters
@@ -50,7 +56,7 @@ class RunData(pl.LightningDataModule):
         loop = self.trainer.fit_loop
         sampler.set_epoch(loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         done = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        sampler.skip = self.batch_size * (done % self.steps_per_epoch)
+        sampler.skip = self.batch_size * (done % self.batches_per_epoch)
         return train_loader(self.train, sampler, batch_size=self.batch_size, workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from volo.data import ImageSet, open_data
@@ -74,7 +75,8 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     Raises:
         ValueError: the configuration or the data cannot be used; the message says why.
     """
-    console = console or Console(quiet=True)
+    if console is None or rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process speaks for all
+        console = Console(quiet=True)
     images = _images(config, console)
     config = _with_what_is_here(replace(config, loggers=()), console)
     with tempfile.TemporaryDirectory(prefix="volo-dry-run-") as name:
@@ -197,7 +199,7 @@ def _estimate(run: Run, watch: _Stopwatch) -> DryRun:
     batch = loading * config.batch_size
     each = max(watch.step, batch / run.workers) if run.workers else watch.step + batch
     val_batches = math.ceil(len(data.val) / run.trainer.world_size / config.batch_size)
-    epoch = each * data.steps_per_epoch + watch.val * val_batches
+    epoch = each * data.batches_per_epoch + watch.val * val_batches
     return DryRun(
         step_seconds=watch.step,
         loading_seconds=loading,

@@ -62,7 +62,7 @@ def parameter_groups(model: VOLO, config: OptimConfig) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             scale = config.layer_decay ** (last - layer_of(name, model.config))
-            decays = parameter.ndim > 1 and name not in ("pos_embed", "cls_token")
+            decays = parameter.ndim > 1 and name not in model.no_weight_decay()
             groups.setdefault((scale, decays), []).append(parameter)
     return [
         {"params": groups[scale, decays], "lr_scale": scale, "weight_decay": config.weight_decay if decays else 0.0}

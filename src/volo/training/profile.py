@@ -119,7 +119,12 @@ class Trace(Callback):
         self.stages.stop("validation")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """At the run's end, however it comes."""
+        self._write()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._write()  # there is no teardown then
+
+    def _write(self) -> None:
         if self._profile is not None:
             self._profile.stop()
             self._profile = None

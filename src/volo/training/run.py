@@ -1,32 +1,23 @@
 """One training run, from its configuration to the deliverable."""
 
-import logging
-import math
 import signal
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     EvalImages,
     ImageSet,
-    Preprocessing,
     TrainImages,
     TrainTransform,
     class_counts,
-    class_weights,
     default_workers,
     imbalance_warning,
     open_data,
@@ -37,33 +28,25 @@ from volo.files import check_folder, out_of_space, remove_temporaries, replacing
 from volo.inference import Predictor
 from volo.inference.evaluate import Evaluation, evaluate
 from volo.inference.report import write_evaluation
-from volo.models import VOLO, VOLOConfig, create_model, save_model
-from volo.tasks.classification import ClassificationTask
+from volo.models import save_model
 from volo.training.callbacks import Problems, Record, RunProgress
 from volo.training.checkpoints import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
     Checkpoints,
     Interrupted,
-    WholeCheckpointIO,
+    best_checkpoint,
 )
 from volo.training.checks import check_apart, check_device, locked, warn_of_workers
-from volo.training.cluster import make_strategy, requeue, started_processes
-from volo.training.config import CONFIG_FILE, DataConfig, TrainConfig
+from volo.training.cluster import requeue
+from volo.training.config import CONFIG_FILE, TrainConfig
 from volo.training.data import RunData
 from volo.training.finite import FiniteLoss
-from volo.training.loggers import LogFigures, make_loggers
-from volo.training.optim import configure_optimizers, freeze_backbone, learning_rate
+from volo.training.loggers import LogFigures
+from volo.training.optim import learning_rate
+from volo.training.parts import averaging, make_model, make_preprocessing, make_task, make_trainer, quiet
 from volo.training.profile import StageProfiler, Trace
 from volo.training.summary import draw_summary
-
-#: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is
-#: opacity, which is brought to -1–1.
-_STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    1: ((0.449,), (0.226,)),
-    3: (IMAGENET_MEAN, IMAGENET_STD),
-    4: ((*IMAGENET_MEAN, 0.5), (*IMAGENET_STD, 0.5)),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +96,15 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     # Hidden files are the lock, and what another process of this run is just writing.
     own = (CONFIG_FILE, LAST_CHECKPOINT.parent.name)
     if folder.exists() and any(item.name not in own and item.name[0] != "." for item in folder.iterdir()):
-        raise ValueError(f"{folder} exists and is not empty; choose another --output")
+        begun = f", or go on with the run in it by --resume {folder}" if (folder / CONFIG_FILE).exists() else ""
+        raise ValueError(f"{folder} exists and is not empty; choose another --output{begun}")
     config = replace(config, output=str(folder))
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
     with run.alone():
-        with replacing(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(config.to_json(), encoding="utf-8")
+        if run.trainer.is_global_zero:
+            with replacing(folder / CONFIG_FILE) as temporary:
+                temporary.write_text(config.to_json(), encoding="utf-8")
         return run.go(checkpoint=None)
 
 
@@ -199,7 +184,6 @@ class Run:
         **trainer: Any,
     ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        warn_of_workers(config, console)
         train_images, self.val_images = images or open_data(
             config.data.path, val_fraction=config.data.val_fraction, seed=config.seed, source=config.data
         )
@@ -211,24 +195,14 @@ class Run:
             with_channels(images, channels, config.data.background) for images in (train_images, self.val_images)
         )
         self.counts = class_counts(train_images.labels, len(self.class_names))
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            model = create_model(
-                config.model.name,
-                num_classes=len(self.class_names),
-                in_chans=channels,
-                **config.model.overrides(),
-            )
-        model.set_grad_checkpointing(config.model.grad_checkpointing)
-        if config.model.freeze:
-            freeze_backbone(model)
-        self.architecture: VOLOConfig = model.config
-        self.preprocessing = _preprocessing(model.config, config.data)
+        model = make_model(config, num_classes=len(self.class_names), in_chans=channels)
+        self.architecture = model.config
+        self.preprocessing = make_preprocessing(model.config, config.data)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
-        with _quiet():
-            self.trainer = self._trainer(train_images, callbacks, trainer)
+        with quiet():
+            self.trainer = make_trainer(config, folder, self._callbacks(train_images, callbacks), trainer)
             check_device(config, self.trainer)
             self.data = RunData(
                 TrainImages(
@@ -241,97 +215,31 @@ class Run:
                 ),
                 EvalImages(self.val_images, self.preprocessing.pixels),
                 batch_size=config.batch_size,
+                accumulate=config.accumulate,
                 workers=self.workers,
                 seed=config.seed,
                 world_size=self.trainer.world_size,
                 balanced=config.data.balanced,
             )
-            self.task = self._task(model)
-
-    @property
-    def global_batch(self) -> int:
-        return self.config.batch_size * self.config.accumulate * self.trainer.world_size
+            self.task = make_task(config, model, self.preprocessing, self.counts, self.data)
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep the folder for this run; its first process does so for all of them."""
         return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
 
-    def _trainer(self, train_images: ImageSet, more: Sequence[Callback], options: dict[str, Any]) -> pl.Trainer:
+    def _callbacks(self, train_images: ImageSet, more: Sequence[Callback]) -> list[Callback]:
         config = self.config
-        devices, nodes = started_processes(config.devices, config.nodes)
-        callbacks: list[Callback] = [
+        return [
             self.problems,
             self.record,
             RunProgress(self.console, self.record),
             LogFigures(self.record),
             FiniteLoss(self.folder, train_images.name),
-        ]
-        if config.optim.ema_decay:
-            # All weights in one call: one by one, as EMAWeightAveraging does it, they take as long as a small layer.
-            callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.optim.ema_decay)))
-        callbacks += [
+            *averaging(config.optim),
             *more,
-            self._best_checkpoint(),
+            best_checkpoint(self.folder),
             Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
-        try:
-            return pl.Trainer(
-                accelerator=config.accelerator,
-                devices=devices,
-                num_nodes=nodes,
-                strategy=make_strategy(config.strategy),
-                precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
-                accumulate_grad_batches=config.accumulate,
-                sync_batchnorm=config.sync_batchnorm,
-                callbacks=callbacks,
-                plugins=[WholeCheckpointIO()],
-                logger=make_loggers(config.loggers, self.folder),
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                **{"max_epochs": config.epochs, **options},
-            )
-        except (MisconfigurationException, TypeError) as error:
-            raise ValueError(str(error)) from error
-
-    def _best_checkpoint(self) -> ModelCheckpoint:
-        return ModelCheckpoint(
-            dirpath=self.folder / BEST_CHECKPOINT.parent,
-            filename=BEST_CHECKPOINT.stem,
-            monitor="val_top1",
-            mode="max",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-
-    def _task(self, model: VOLO) -> ClassificationTask:
-        config = self.config
-
-        def configure(model: VOLO) -> dict[str, Any]:
-            return configure_optimizers(
-                model,
-                config.optim,
-                epochs=config.epochs,
-                steps_per_epoch=math.ceil(self.data.steps_per_epoch / config.accumulate),
-                global_batch=self.global_batch,
-            )
-
-        if config.compile:
-            # Block by block: it leaves the names of the weights alone, and equal blocks share what was compiled.
-            for group in (model.network[0], *model.network[2:]):
-                for block in group.children():
-                    block.compile()
-        weights = class_weights(self.counts, config.loss.class_balance, config.loss.balance_beta)
-        # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
-        return ClassificationTask(
-            model.to(memory_format=torch.channels_last),
-            preprocessing=self.preprocessing,
-            loss=config.loss,
-            erasing=config.augment.erasing,
-            seed=config.seed,
-            configure=configure,
-            class_weights=None if weights is None else torch.from_numpy(weights),
-        )
 
     def go(self, checkpoint: Path | None) -> TrainResult:
         """Train and judge, from ``checkpoint`` on.
@@ -344,11 +252,13 @@ class Run:
                 remove_temporaries(folder)
             self._announce(checkpoint)
         try:
-            with _quiet():
+            with quiet():
                 self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
             evaluation = self._finish()
         except Interrupted as interruption:
             return self._leave(interruption.signal)
+        except SIGTERMException:  # it came before the first step, when there was nothing to save
+            return self._leave(signal.SIGTERM)
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -370,7 +280,7 @@ class Run:
             return None
         self._report_problems()
         self._deliver()
-        with _quiet():
+        with quiet():
             return self._judge()
 
     def _leave(self, number: signal.Signals) -> TrainResult:
@@ -405,6 +315,7 @@ class Run:
     def _announce(self, checkpoint: Path | None) -> None:
         where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
         self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
+        warn_of_workers(self.config, self.console)
         warning = imbalance_warning(self.counts, self.class_names)
         if warning and not self.config.data.balanced and self.config.loss.class_balance == "none":
             self.console.print(
@@ -419,12 +330,12 @@ class Run:
         """What is trained on what, with which global batch and at which rate, in one line."""
         config, counts, trainer = self.config, (len(self.data.train), len(self.data.val)), self.trainer
         parameters = sum(parameter.numel() for parameter in self.task.model.parameters())
-        rate = learning_rate(config.optim, self.global_batch)
+        rate = learning_rate(config.optim, self.data.global_batch)
         base = "" if config.optim.lr_batch is None else f" ({config.optim.lr:.3g} for {config.optim.lr_batch})"
         return (
             f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
             f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
-            f"batch {self.global_batch} ({config.batch_size} images × accumulate {config.accumulate} × "
+            f"batch {self.data.global_batch} ({config.batch_size} images × accumulate {config.accumulate} × "
             f"devices {trainer.world_size // trainer.num_nodes} × nodes {trainer.num_nodes}), "
             f"learning rate {rate:.3g}{base}, {config.epochs} epochs"
         )
@@ -454,40 +365,3 @@ class Run:
         more = {"epochs": len(self.record.rows), "seconds": round(seconds, 1)}
         write_evaluation(evaluation, self.val_images, self.folder, more=more)
         return evaluation
-
-
-def _preprocessing(architecture: VOLOConfig, data: DataConfig) -> Preprocessing:
-    """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
-    usual = 0.96 if min(architecture.img_size) >= 128 else 1.0
-    mean, std = _STATISTICS[architecture.in_chans]
-    return Preprocessing(
-        size=architecture.img_size,
-        crop_pct=usual if data.crop_pct is None else data.crop_pct,
-        mean=mean,
-        std=std,
-        background=data.background,
-    )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's hints to developers from the terminal of a person who trains."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
-            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_of_workers says it
-            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
-            # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
-            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of figures not logged
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
