@@ -116,7 +116,8 @@ def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
 
 def test_an_image_size_of_broken_tokens_comes_back(tmp_path):
     odd = create_model("volo_micro_32", num_classes=3, img_size=(31, 45))
-    assert load_model(save(tmp_path, odd)).model.config.img_size == (31, 45)
+    save(tmp_path, odd)
+    assert load_model(tmp_path).model.config.img_size == (31, 45)
 
 
 def test_the_folder_holds_two_files_and_the_description_is_readable(folder, model):
