@@ -72,6 +72,7 @@ class Case:
         make: makes the bad thing.
         code: the exit code.
         leaves: patterns of new files; each stands for at least one, and there are no others.
+        slow: run on demand.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Case:
     make: Callable[[ExitStack], None] = nothing
     code: int = 2
     leaves: tuple[str, ...] = ()
+    slow: bool = False
 
 
 def no_space():
@@ -155,6 +157,9 @@ IMAGES = [
     case("a model without permission", "eval model good", "model.safetensors", "Permission denied", make=locked("model/model.safetensors")),
     case("a model's description without permission", "eval model good", "config.json", "Permission denied", make=locked("model/config.json")),
     case("a table without permission", "eval model photos.csv", "photos.csv: Permission denied", make=all_of(table("path,label\n{rows}"), locked("photos.csv"))),
+    case("a pipe named .png", "predict model good/val", "cat/bad.png: it is no regular file; left out", make=lambda stack: os.mkfifo("good/val/cat/bad.png"), code=0),
+    case("a folder that leads to the one above", "data check good/val --workers=0", " 4 images of 2", make=lambda stack: Path("good/val/cat/up").symlink_to(".."), code=0),
+    case("a link that leads to itself", "predict model good/val", "cat/loop.png: Too many levels of symbolic links; left out", make=lambda stack: Path("good/val/cat/loop.png").symlink_to("loop.png"), code=0),
     case("an image that vanishes: predict", "predict model good/val", "cat/gone.png: No such file or directory; left out", make=vanishing("torch.nn.Module.eval"), code=0),
     case("an image that vanishes: eval", "eval model good", "cat/gone.png: No such file or directory; left out", make=vanishing("volo.inference.evaluate.evaluate"), code=0),
     case("an image that vanishes: check", CHECK, "cat/gone.png: No such file or directory", make=vanishing("volo.data.check.check"), code=0),
@@ -222,6 +227,7 @@ PLACES = [
     case("a run folder with a run in it", f"train good --output=run {TRAIN}", "run holds a run already; go on with it by --resume run, or choose another --output", make=run_begun()),
     case("a run folder that is a file", f"train good --output=file {TRAIN}", "file is a file; name a folder"),
     case("a run folder below a file", f"train good --output=file/run {TRAIN}", "file is a file; name a folder"),
+    case("a run folder among the classes", f"train good/val --output=good/val/run {TRAIN}", "good/val/run would lie among the class folders in good/val; choose another --output"),
     case("an output that is a folder", "predict model good --output=out.json", "cannot write out.json: it is a folder; name a file", make=copied("empty", "out.json")),
     case("an output below a file: predict", "predict model good --output=file/out.json", "file is a file; name a folder"),
     case("an output below a file: eval", "eval model good --output=file/out", "file is a file; name a folder"),
@@ -264,6 +270,7 @@ MACHINE = [
     case("a reader that has gone: help", "--help", make=stream("stdout", pipe_without_reader), code=141),
     case("a reader that has gone: help of a verb", "predict --help", make=stream("stdout", pipe_without_reader), code=141),
     case("a reader that has gone: train", f"train good --output=run {TRAIN}", make=stream("stdout", pipe_without_reader), code=141, leaves=BEGUN),
+    case("an image size of broken tokens", f"train good --output=run {TRAIN} --model.img_size=31", "best epoch", code=0, leaves=DONE),
     case("a reader that has gone: label", LABEL, make=stream("stdout", pipe_without_reader), code=141, leaves=LABELLED),
     case("standard output is closed", "predict model good --output=out.csv", make=stream("stdout", lambda: None), code=0, leaves=("out.csv",)),
     case("standard output is closed: a recipe", "recipes volo-d1-224", make=stream("stdout", lambda: None), code=0),
@@ -289,7 +296,7 @@ MACHINE = [
             ("drawing pictures", "eval model good --output=out", "matplotlib.figure.Figure.savefig", 1, ()),
             ("writing contact sheets", f"{CHECK} --output=out", "PIL.Image.Image.save", 1, ()),
             ("writing weights", "weights convert model new --to=volo", "volo.models.deliverable.save_file", 0, ()),
-            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.run.create_model", 0, ()),
+            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.parts.create_model", 0, ()),
             ("starting to load, train", f"train good --output=run {TRAIN}", "torch.utils.data.DataLoader.__iter__", 0, BEGUN),
             ("judging, train", f"train good --output=run {TRAIN}", "volo.training.run.evaluate", 0, (*BEGUN, "run/[mc]*")),
         )
@@ -336,6 +343,8 @@ MODELS = [
 ]  # fmt: skip
 
 WORDS = [
+    case("the number of devices", f"train good --output=run {TRAIN} --devices=-1", "devices"),
+    case("a teacher's weights that are not there", "label good --out=labels --teacher=resnet18 --weights=nowhere", "there is no file nowhere; --weights is a file of weights for resnet18"),
     case("a misspelled verb", "trian good", "there is no such command; did you mean 'train'?"),
     case("no data to train on", "train", "name a folder"),
     case("no data to judge on", "eval model", "required"),
@@ -414,13 +423,14 @@ WORDS = [
 
 #: In processes of their own, by a shell in which ``volo`` is the command and ``together`` interrupts it.
 PROCESSES = [
+    case("too many workers", "volo eval model good --workers=9", "warning: ", "workers", code=0, slow=True),
     case("a reader that goes away", "volo predict model good | head -0", code=141),
-    case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN),
+    case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN, slow=True),
     case("all streams are closed", "volo predict model good --output=out.csv <&- >&- 2>&-", code=0, leaves=("out.csv",)),
-    case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1),
+    case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1, slow=True),
     case("a locale of English letters alone", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii volo predict model good/val", r"\u", make=odd_but_good_names, code=0),
     *(
-        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves)
+        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves, slow=name not in ("eval", "train, a later batch"))
         for name, moment, command, says, leaves in (
             ("eval", "PIL.Image.open 1", "eval model good --workers=2 --batch_size=1 --output=out", "interrupted", ()),
             ("check", "PIL.Image.open 1", "data check good --workers=2 --output=out", "interrupted", ()),
@@ -458,7 +468,7 @@ def contents(folder):
     found = {}
     for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
-        found[name] = path.readlink() if path.is_symlink() else path.is_dir() or path.read_bytes()
+        found[name] = path.readlink() if path.is_symlink() else path.is_file() and path.read_bytes()
     return found
 
 
@@ -480,7 +490,9 @@ def test_names_tell_the_cases_apart():
     assert len({case.name for case in CASES}) == len(CASES) > 60
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.slow else []) for case in CASES]
+)
 def test_one_clear_line_and_nothing_half_written(case, here, capfd):
     with ExitStack() as stack:
         start = case.make(stack)

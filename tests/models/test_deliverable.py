@@ -114,6 +114,11 @@ def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
     assert_close(loaded(images), model(images), rtol=0, atol=0)
 
 
+def test_an_image_size_of_broken_tokens_comes_back(tmp_path):
+    odd = create_model("volo_micro_32", num_classes=3, img_size=(31, 45))
+    assert load_model(save(tmp_path, odd)).model.config.img_size == (31, 45)
+
+
 def test_the_folder_holds_two_files_and_the_description_is_readable(folder, model):
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
     description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,11 @@ class Console(rich.console.Console):
 
 
 def prepare_streams() -> None:
-    """Let any name be printed: what the encoding lacks is escaped. Streams that were closed take what is printed."""
+    """Let any name be printed: what the encoding lacks is escaped. Streams that were closed take what is printed.
+
+    Warnings of libraries take a line each, without the place in their source.
+    """
+    warnings.formatwarning = lambda message, *rest: f"warning: {' '.join(str(message).split())}\n"
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -63,9 +63,26 @@ def images_below(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
+    around = {_identity(place) for place in (folder, *folder.resolve().parents)} - {None}
+    above = {str(folder): around}
     for directory, folders, files in os.walk(folder, followlinks=True, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here, kept = above.pop(directory), []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            path = Path(directory, name)
+            if (identity := _identity(path)) not in here:  # a link to a folder above would be followed for ever
+                kept.append(name)
+                above[os.path.join(directory, name)] = here | {identity}  # noqa: PTH118  # as os.walk will name it
+        folders[:] = kept
         yield from (Path(directory, name) for name in sorted(files) if is_image(name))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """The same for every path of a folder; None where it may not be looked at."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def is_image(name: str) -> bool:

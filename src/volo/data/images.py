@@ -1,5 +1,6 @@
 """Sets of labelled images, and reading one image."""
 
+import stat
 import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
@@ -110,6 +111,9 @@ def _open(path: str | Path, max_pixels: int) -> Image.Image:
         # Pillow refuses twice this number. It is a setting of the whole process: never lowered, and raised only here,
         # where a person asked for more.
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+        raise ValueError("it is no regular file")
     try:
         image = Image.open(path)
     except Image.UnidentifiedImageError:

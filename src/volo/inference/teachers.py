@@ -161,6 +161,8 @@ def _of_timm(name: str, weights: str | None, classes: str | None, resolution: in
     import timm
     from timm.data import resolve_data_config
 
+    if weights is not None and not Path(weights).is_file():
+        raise ValueError(f"there is no file {weights}; --weights is a file of weights for {name}")
     if not timm.is_model(name):
         known = [OFFLINE, *timm.list_models()]
         raise ValueError(f"no trained model and no classifier of timm is named {name!r}{nearest(name, known)}")
@@ -175,7 +177,8 @@ def _of_timm(name: str, weights: str | None, classes: str | None, resolution: in
     try:
         model = timm.create_model(name, pretrained=weights is None, checkpoint_path=weights or "", **options)
     except Exception as error:  # of the hub, of the file, of the network's own constructor
-        raise ValueError(f"the teacher {name} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"the teacher {name} cannot be loaded: {reason}") from error
     config = resolve_data_config({}, model=model)
     size = resolution or config["input_size"][-1]
     preprocessing = Preprocessing(

@@ -10,7 +10,9 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from volo.training.config import TrainConfig
+from volo.data import open_parts
+from volo.data.parts import WHOLE
+from volo.training.config import DataConfig, TrainConfig
 
 LOCK_FILE = ".lock"
 
@@ -50,6 +52,18 @@ def check_device(config: TrainConfig, trainer: pl.Trainer) -> None:
         )
     if config.sync_batchnorm and device.type != "cuda":
         raise ValueError(f"sync_batchnorm needs GPUs, and this run is on {device.type}; leave it out")
+
+
+def check_apart(folder: Path, data: DataConfig) -> None:
+    """See that a run is not written among the class folders of its images, where it would be a class the next time.
+
+    Raises:
+        ValueError: it would be.
+    """
+    place = Path(data.path)
+    among = place.is_dir() and folder.resolve().is_relative_to(place.resolve())
+    if among and WHOLE in open_parts(data.path, source=data):
+        raise ValueError(f"{folder} would lie among the class folders in {data.path}; choose another --output")
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def make_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], o
             use_distributed_sampler=False,
             **{"max_epochs": config.epochs, **options},
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, TypeError) as error:
         raise ValueError(str(error)) from error
 
 

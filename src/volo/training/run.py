@@ -37,7 +37,7 @@ from volo.training.checkpoints import (
     Interrupted,
     best_checkpoint,
 )
-from volo.training.checks import check_device, locked, warn_of_workers
+from volo.training.checks import check_apart, check_device, locked, warn_of_workers
 from volo.training.cluster import requeue
 from volo.training.config import CONFIG_FILE, TrainConfig
 from volo.training.data import RunData
@@ -85,8 +85,9 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
         ValueError: the configuration, the data or the run folder cannot be used; the message says why.
         OSError: the run folder cannot be written.
     """
-    folder = Path(config.output or f"runs/{Path(config.data.path).name}-{config.model.name}")
+    folder = Path(config.output or f"runs/{Path(config.data.path).resolve().name}-{config.model.name}")
     check_folder(folder)
+    check_apart(folder, config.data)
     if (folder / LAST_CHECKPOINT).exists():
         raise ValueError(
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
@@ -261,6 +262,10 @@ class Run:
         except SystemExit:  # what Lightning makes of a second Ctrl-C
             raise KeyboardInterrupt from None
         except Exception as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                # Lightning shuts its ears to Ctrl-C, and then cannot take down what has hardly begun.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                raise error.__context__ from None
             if self.trainer.strategy.launcher is not None:
                 self.trainer.strategy.launcher.kill(signal.SIGKILL)  # the processes it started wait for this one
             advice = self._advice(error)
