@@ -155,6 +155,26 @@ def test_sigterm_saves_and_says_how_to_go_on(kept_image_folder, whole, tmp_path,
     assert_same_end(whole, tmp_path / "run")
 
 
+def signal_the_group(number, batch):
+    """As a terminal does it and SLURM: the loading processes get the signal too."""
+    os.setpgrp()
+
+    def act(*_):
+        subprocess.run(["kill", f"-{number:d}", "--", f"-{os.getpgrp()}"], check=True, start_new_session=True)
+        time.sleep(0.5)
+
+    at(ClassificationTask, "training_step", batch, act)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_loading_processes_too_saves(kept_image_folder, whole, tmp_path, number):
+    command = (*train(kept_image_folder, tmp_path), "--data.workers=2")
+    code, printed = volo(tmp_path, *command, prepare=signal_the_group, extra=(number, 6))
+    assert code == 128 + number, printed
+    assert "Traceback" not in printed
+    assert checkpoint(tmp_path / "run")["global_step"] == 4
+
+
 def signal_while_the_data_are_opened():
     at(RunData, "train_dataloader", 0, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 

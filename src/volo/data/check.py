@@ -15,7 +15,7 @@ from volo.data.contact_sheet import Tile, contact_sheet, thumbnail_of
 from volo.data.duplicates import near_hashes, perceptual_hash, pixel_digest, same_digests
 from volo.data.images import FileImages, ImageError, ImageSet
 from volo.data.imbalance import STRONG_IMBALANCE, imbalance
-from volo.data.loader import leave_interrupts
+from volo.data.loader import leave_signals
 from volo.data.parts import WHOLE
 from volo.names import few
 
@@ -137,7 +137,7 @@ def check(
     near_hashes([], distance)  # that a distance is not allowed shows before the reading, not after
     images: list[Inspected] = []
     for batch in DataLoader(
-        inspection, batch_size=32, num_workers=workers, worker_init_fn=leave_interrupts, collate_fn=list
+        inspection, batch_size=32, num_workers=workers, worker_init_fn=leave_signals, collate_fn=list
     ):
         images += batch
         if on_image is not None:

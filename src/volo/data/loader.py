@@ -4,8 +4,10 @@ The sampler hands out keys, (epoch, index), and a sample seeds its own generator
 number of worker processes nor an interruption can change what a sample becomes.
 """
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -206,9 +208,25 @@ def default_workers() -> int:
     return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4
 
 
-def leave_interrupts(worker: int) -> None:
-    """In a process that loads images: a terminal's Ctrl-C is for the process that it loads them for, to end it well."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_signals(worker: int) -> None:
+    """In a process that loads images: what a terminal or SLURM signals to all is for the one that it loads them for.
+
+    That one needs a few more images to end well, and then ends this process itself.
+    """
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if hasattr(signal, "sigwaitinfo") and parent is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_told, args=(parent.pid,), daemon=True).start()
+
+
+def _end_when_told(parent: int | None) -> None:
+    """Wait for a SIGTERM from the process ``parent``, and leave those of others."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:
@@ -218,7 +236,7 @@ def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         collate_fn=collate,
         drop_last=True,
         persistent_workers=workers > 0,
@@ -234,6 +252,6 @@ def eval_loader(
         batch_size=batch_size,
         sampler=indices,
         num_workers=workers,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         collate_fn=collate,
     )

@@ -21,7 +21,7 @@ from torchvision.transforms import functional as TF
 from volo.data import ImageError, ImageSet, Preprocessing
 from volo.data.labelled_images import match
 from volo.data.listing import Listing, list_images
-from volo.data.loader import leave_interrupts
+from volo.data.loader import leave_signals
 from volo.data.preprocessing import as_array
 from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore
 from volo.data.token_label_writer import TokenLabelWriter, create_store
@@ -192,7 +192,7 @@ def whole_loader(
         batch_size=batch_size,
         sampler=indices,
         num_workers=workers,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=leave_signals,
         collate_fn=_collate,
     )
 
