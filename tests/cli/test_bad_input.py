@@ -423,7 +423,7 @@ WORDS = [
 
 #: In processes of their own, by a shell in which ``volo`` is the command and ``together`` interrupts it.
 PROCESSES = [
-    case("too many workers", "volo eval model good --workers=9", "warning: ", "workers", code=0, slow=True),
+    case("too many workers", "volo eval model good --workers=9", "warning: This DataLoader will create 9 worker processes", code=0, slow=True),
     case("a reader that goes away", "volo predict model good | head -0", code=141),
     case("a reader that goes away: train", f"volo train good --output=run {TRAIN} | head -0", code=141, leaves=BEGUN, slow=True),
     case("all streams are closed", "volo predict model good --output=out.csv <&- >&- 2>&-", code=0, leaves=("out.csv",)),
