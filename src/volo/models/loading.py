@@ -27,8 +27,13 @@ _log = logging.getLogger("volo")
 #: Where weights may come from: a path, a name of published weights, ``hf-hub:org/name``, an address, or an object.
 Source = str | Path | nn.Module | Mapping[str, Tensor]
 
-#: Of an image of a grey model whose file does not say how it was normalised: ImageNet's photos turned grey.
-_GREY = {"mean": (0.449,), "std": (0.226,)}
+#: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+
+
+def usual_crop(img_size: tuple[int, int]) -> float:
+    """The paper's centre crop for photos, the whole image where there are few pixels."""
+    return 0.96 if min(img_size) >= 128 else 1.0
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,6 @@ def _preprocessing(found: Found, identity: Identity, config: VOLOConfig) -> dict
         return dict(described or {})
     rows = [WEIGHTS[f"{name}.sail_in1k"] for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
     row = found.published or next((row for row in rows if (row.size, row.size) == config.img_size), None)
-    crop = row.crop_pct if row else 0.96 if min(config.img_size) >= 128 else 1.0
-    grey = _GREY if config.in_chans == 1 else {}
+    crop = row.crop_pct if row else usual_crop(config.img_size)
+    grey = {"mean": GREY_MEAN, "std": GREY_STD} if config.in_chans == 1 else {}
     return {"size": config.img_size, "crop_pct": crop, "interpolation": "bicubic", **grey, **(described or {})}

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, class_weights
 from volo.models import VOLO, VOLOConfig, create_model
+from volo.models.loading import GREY_MEAN, GREY_STD, usual_crop
 from volo.tasks.classification import ClassificationTask
 from volo.training.checkpoints import WholeCheckpointIO
 from volo.training.cluster import make_strategy, started_processes
@@ -27,7 +28,7 @@ from volo.training.optim import configure_optimizers, freeze_backbone
 #: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is
 #: opacity, which is brought to -1–1.
 _STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    1: ((0.449,), (0.226,)),
+    1: (GREY_MEAN, GREY_STD),
     3: (IMAGENET_MEAN, IMAGENET_STD),
     4: ((*IMAGENET_MEAN, 0.5), (*IMAGENET_STD, 0.5)),
 }
@@ -50,11 +51,10 @@ def make_model(config: TrainConfig, *, num_classes: int, in_chans: int) -> VOLO:
 
 def make_preprocessing(architecture: VOLOConfig, data: DataConfig) -> Preprocessing:
     """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
-    usual = 0.96 if min(architecture.img_size) >= 128 else 1.0
     mean, std = _STATISTICS[architecture.in_chans]
     return Preprocessing(
         size=architecture.img_size,
-        crop_pct=usual if data.crop_pct is None else data.crop_pct,
+        crop_pct=usual_crop(architecture.img_size) if data.crop_pct is None else data.crop_pct,
         mean=mean,
         std=std,
         background=data.background,
