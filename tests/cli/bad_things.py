@@ -344,9 +344,10 @@ def ascii_terminal(stack):
 def interrupted_together():
     """``volo`` in a process of its own: all that it started is told to stop with it, as by Ctrl-C in a terminal.
 
-    Arguments: the function at whose call, the number of the call in its process, and the command.
+    Arguments: the functions at whose call, by commas, the number of the call in its process, and the command.
     """
-    place, count, *command = sys.argv[1:]
+    places, count, *command = sys.argv[1:]
     with ExitStack() as stack:
-        at(stack, place, partial(os.killpg, 0, signal.SIGINT), int(count))
+        for place in places.split(","):
+            at(stack, place, partial(os.killpg, 0, signal.SIGINT), int(count))
         sys.exit(main(command))

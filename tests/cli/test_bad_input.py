@@ -430,9 +430,10 @@ PROCESSES = [
     case("a full disk below standard output", "volo predict model good > /dev/full", "No space left on device", code=1, slow=True),
     case("a locale of English letters alone", "LC_ALL=C PYTHONUTF8=0 PYTHONIOENCODING=ascii volo predict model good/val", r"\u", make=odd_but_good_names, code=0),
     *(
-        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves, slow=name not in ("eval", "train, a later batch"))
+        case(f"Ctrl-C, and workers: {name}", f"together {moment} {command} ", says, code=130, leaves=leaves, slow=name not in ("eval", "eval, and again while they end", "train, a later batch"))
         for name, moment, command, says, leaves in (
             ("eval", "PIL.Image.open 1", "eval model good --workers=2 --batch_size=1 --output=out", "interrupted", ()),
+            ("eval, and again while they end", "volo.inference.predictor.Predictor.logits,torch.utils.data.dataloader._MultiProcessingDataLoaderIter._shutdown_workers 0", "eval model good --workers=2 --batch_size=1 --output=out", "interrupted", ()),
             ("check", "PIL.Image.open 1", "data check good --workers=2 --output=out", "interrupted", ()),
             ("label", "PIL.Image.open 1", f"{LABEL} --workers=2 --batch_size=1", "interrupted", LABELLED),
             ("train, first batch", "PIL.Image.open 0", f"train good --output=run {TRAIN} --data.workers=2", "", ("run", "run/*")),

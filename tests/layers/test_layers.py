@@ -18,6 +18,7 @@ from volo.layers import (
     Transformer,
     resize_position_embedding,
 )
+from volo.layers.attention import FEW, attend
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -197,3 +198,20 @@ def test_downsample_halves_the_map_and_drops_the_odd_row_and_column():
     assert out.shape == (2, 2, 3, 5)
     corner = torch.einsum("bijc,ocij->bo", x[:, 2:4, 4:6], layer.proj.weight) + layer.proj.bias
     assert_close(out[:, 1, 2], corner)
+
+
+@pytest.mark.parametrize("tokens", [16, FEW, FEW + 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_learns_the_same_by_either_kernel(tokens, dtype):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, tokens, 8, dtype=dtype, requires_grad=True) for _ in range(3))
+    exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    weights = (exact[0] @ exact[1].mT / 8**0.5).softmax(dim=-1)
+    expected = weights @ exact[2]
+    actual = attend(q, k, v)
+    actual.sum().backward()
+    expected.sum().backward()
+    bound = 3e-5 if dtype is torch.float32 else 3e-2
+    assert_close(actual.double(), expected, rtol=bound, atol=bound)
+    for x, y in zip((q, k, v), exact, strict=True):
+        assert_close(x.grad.double(), y.grad, rtol=bound, atol=bound * max(1.0, y.grad.abs().max().item()))

@@ -2,8 +2,12 @@
 
 import errno
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from volo.cli.terminal import give_up_output, prepare_streams
 from volo.extras import missing_extra
@@ -26,6 +30,29 @@ VERBS = {
 }
 
 
+@contextmanager
+def _interrupted_once() -> Iterator[None]:
+    r"""Until the end, Ctrl-C raises KeyboardInterrupt once: another would tear what ends and tidies up after the first.
+
+    A process that hangs can still be told so by Ctrl-\.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@_interrupted_once()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
