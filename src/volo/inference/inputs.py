@@ -32,14 +32,15 @@ def preprocessing_of(said: dict[str, Any], channels: int, path: object) -> Prepr
     return preprocessing
 
 
-def check_finite(outputs: Tensor, model: nn.Module, path: object) -> None:
-    """See that a model from ``path`` can be used.
+def check_finite(outputs: Tensor, model: nn.Module | None, path: object) -> None:
+    """See that a model from ``path``, which is None where it is an exported file, can be used.
 
     Raises:
         ValueError: an output is not finite; the weights at fault are named.
     """
     if not outputs.isfinite().all():
-        bad = [name for name, weight in model.state_dict().items() if not weight.isfinite().all()]
+        weights = model.state_dict() if model is not None else {}
+        bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
         what = f"{bad[0]} and {len(bad) - 1} others are" if bad else "what they give is"
         raise ValueError(f"the weights of {path} cannot be used: {what} not finite; fetch or train them anew")
 
