@@ -364,6 +364,8 @@ WORDS = [
     case("a misspelled logger", "train good --loggers=[wanbd]", "unknown logger 'wanbd' in loggers; did you mean 'wandb'?"),
     case("a misspelled way of balancing", "train good --loss.class_balance=invers", "loss.class_balance"),
     case("a misspelled interval", "train good --optim.interval=week", "optim.interval"),
+    case("misspelled weights of the package", "predict good --model=volo_tiny_32.cifar", "no weights are published as 'volo_tiny_32.cifar'; did you mean 'volo_tiny_32.cifar10'?"),
+    case("an image and no model", "predict good/val/cat/0.png", "name images too: volo predict good/val/cat/0.png IMAGE…, or volo predict good/val/cat/0.png --model MODEL"),
     case("a misspelled recipe: train", "train good --recipe=fashion_mini", "did you mean 'fashion-mini'?"),
     case("a misspelled recipe: recipes", "recipes volo-d1-225", "did you mean 'volo-d1-224'?"),
     case("a misspelled command of data", "data chekc good", "unknown command 'chekc' of volo data; there is: volo data check PATH"),
