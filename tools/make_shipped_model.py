@@ -183,6 +183,8 @@ def unusual(config: TrainConfig) -> dict[str, Any]:
 def scores(result: Evaluation) -> Iterator[Sequence[str]]:
     """A row for each score with its interval."""
     for key, what in SCORE_NAMES.items():
+        if result.scores[key] is None:  # top-5 of five classes or fewer
+            continue
         ends = result.intervals[key]
         yield what, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else ""
     yield "cross-entropy", f"{result.loss:.4f}", ""

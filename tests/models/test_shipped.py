@@ -97,5 +97,5 @@ def test_class_names_count_the_classes_of_fresh_weights_too():
 def test_a_misspelled_name_gives_the_nearest():
     assert weights_name("volo_tiny") == NAME
     for wrong in (lambda: load_model("volo_tiny_32.cifar"), lambda: create_model("volo_tiny_32.cifar")):
-        with pytest.raises(ValueError, match="did you mean 'volo_tiny_32.cifar10'"):
+        with pytest.raises(ValueError, match=r"did you mean 'volo_tiny_32\.cifar10'"):
             wrong()
