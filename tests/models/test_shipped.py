@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from volo.inference import Predictor
-from volo.models import VARIANTS, create_model, load_model
+from volo.models import VARIANTS, create_model, load_model, save_model
 from volo.models.identify import identify
 from volo.models.published import shipped_weights, weights_name
 
@@ -87,6 +87,15 @@ def test_heads_of_other_classes_are_replaced_even_by_as_many_and_grey_is_the_sum
 def test_heads_of_the_same_classes_are_kept(caplog):
     model = create_model("volo_tiny_32", pretrained=NAME, class_names=CIFAR)
     assert_close(model.eval()(images()), load_model(NAME).model(images()), rtol=0, atol=0)
+    assert not caplog.records
+
+
+def test_a_thousand_classes_are_imagenets_by_whatever_names(tmp_path, caplog):
+    model = create_model("volo_micro_32", num_classes=1000)
+    names = tuple(f"n{number:08d}" for number in range(1000))
+    save_model(tmp_path, model.config, model.state_dict(), class_names=names, preprocessing={"size": (32, 32)})
+    again = create_model("volo_micro_32", pretrained=tmp_path, class_names=tuple(map(str, range(1000))))
+    assert torch.equal(again.head.weight, model.head.weight)
     assert not caplog.records
 
 

@@ -140,13 +140,24 @@ def load_weights(
     """
     found = find(source, ema=ema)
     checkpoint, identity = found.checkpoint, _identify(found)
-    theirs = found.description.class_names if found.description else None
-    others = bool(class_names and theirs) and tuple(class_names or ()) != theirs
     weights, notes = adapt(
-        checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=new_heads, other_classes=others
+        checkpoint.weights,
+        identity,
+        config,
+        origin=checkpoint.origin,
+        new_heads=new_heads,
+        other_classes=_others(found.description, class_names),
     )
     report(checkpoint, notes)
     return build(config, weights)
+
+
+def _others(description: Description | None, class_names: Sequence[str] | None) -> bool:
+    """Whether weights are described with other classes than ``class_names``; ImageNet's 1000 go by several names."""
+    theirs = description.class_names if description else None
+    if theirs is None or class_names is None or len(theirs) == len(class_names) == 1000:
+        return False
+    return theirs != tuple(class_names)
 
 
 def report(checkpoint: Checkpoint, notes: list[str]) -> None:
