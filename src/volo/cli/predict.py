@@ -51,8 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
     given = parse(parser, arguments)
-    named = [] if given["model"] is None else [given["model"]]
-    model, *images = [*named, *given["model_and_images"]]
+    words: list[str] = given["model_and_images"]
+    model, *images = words if given["model"] is None else [given["model"], *words]
     if not images:
         raise ValueError(f"name images too: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
     if min(given["top_k"], given["batch_size"], given["max_pixels"]) < 1:
