@@ -9,6 +9,7 @@ from volo.cli import eval as eval_verb
 from volo.cli.parser import VerbParser, parse
 from volo.data import open_validation_data
 from volo.data.embedded import PHOTOS, photo_folder
+from volo.files import check_folder
 from volo.inference import Predictor
 
 DATA = "fashion-mini"
@@ -29,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=int | None, help="fewer are faster and worse; default: the recipes'")
     given = parse(parser, arguments)
     folder = Path(given["output"])
+    check_folder(folder)
     runs = {name: folder / name for name in RUNS}
 
     name_photos(folder)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
 from volo.cli.terminal import Console
-from volo.models import VARIANTS, WEIGHTS, create_model
+from volo.models import VARIANTS, WEIGHTS, create_model, load_model
 from volo.models.convert import SYSTEMS, convert
 from volo.models.hub import cached, fetch
 from volo.models.identify import Identity, identify
@@ -151,8 +151,8 @@ def _published() -> Iterator[tuple[str, ...]]:
 def _shipped() -> Iterator[tuple[str, ...]]:
     """The same of what comes with the package, as far as it is known."""
     for name, folder in shipped_weights().items():
-        card = ModelCard.load(folder / CARD_FILE).data
-        yield name, "", f"{card.eval_results[0].metric_value:.1%}".rstrip("%"), "", "1", card.license, "shipped"
+        card, crop = ModelCard.load(folder / CARD_FILE).data, load_model(folder).preprocessing["crop_pct"]
+        yield name, "", f"{100 * card.eval_results[0].metric_value:.1f}", "", f"{crop:g}", card.license, "shipped"
 
 
 def _fetch(arguments: Sequence[str]) -> int:

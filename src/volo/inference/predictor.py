@@ -53,7 +53,7 @@ class Predictor:
 
     Args:
         path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
-            authors', ``hf-hub:org/name``, the name of published weights.
+            authors', ``hf-hub:org/name``, the name of weights that are published or come with the package.
         device: where to compute; None takes an accelerator where there is one.
 
     Attributes:
