@@ -25,8 +25,8 @@ class GraphVOLO(FusedVOLO):
         """For images of ``size``; None for any."""
         super().__init__(model, pack=False)
         self.resizes = size is None
-        for outlooker in self.network[0]:
-            outlooker.backend = "slices"
+        for outlooker in self.network[0].children():
+            outlooker.backend = "slices"  # type: ignore[assignment]
         if size is not None:
             # As the stem halves rounding up, and the two steps after it round down.
             half = self.config.patch_size // 2
@@ -56,6 +56,9 @@ class Graph(nn.Module):
         tokens: give the logits of every patch token as well, (B, h, w, K).
         half: hold the weights, and compute, in float16; input and output stay float32.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
