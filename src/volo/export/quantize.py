@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.data import Preprocessing
 from volo.export.verify import as_input
 from volo.inference.exported import Exported
 from volo.inference.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
@@ -113,8 +112,7 @@ def saturates() -> bool:
 
 def _inputs(described: Exported, pixels: Tensor) -> list[np.ndarray]:
     """Batches of one image as the file takes them."""
-    preprocessing = Preprocessing.from_dict(described.preprocessing)
-    return [as_input(image, described, preprocessing).numpy() for image in pixels.split(1)]
+    return [as_input(image, described).numpy() for image in pixels.split(1)]
 
 
 def _answers(runtime: Runtime, inputs: list[np.ndarray]) -> np.ndarray:
@@ -126,6 +124,9 @@ class _Reader:
 
     def __init__(self, inputs: list[np.ndarray], on_step: Step) -> None:
         self.inputs, self.on_step, self.done = inputs, on_step, 0
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return iter(self.get_next, None)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         if self.done == len(self.inputs):
