@@ -217,6 +217,27 @@ def described(**changes):
     return make
 
 
+def exported_elsewhere(stack):
+    """An ONNX file by a later volo."""
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
+    other = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["images"], ["scores"])], "g", [value], [other])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.helper.set_model_props(model, {"volo": json.dumps({"format_version": 99, "volo_version": "9.0"})})
+    Path("other.onnx").write_bytes(model.SerializeToString())
+
+
+def not_installed(name):
+    """As if the package were not there."""
+
+    def make(stack):
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setitem(sys.modules, name, None)
+
+    return make
+
+
 def not_a_number(stack):
     path = Path("model/model.safetensors")
     weights = load_file(path)

@@ -27,12 +27,14 @@ from bad_things import (
     corrupt,
     ctrl_c,
     described,
+    exported_elsewhere,
     full_after,
     half,
     locked,
     machine,
     make_world,
     not_a_number,
+    not_installed,
     nothing_readable,
     odd_but_good_names,
     of_pixels,
@@ -342,6 +344,34 @@ MODELS = [
     case("a run whose configuration is another thing", "train --resume run", "must be settings by name, not []", make=run_begun(optim=[])),
 ]  # fmt: skip
 
+EXPORT = [
+    case("an export of what is no model", "export file --to=onnx", "file is no file of weights"),
+    case("an export of weights that are no numbers", "export model --to=torch-export", "weights of model", "norm.weight", "not finite", make=not_a_number),
+    case("an export to an unknown format", "export model --to=onx", "there is no format 'onx'; did you mean 'onnx'?"),
+    case("an export without a format", "export model", "arguments are required: to"),
+    case("an export of a size that is none", "export model --to=onnx --size=big", "--size must be a side, such as 224, or height x width, such as 256x384; not 'big'"),
+    case("an export of too small a size", "export model --to=onnx --size=7", "size must be at least 8x8 pixels for this model, not 7x7"),
+    case("an export of a varying size that the runtime refuses", "export model --to=aotinductor --dynamic=both", "AOTInductor compiles for one size of images here; take --dynamic none or batch"),
+    case("an export in a precision that the format lacks", "export model --to=torch-export --precision=int8", "torch-export has no int8 here; onnx and openvino have"),
+    case("int8 without images", "export model --to=onnx --precision=int8", "int8 is fitted to images: name some with calibration (--calibration FOLDER)"),
+    case("calibration images for float", "export model --to=onnx --calibration good", "calibration images are for int8, not for fp32"),
+    case("a calibration folder without images", "export model --to=onnx --precision=int8 --calibration empty", "empty has no images in it"),
+    case("a calibration folder of one image", "export model --to=onnx --precision=int8 --calibration good/val/cat/0.png", "one calibration image is too few"),
+    case("images to compare on that cannot be read", "export model --to=onnx --images good", "not one of the images can be read: good", make=nothing_readable),
+    case("an export to a file of another ending", "export model --to=onnx --output=model.pt2", "a file of onnx must end in .onnx, not 'model.pt2'"),
+    case("an export into a file", "export model --to=onnx --output=file/a.onnx", "file is a file; name a folder"),
+    case("an export without what writes it", "export model --to=openvino", "this needs openvino; install it with: pip install 'volo[export]'", make=not_installed("openvino")),
+    case("an exported file without what runs it", "predict other.onnx good", "this needs onnxruntime; install it with: pip install 'volo[export]'", make=all_of(exported_elsewhere, not_installed("onnxruntime"))),
+    case("an exported file that is not there", "predict gone.onnx good", "there is no file gone.onnx"),
+    case("an exported file of another version", "predict other.onnx good", "other.onnx is of format version 99, by volo 9.0; this volo reads version 1: export it again", make=exported_elsewhere),
+    case("an exported file that is none", "eval bad.onnx good", "bad.onnx cannot be loaded by onnxruntime", make=text_file("bad.onnx", "no model")),
+    case("an exported file on an accelerator", "predict other.onnx good --device=cuda", "other.onnx is an exported file, which runs on the CPU, not on cuda", make=exported_elsewhere),
+    case("an unknown runtime", "predict model good --runtime=tensorrt", "there is no runtime 'tensorrt'; did you mean"),
+    case("a runtime that is not for checkpoints", "eval model good --runtime=onnxruntime", "onnxruntime runs exported files: write one with `volo export model --to"),
+    case("a runtime that is not for this file", "predict other.onnx good --runtime=aotinductor", "other.onnx runs in onnxruntime or openvino, not in aotinductor", make=exported_elsewhere),
+    case("no threads", "predict model good --threads=0", "threads must be at least 1, not 0"),
+]  # fmt: skip
+
 WORDS = [
     case("the number of devices", f"train good --output=run {TRAIN} --devices=-1", "devices"),
     case("a teacher's weights that are not there", "label good --out=labels --teacher=resnet18 --weights=nowhere", "there is no file nowhere; --weights is a file of weights for resnet18"),
@@ -446,7 +476,7 @@ PROCESSES = [
     ),
 ]  # fmt: skip
 
-CASES = [*IMAGES, *NAMES, *DATA, *PLACES, *MACHINE, *MODELS, *WORDS, *PROCESSES]
+CASES = [*IMAGES, *NAMES, *DATA, *PLACES, *MACHINE, *MODELS, *EXPORT, *WORDS, *PROCESSES]
 
 
 @pytest.fixture(scope="module")

@@ -202,8 +202,8 @@ def test_int8_in_onnx_runtime_keeps_the_answers_and_what_suffers_in_float(onnx, 
     )
     assert "QuantizeLinear" in operators(made.path)
     assert made.report.agreement == 1
-    assert made.path.stat().st_size < 0.5 * onnx.path.stat().st_size
-    assert "quantising for ONNX Runtime, fitted to 7 images, 4 layers in float" in steps  # of random weights
+    assert made.path.stat().st_size < 0.7 * onnx.path.stat().st_size
+    assert any(step.endswith("of the images keep their answer") for step in steps)
     assert "7 of 7 images seen" in steps
 
 
@@ -280,6 +280,15 @@ assert model(torch.zeros(3, 32, 32, 3, dtype=torch.uint8)).shape == (3, 10)
 assert not any(name.partition('.')[0] == 'volo' for name in sys.modules)
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, made.path], check=True)
+
+
+@pytest.mark.slow
+def test_int8_with_everything_but_convolutions_takes_a_third_of_the_size(onnx, micro, monkeypatch):
+    monkeypatch.setattr("volo.export.quantize.KEPT", 0)
+    made = export_model(
+        micro, to="onnx", output=micro / "small.onnx", precision="int8", calibration=[str(photo_folder())]
+    )
+    assert made.path.stat().st_size < 0.36 * onnx.path.stat().st_size
 
 
 @pytest.mark.slow

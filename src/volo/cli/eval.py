@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.parser import VerbParser, add_data_options, add_runtime_options, data_source, parse, runtime_of
 from volo.cli.terminal import Console
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import check_folder
@@ -29,7 +29,9 @@ _WORST, _BEST = 10, 5
 def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them, the predictions and the pictures where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
-    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of volo weights list")
+    parser.add_argument(
+        "model", help="run folder, file of weights or of `volo export`, hf-hub:org/name, or name of volo weights list"
+    )
     parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
     parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
     add_data_options(parser)
@@ -51,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
+    add_runtime_options(parser)
     given = parse(parser, arguments)
     for option, least in (("batch_size", 1), ("workers", 0)):
         if given[option] < least:
@@ -64,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     if output is not None:
         check_folder(output)  # before the work, not after it
     console = Console()
-    predictor = Predictor(given["model"], device=given["device"])
+    predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
     images, chosen, real = _open(given, predictor)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("judging", total=len(images.labels))

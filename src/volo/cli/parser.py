@@ -57,3 +57,19 @@ def add_data_options(parser: ArgumentParser) -> None:
 def data_source(given: dict[str, Any]) -> DataSource:
     """What these options say."""
     return DataSource(**{field.name: given[field.name] for field in fields(DataSource)})
+
+
+def add_runtime_options(parser: ArgumentParser) -> None:
+    """The options that say how to run a model."""
+    parser.add_argument("--threads", type=int | None, help="to compute with on the CPU; default: the runtime's choice")
+    parser.add_argument(
+        "--runtime",
+        type=str | None,
+        help="pytorch or compile; of an exported file onnxruntime, openvino, torch-export or aotinductor; default: by "
+        "the file",
+    )
+
+
+def runtime_of(given: dict[str, Any]) -> dict[str, Any]:
+    """What these options say, as arguments of :class:`volo.Predictor`."""
+    return {"threads": given["threads"], "runtime": given["runtime"]}

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
+from volo.cli.parser import VerbParser, add_runtime_options, parse, runtime_of
 from volo.cli.terminal import Console
 from volo.data import (
     MAX_PIXELS,
@@ -34,10 +34,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "model_and_images",
         nargs="+",
-        help="first the model, unless --model names it: run folder, file of weights, hf-hub:org/name, or name of "
-        "weights, such as volo_tiny_32.cifar10, which comes with the package; then images: files, folders (all images "
-        "below them) and patterns such as 'a/*.jpg'; - reads names of files, one a line or with NUL between them, from "
-        "standard input",
+        help="first the model, unless --model names it: run folder, file of weights or of `volo export`, "
+        "hf-hub:org/name, or name of weights, such as volo_tiny_32.cifar10, which comes with the package; then images: "
+        "files, folders (all images below them) and patterns such as 'a/*.jpg'; - reads names of files, one a line or "
+        "with NUL between them, from standard input",
     )
     parser.add_argument("--model", type=str | None, help="the model; what stands without an option is all images then")
     parser.add_argument("--top_k", type=int, default=3, help="names for each image")
@@ -50,6 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         "--max_pixels", type=int, default=MAX_PIXELS, help="images of more, by their headers, are not decoded"
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
+    add_runtime_options(parser)
     given = parse(parser, arguments)
     words: list[str] = given["model_and_images"]
     model, *images = words if given["model"] is None else [given["model"], *words]
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
         check_file(output)  # before the work, not after it
 
     paths = listed_images(sys.stdin) if images == ["-"] else find_images(images)
-    predictor = Predictor(model, device=given["device"])
+    predictor = Predictor(model, device=given["device"], **runtime_of(given))
     mode_of(predictor.preprocessing.channels)
     strict = given["strict"] or len(paths) == 1  # there is no other image to go on with
     reader = _Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=strict)

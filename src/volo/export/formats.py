@@ -1,6 +1,7 @@
 """What a model can be exported to."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from volo.names import nearest
@@ -18,19 +19,21 @@ class Format:
         ending: of the file's name.
         runtime: the one of :mod:`volo.inference.runtimes` that runs it.
         precisions: those that it can have.
+        needs: packages that write and run it, beside PyTorch; nncf for int8 alone.
     """
 
     name: str
     ending: str
     runtime: str
     precisions: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
 FORMATS = {
     form.name: form
     for form in (
-        Format("onnx", ".onnx", "onnxruntime", PRECISIONS),
-        Format("openvino", ".xml", "openvino", PRECISIONS),
+        Format("onnx", ".onnx", "onnxruntime", PRECISIONS, ("onnx", "onnxscript", "onnxruntime")),
+        Format("openvino", ".xml", "openvino", PRECISIONS, ("onnx", "onnxscript", "openvino", "nncf")),
         Format("torch-export", ".pt2", "torch-export", ("fp32", "fp16")),
         Format("aotinductor", ".pt2", "aotinductor", ("fp32", "fp16")),
     )
@@ -84,6 +87,17 @@ class Asked:
     def sizes(self) -> bool:
         """Whether the size of the images may vary."""
         return self.dynamic in ("size", "both")
+
+    def check_installed(self) -> None:
+        """See that what writes and runs the file is there, before the work and not after it.
+
+        Raises:
+            ModuleNotFoundError: it is not.
+        """
+        needed = [name for name in self.format.needs if name != "nncf" or self.precision == "int8"]
+        for name in needed:
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     def check_output(self, output: Path) -> None:
         """See that a file's name has the format's ending.

@@ -17,7 +17,7 @@ from volo.export.images import real_images
 from volo.export.verify import Report, verify
 from volo.files import check_file, making, replacing
 from volo.inference.exported import Exported
-from volo.inference.inputs import preprocessing_of
+from volo.inference.inputs import check_finite, preprocessing_of
 from volo.inference.runtimes import open_runtime
 from volo.models import VOLO, load_model
 from volo.version import __version__
@@ -96,6 +96,7 @@ def export_model(
     output = Path(output)
     asked.check_output(output)
     check_file(output)
+    asked.check_installed()
     if (precision == "int8") != (calibration is not None):
         raise ValueError(
             "int8 is fitted to images: name some with calibration (--calibration FOLDER)"
@@ -126,6 +127,8 @@ def _load(source: str | Path, asked: Asked) -> tuple[nn.Module, Exported]:
     trained = load_model(source)
     if not trained.model.num_classes:
         raise ValueError(f"the model in {source} has no heads: there is nothing for an exported file to say")
+    for weight in trained.model.state_dict().values():
+        check_finite(weight, trained.model, source)
     preprocessing = preprocessing_of(trained.preprocessing, trained.model.config.in_chans, source)
     if asked.size is not None:
         preprocessing = replace(preprocessing, size=asked.size)
