@@ -88,7 +88,7 @@ def sliding_scores(
         _resized(
             _strips(_View(image, scale, interpolation), forward, sliding, classes=classes, mirrored=mirrored),
             _scaled(image, scale),
-            _scaled(image, 1.0),
+            size_of(image),
         )
         for scale in sliding.scales
         for mirrored in ((False, True) if sliding.flip else (False,))
@@ -109,9 +109,14 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
+def size_of(image: Image.Image | np.ndarray) -> tuple[int, int]:
+    """(height, width)."""
+    return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+
+
 def _scaled(image: Image.Image | np.ndarray, scale: float) -> tuple[int, int]:
     """(height, width) of the image's view."""
-    height, width = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+    height, width = size_of(image)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
