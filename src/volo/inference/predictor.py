@@ -7,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from volo.data import MODES, Preprocessing, read_image, upright
 from volo.inference.devices import find_device
+from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.optimize import optimize_for_inference
 from volo.models import load_model
-
-#: A file, a picture, an array (H, W) or (H, W, C) uint8 0–255, or a tensor (C, H, W) uint8 0–255; C is 1, 3 or 4, or
-#: the number of the model's channels where that is another: such a model takes arrays and tensors alone.
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -75,15 +70,7 @@ class Predictor:
         self.model = trained.model.to(self.device)
         self._fast = optimize_for_inference(self.model)
         self.class_names = trained.class_names
-        try:
-            self.preprocessing = Preprocessing.from_dict(trained.preprocessing)
-        except TypeError as error:
-            raise ValueError(f"the preprocessing described in {path} is not known to this volo: {error}") from error
-        if self.preprocessing.channels != self.model.config.in_chans:
-            raise ValueError(
-                f"the model in {path} takes {self.model.config.in_chans} channels, "
-                f"its preprocessing gives {self.preprocessing.channels}"
-            )
+        self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.in_chans, path)
 
     def __call__(self, image: ImageLike, *, top_k: int = 5) -> Prediction:
         """Classify one image.
@@ -103,7 +90,7 @@ class Predictor:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
         remaining = iter(images)
         while batch := list(islice(remaining, batch_size)):
-            pixels = np.stack([self.preprocessing.pixels(self._decoded(image)) for image in batch])
+            pixels = np.stack([self.preprocessing.pixels(decoded(image, self.preprocessing)) for image in batch])
             for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
                 yield self._prediction(probabilities, top_k)
 
@@ -115,60 +102,10 @@ class Predictor:
     def logits(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
         logits = self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
-        if not logits.isfinite().all():
-            bad = [name for name, weight in self.model.state_dict().items() if not weight.isfinite().all()]
-            what = f"{bad[0]} and {len(bad) - 1} others are" if bad else "what they give is"
-            raise ValueError(
-                f"the weights of {self._source} cannot be used: {what} not finite; fetch or train them anew"
-            )
+        check_finite(logits, self.model, self._source)
         return logits
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))
         chosen = tuple(indices.tolist())
         return Prediction(tuple(self.class_names[i] for i in chosen), chosen, tuple(values.tolist()))
-
-    def _decoded(self, image: ImageLike) -> Image.Image | np.ndarray:
-        """The image in the model's channels; as an array where there are as many as no picture has."""
-        channels, background = self.preprocessing.channels, self.preprocessing.background
-        if isinstance(image, str | Path):
-            return read_image(image, channels, background=background)
-        if isinstance(image, Tensor):
-            image = _channels_last(image, channels)
-        if isinstance(image, np.ndarray):
-            _check_array(image, channels)
-            if channels not in MODES:
-                return image
-            image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-        if not isinstance(image, Image.Image):
-            raise ValueError(f"an image must be a path, a PIL image, an array or a tensor, not {type(image).__name__}")
-        return upright(image, channels, background)
-
-
-def _channels_last(tensor: Tensor, channels: int) -> np.ndarray:
-    allowed = _planes(channels)
-    if tensor.ndim != 3 or tensor.shape[0] not in allowed or tensor.dtype != torch.uint8:
-        raise ValueError(
-            f"a tensor image must be ({_either(allowed)}, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
-        )
-    return tensor.permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def _check_array(array: np.ndarray, channels: int) -> None:
-    allowed = _planes(channels)
-    grey = array.ndim == 2 and 1 in allowed
-    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in allowed)) or not array.size:
-        raise ValueError(
-            f"an array image must be {'(H, W) or ' if 1 in allowed else ''}(H, W, {_either(allowed)}) uint8, 0–255, "
-            f"not {tuple(array.shape)} {array.dtype}"
-        )
-
-
-def _planes(channels: int) -> tuple[int, ...]:
-    """How many channels an array may have for a model of ``channels``."""
-    return tuple(MODES) if channels in MODES else (channels,)
-
-
-def _either(numbers: tuple[int, ...]) -> str:
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} or {last}" if others else last

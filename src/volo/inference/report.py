@@ -12,9 +12,8 @@ import numpy as np
 
 from volo.data import ImageSet
 from volo.files import check_folder, making, replacing
-from volo.inference.confusion import confused_pairs
 from volo.inference.evaluate import Evaluation
-from volo.inference.pictures import draw_confusion, draw_mistakes, draw_reliability
+from volo.inference.pictures import Confused, draw_confusion, draw_mistakes, draw_reliability
 
 RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.csv"
@@ -43,7 +42,7 @@ def write_evaluation(
     names = evaluation.class_names
     confused = [
         {"true": names[true], "predicted": names[predicted], "images": count}
-        for true, predicted, count in confused_pairs(evaluation.labels, evaluation.predicted, _MOST_PAIRS)
+        for true, predicted, count in evaluation.confused[:_MOST_PAIRS]
     ]
     results = {**evaluation.summary(), "confused": confused, **(more or {})}
     with making(folder), ExitStack() as stack:  # the files get their names when all of them are written
@@ -80,10 +79,10 @@ def _class_rows(evaluation: Evaluation) -> Iterable[Sequence[Any]]:
         )
 
 
-def most_mistaken(evaluation: Evaluation) -> dict[int, tuple[int, int]]:
-    """Of every class with mistakes, the class that it is taken for most often, and for how many images."""
+def most_mistaken(evaluation: Confused) -> dict[int, tuple[int, int]]:
+    """Of every class with mistakes, the class that it is taken for most often, and how often."""
     found: dict[int, tuple[int, int]] = {}
-    for true, predicted, count in confused_pairs(evaluation.labels, evaluation.predicted, len(evaluation.labels)):
+    for true, predicted, count in evaluation.confused:
         found.setdefault(true, (predicted, count))
     return found
 
