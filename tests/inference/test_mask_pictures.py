@@ -50,8 +50,7 @@ def test_a_legend_has_room_for_every_class_and_an_overlay_says_how_many_it_leave
     names = tuple(f"a class with a long name, number {n}" for n in range(150))
     several, one = legend(names, colours), legend(names[:3], colours)
     assert several.width > 3 * one.width
-    for colour in colours:
-        assert (np.asarray(several) == colour).all(-1).any()
+    assert {colour for _, colour in several.getcolors(several.width * several.height)} >= set(colours)
     mask = (np.arange(320 * 320) % 150).astype(np.uint8).reshape(320, 320)
     photo = Image.new("RGB", (320, 320))
     assert named_overlay(photo, mask, colours, names).height == 320

@@ -135,10 +135,9 @@ def test_each_kind_of_model_names_what_uses_the_other(folder, tmp_path):
 def test_weights_that_are_not_finite_are_named(folder, tmp_path):
     broken = save_untrained(tmp_path / "broken")
     weights = load_file(broken / "model.safetensors")
-    name = next(name for name in weights if name.endswith("head.1.weight"))
-    weights[name][0] = torch.nan
+    weights["head.1.weight"][0] = torch.nan
     save_file(weights, broken / "model.safetensors")
-    with pytest.raises(ValueError, match=r"the weights of .*broken cannot be used: .*head\.1\.weight"):
+    with pytest.raises(ValueError, match=r"the weights of .*broken cannot be used: head\.1\.weight"):
         Segmenter(broken, device="cpu")(pixels())
 
 

@@ -140,7 +140,7 @@ class _View:
     def _resized(self, image: Image.Image, top: int, bottom: int) -> np.ndarray:
         if (self.height, self.width) == (image.height, image.width):
             return as_array(image.crop((0, top, image.width, bottom)))
-        # Pillow's filter sees beyond the box, so that the strips are those of the whole image resized at once.
+        # Pillow's filter sees beyond the box, so that strips are those of the image resized at once, up to rounding.
         step = image.height / self.height
         box = (0, top * step, image.width, min(bottom * step, image.height))
         return as_array(image.resize((self.width, bottom - top), self.interpolation, box))
