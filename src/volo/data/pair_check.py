@@ -192,7 +192,7 @@ class PairReport:
             for pair in self.pairs:
                 if pair.part == part and pair.thumbnails is not None:
                     name = Path(pair.name).name
-                    tiles += [Tile(pair.thumbnails[0], (name,)), Tile(pair.thumbnails[1], (name,))]
+                    tiles += [Tile(pair.thumbnails[0], (name,)), Tile(pair.thumbnails[1], ())]
             count = sum(pair.part == part for pair in self.pairs)
             sheets[part] = contact_sheet(f"{_called(part)}: {count:,} images with masks", tiles)
         return sheets
