@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from volo.extras import missing_extra
 
 if TYPE_CHECKING:
-    from volo.inference import Prediction, Predictor
+    from volo.inference import Prediction, Predictor, Segmentation, Segmenter
     from volo.inference.evaluate import Evaluation, evaluate
     from volo.inference.optimize import optimize_for_inference
     from volo.models import (
@@ -48,6 +48,8 @@ _HOMES = {
     "register_with_timm": "volo.models.timm_registry",
     "Prediction": "volo.inference",
     "Predictor": "volo.inference",
+    "Segmentation": "volo.inference",
+    "Segmenter": "volo.inference",
     "Evaluation": "volo.inference.evaluate",
     "evaluate": "volo.inference.evaluate",
     "optimize_for_inference": "volo.inference.optimize",
@@ -62,7 +64,9 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Predictor",
+    "Segmentation",
     "SegmentationModel",
+    "Segmenter",
     "TrainConfig",
     "TrainResult",
     "TrainedModel",

@@ -11,10 +11,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.segmentation import OPTIONS, add_segmentation_options, refuse
+from volo.cli.segmentation import evaluate as evaluate_segmenter
 from volo.cli.terminal import Console
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import check_folder
 from volo.inference import Predictor
+from volo.models import task_of
 from volo.names import few, shortened
 
 if TYPE_CHECKING:
@@ -43,19 +46,28 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--output",
         type=str | None,
-        help="folder for results.json, per_class.csv, predictions.csv, confusion.png, reliability.png, mistakes.png",
+        help="folder for results.json, per_class.csv, predictions.csv, confusion.png, reliability.png, mistakes.png; "
+        "segmentation: results.json, per_class.csv, per_image.csv, confusion.png, worst.png",
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
+    add_segmentation_options(parser)
+    parser.add_argument(
+        "--batch_size", type=int | None, help="images at a time, default 64; segmentation: windows, default 4"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
     parser.add_argument(
         "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
-    given = parse(parser, arguments)
+    given, said = parse(parser, arguments), parse(parser, arguments, defaults=False)
     for option, least in (("batch_size", 1), ("workers", 0)):
-        if given[option] < least:
+        if given[option] is not None and given[option] < least:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
+    task = task_of(given["model"])
+    refuse(said, ("classes", "real") if task == "segmentation" else OPTIONS, task)
+    return evaluate_segmenter(given) if task == "segmentation" else _evaluate(given)
 
+
+def _evaluate(given: dict[str, Any]) -> int:
     from volo.inference.evaluate import evaluate
     from volo.inference.imagenet import in_words
     from volo.inference.report import write_evaluation
@@ -72,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
             predictor,
             images,
             classes=chosen,
-            batch_size=given["batch_size"],
+            batch_size=given["batch_size"] or 64,
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
         )

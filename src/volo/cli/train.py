@@ -14,7 +14,7 @@ from volo.cli.terminal import Console
 from volo.training.config import TrainConfig
 
 #: Flags that stand for settings of the data.
-_FLAGS = ("--download", "--strict")
+_FLAGS = ("--download", "--strict", "--palette")
 #: Options that are no settings of the run.
 _OTHERS = ("folder", "recipe", "resume", "dry_run", "profile", "print_config")
 

@@ -51,9 +51,9 @@ def write_evaluation(
             return stack.enter_context(replacing(folder / name))
 
         path(RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        _write_csv(path("per_class.csv"), _CLASS_COLUMNS, _class_rows(evaluation))
+        write_csv(path("per_class.csv"), _CLASS_COLUMNS, _class_rows(evaluation))
         ranks = [f"top_{rank}" for rank in range(2, evaluation.ranked.shape[1] + 1)]
-        _write_csv(path(PREDICTIONS_FILE), (*_PREDICTION_COLUMNS, *ranks), _prediction_rows(evaluation, images))
+        write_csv(path(PREDICTIONS_FILE), (*_PREDICTION_COLUMNS, *ranks), _prediction_rows(evaluation, images))
         draw_confusion(evaluation, path("confusion.png"))
         draw_reliability(evaluation, path("reliability.png"))
         draw_mistakes(evaluation, images, path("mistakes.png"))
@@ -105,7 +105,8 @@ def _prediction_rows(evaluation: Evaluation, images: ImageSet) -> Iterable[Seque
         )
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with a line of names."""
     # File names that are no UTF-8 are written as the bytes that they are.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)

@@ -12,7 +12,7 @@ from torch import Tensor
 from volo.data import Colour
 from volo.inference.devices import find_device
 from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
-from volo.inference.overlays import overlay, palette_picture
+from volo.inference.mask_pictures import named_overlay, palette_picture
 from volo.inference.sliding import Sliding, size_of, sliding_scores
 from volo.models import load_segmenter
 
@@ -50,7 +50,7 @@ class Segmentation:
             )
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity must be 0 to 1, not {opacity}")
-        return overlay(image, self.mask, self.class_colours, self.class_names, opacity=opacity)
+        return named_overlay(image, self.mask, self.class_colours, self.class_names, opacity=opacity)
 
 
 class Segmenter:
@@ -136,7 +136,9 @@ class Segmenter:
     def probabilities(self, image: ImageLike) -> Tensor:
         """Of every pixel and class, (K, H, W) float32 on the CPU: K times four bytes for each pixel."""
         averaged = len(self.sliding.scales) > 1 or self.sliding.flip
-        blocks = (block if averaged else block.softmax(dim=0) for block in self._scores(decoded(image, self.preprocessing)))
+        blocks = (
+            block if averaged else block.softmax(dim=0) for block in self._scores(decoded(image, self.preprocessing))
+        )
         return torch.cat([block.cpu() for block in blocks], dim=1)
 
     def _scores(self, picture: Image.Image | np.ndarray) -> Iterator[Tensor]:

@@ -50,8 +50,10 @@ class Sliding:
     def __post_init__(self) -> None:
         if len(self.window) != 2 or min(self.window) < 1:
             raise ValueError(f"window must be a height and a width in pixels, not {self.window!r}")
-        if len(self.stride) != 2 or min(self.stride) < 1 or any(
-            step > side for step, side in zip(self.stride, self.window, strict=True)
+        if (
+            len(self.stride) != 2
+            or min(self.stride) < 1
+            or any(step > side for step, side in zip(self.stride, self.window, strict=True))
         ):
             raise ValueError(
                 f"stride must be 1 to the window's sides, {self.window[0]} down and {self.window[1]} across, so that "
