@@ -22,6 +22,20 @@ SCORES: Mapping[str, tuple[str, str]] = {
     "classification": ("val_top1", "top-1"),
     "segmentation": ("val_miou", "mean IoU"),
 }
+
+
+def score_of(figures: Mapping[str, Any]) -> tuple[str, str]:
+    """The figure of a row of ``metrics.csv`` by which the best epoch is chosen, and what people call it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for score, name in SCORES.values():
+        if score in figures:
+            return score, name
+    raise ValueError(f"no epoch was judged: none of {', '.join(score for score, _ in SCORES.values())} is there")
+
+
 #: settings of the data that say nothing to segmentation.
 _CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
 #: loggers that may run beside ``metrics.csv``.

@@ -11,8 +11,8 @@ from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 
 from volo.models import VOLO, SegmentationModel, VOLOConfig
+from volo.models.segmentation import backbone_of
 from volo.training.config import OptimConfig
-
 
 #: What stands before the VOLO's names in a segmentation model.
 _BACKBONE = "backbone.volo."
@@ -34,7 +34,7 @@ def freeze_backbone(model: VOLO | SegmentationModel) -> None:
     All else keeps its weights, in evaluation mode.
     """
     if isinstance(model, SegmentationModel):
-        model.backbone.volo.requires_grad_(False).eval()
+        backbone_of(model).requires_grad_(False).eval()
         return
     model.requires_grad_(False).eval()
     for head in (model.head, model.aux_head):
@@ -69,7 +69,7 @@ def parameter_groups(model: VOLO | SegmentationModel, config: OptimConfig) -> li
 
     Biases, norms, ``pos_embed`` and ``cls_token`` do not decay. The first group has the whole rate.
     """
-    architecture = model.config if isinstance(model, VOLO) else model.config.backbone
+    architecture = backbone_of(model).config
     # Without class attention the layer that comes after the last block is where that would begin.
     last = layer_of("head.weight" if isinstance(model, VOLO) else "cls_token", architecture)
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}

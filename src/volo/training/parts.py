@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.models import VOLO, SegmentationModel
 from volo.models.loading import GREY_MEAN, GREY_STD
+from volo.models.segmentation import backbone_of
 from volo.training.checkpoints import WholeCheckpointIO
 from volo.training.cluster import make_strategy, started_processes
 from volo.training.config import OptimConfig, TrainConfig
@@ -99,7 +100,7 @@ def configurer(config: TrainConfig, data: RunData) -> Callable[[Any], dict[str, 
 
 def prepare(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
     """What the configuration wants of a new model: checkpointing, frozen weights, layout, compiled blocks."""
-    volo = model if isinstance(model, VOLO) else model.backbone.volo
+    volo = backbone_of(model)
     volo.set_grad_checkpointing(config.model.grad_checkpointing)
     if config.model.freeze:
         freeze_backbone(model)
