@@ -77,7 +77,8 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).resolve().name}-{config.model.name}")
     check_folder(folder)
-    check_apart(folder, config.data)
+    if config.task == "classification":
+        check_apart(folder, config.data)
     if (folder / LAST_CHECKPOINT).exists():
         raise ValueError(
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
