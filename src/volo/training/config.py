@@ -17,11 +17,17 @@ from volo.tasks.losses import LossConfig
 CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
 #: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+OPTIMIZERS = ("adamw", "muon")
 #: what can be learned → the figure of validation by which the best epoch is chosen, and what people call it.
 SCORES: Mapping[str, tuple[str, str]] = {
     "classification": ("val_top1", "top-1"),
     "segmentation": ("val_miou", "mean IoU"),
 }
+
+#: settings of the data that say nothing to segmentation.
+_CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
+#: loggers that may run beside ``metrics.csv``.
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 def score_of(figures: Mapping[str, Any]) -> tuple[str, str]:
@@ -34,12 +40,6 @@ def score_of(figures: Mapping[str, Any]) -> tuple[str, str]:
         if score in figures:
             return score, name
     raise ValueError(f"no epoch was judged: none of {', '.join(score for score, _ in SCORES.values())} is there")
-
-
-#: settings of the data that say nothing to segmentation.
-_CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
-#: loggers that may run beside ``metrics.csv``.
-LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,15 +173,18 @@ class SegmentationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, and a learning rate that warms up and falls.
+    """The optimizer, and a learning rate that warms up and falls.
 
     Attributes:
+        optimizer: ``adamw``, the paper's; or ``muon``, which learns more from few epochs: it orthogonalises the
+            momentum of every weight matrix and convolution (timm's, scaled to the size of AdamW's steps, so that rates
+            are alike), and leaves the heads, embeddings, biases and norms to AdamW.
         schedule: how the rate falls: along a ``cosine``, or ``poly``, along a straight line (a polynomial of power 1).
         lr: the learning rate at its height.
         lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
             None uses the rates as they are.
         weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
-        betas: decay of AdamW's two averages.
+        betas: decay of AdamW's two averages; Muon's momentum is 0.95.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
         warmup_steps: optimizer steps of warm-up, in the place of ``warmup_epochs``.
         warmup_lr: where the warm-up begins.
@@ -193,6 +196,7 @@ class OptimConfig:
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
     schedule: Literal["cosine", "poly"] = "cosine"
     lr: float = 1e-3
     lr_batch: int | None = None
@@ -208,6 +212,8 @@ class OptimConfig:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optim.optimizer {self.optimizer!r}{nearest(self.optimizer, OPTIMIZERS)}")
         if self.schedule not in ("cosine", "poly"):
             raise ValueError(f"optim.schedule must be cosine or poly, not {self.schedule!r}")
         if self.warmup_steps is not None and self.warmup_steps < 0:
@@ -298,6 +304,10 @@ class TrainConfig:
                 raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
         if self.data.token_labels and self.loss.class_balance != "none":
             raise ValueError("loss.class_balance weighs labels of images, not of tokens: leave out data.token_labels")
+        if self.strategy == "fsdp2" and self.optim.optimizer == "muon":
+            raise ValueError(
+                "strategy fsdp2 leaves no process a whole matrix, which optim.optimizer muon needs; take ddp"
+            )
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
                 "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"

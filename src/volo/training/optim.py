@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from timm.optim import Muon
 from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 
@@ -65,23 +66,35 @@ def layer_of(name: str, config: VOLOConfig) -> int:
 
 
 def parameter_groups(model: VOLO | SegmentationModel, config: OptimConfig) -> list[dict[str, Any]]:
-    """What AdamW is to move: groups of one weight decay and one ``lr_scale`` (by which timm's schedules multiply).
+    """What is to be moved: groups of one weight decay and one ``lr_scale`` (by which timm's schedules multiply).
 
     Biases, norms, ``pos_embed`` and ``cls_token`` do not decay. The first group has the whole rate.
     """
     architecture = backbone_of(model).config
     # Without class attention the layer that comes after the last block is where that would begin.
     last = layer_of("head.weight" if isinstance(model, VOLO) else "cls_token", architecture)
-    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             scale = config.layer_decay ** max(0, last - layer_of(name, architecture))
             decays = parameter.ndim > 1 and name not in model.no_weight_decay()
-            groups.setdefault((scale, decays), []).append(parameter)
+            matrix = config.optimizer == "muon" and decays and "head" not in name
+            groups.setdefault((scale, decays, matrix), []).append(parameter)
     return [
-        {"params": groups[scale, decays], "lr_scale": scale, "weight_decay": config.weight_decay if decays else 0.0}
-        for scale, decays in sorted(groups, key=lambda key: (-key[0], key[1]))
+        {
+            "params": groups[scale, decays, matrix],
+            "lr_scale": scale,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            **({} if config.optimizer == "adamw" else {"use_fallback": not matrix}),
+        }
+        for scale, decays, matrix in sorted(groups, key=lambda key: (-key[0], key[1:]))
     ]
+
+
+def _optimizer(groups: list[dict[str, Any]], config: OptimConfig, rate: float) -> torch.optim.Optimizer:
+    if config.optimizer == "muon":
+        return Muon(groups, lr=rate, betas=config.betas, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
 
 
 def _schedule(kind: type[Scheduler], steps_per_epoch: int, *arguments: Any, **options: Any) -> Scheduler:
@@ -97,7 +110,7 @@ def _schedule(kind: type[Scheduler], steps_per_epoch: int, *arguments: Any, **op
 def configure_optimizers(
     model: VOLO | SegmentationModel, config: OptimConfig, *, epochs: int, steps_per_epoch: int, global_batch: int
 ) -> dict[str, Any]:
-    """AdamW with the paper's parameter groups, and a schedule to be stepped after every optimizer step.
+    """The optimizer with the paper's parameter groups, and a schedule to be stepped after every optimizer step.
 
     The fall spans all epochs but the cool-down, the warm-up being the beginning of it. The whole curve scales with
     the global batch.
@@ -107,10 +120,10 @@ def configure_optimizers(
     """
     scale = _scale(config, global_batch)
     groups = parameter_groups(model, config)
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate(config, global_batch), betas=config.betas, fused=True)
+    optimizer = _optimizer(groups, config, learning_rate(config, global_batch))
     steps = (epochs - config.cooldown_epochs) * steps_per_epoch
     warmup = round(config.warmup_epochs * steps_per_epoch) if config.warmup_steps is None else config.warmup_steps
-    if warmup >= steps:
+    if config.warmup_steps is not None and warmup >= steps:
         raise ValueError(
             f"optim.warmup_steps {warmup} leaves nothing of {steps} steps ({epochs - config.cooldown_epochs} epochs of "
             f"{steps_per_epoch}); lower it, or raise epochs"
