@@ -183,8 +183,9 @@ def default_colours(classes: int) -> tuple[Colour, ...]:
 
 
 def _distinguishable() -> Iterator[Colour]:
-    """Hues a golden section of the circle apart, in three kinds of strength that take turns."""
+    """Hues a golden section of the circle apart, each in three kinds of strength, with the hue a little moved."""
     for number in count():
-        saturation, brightness = ((0.75, 0.95), (0.9, 0.6), (0.4, 1.0))[number % 3]
-        red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1.0, saturation, brightness)
+        turn, kind = divmod(number, 3)
+        saturation, brightness = ((0.75, 0.95), (0.9, 0.55), (0.4, 1.0))[kind]
+        red, green, blue = colorsys.hsv_to_rgb((turn * 0.618034 + kind * 0.4) % 1.0, saturation, brightness)
         yield round(255 * red), round(255 * green), round(255 * blue)

@@ -59,13 +59,13 @@ def mask_values(path: str | Path) -> np.ndarray:
 
 def _by_value(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     values = _values(mask)
-    if values.dtype != np.uint8:  # the table's last entry, -1, is for all that no 16 bits hold
-        values = values.astype(np.int64).clip(-1, len(classes.lookup) - 1)
-    indices = classes.lookup[values]
+    # The table's last entry is for all that no 16 bits hold.
+    bytes_alone = values.dtype == np.uint8
+    indices = classes.lookup[values if bytes_alone else values.astype(np.int64).clip(-1, len(classes.lookup) - 1)]
     if indices.min() < 0:
         raise ValueError(
-            f"{_counted(values[indices < 0])} stands for no class; the file of classes has the values "
-            f"{_ranges(sorted(classes.values))}: add a line, or mend the mask"
+            f"it holds values of no class: {_counted(values[indices < 0])}; the classes have the values "
+            f"{_ranges(sorted(classes.values))}: add a line to the file of classes, or mend the mask"
         )
     return indices.astype(np.uint8)
 
@@ -93,8 +93,8 @@ def _by_colour(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     places = np.searchsorted(known, packed).clip(max=len(known) - 1)
     if (unknown := known[places] != packed).any():
         raise ValueError(
-            f"{_counted(packed[unknown], colours=True)} is the colour of no class; add it to the file of classes, as a "
-            "further line of its class or of ignore"
+            f"it holds colours of no class: {_counted(packed[unknown], colours=True)}; add a line with the name of its "
+            "class, or ignore, and the colour to the file of classes"
         )
     return np.array([codes[int(code)] for code in known], dtype=np.uint8)[places]
 
@@ -104,8 +104,7 @@ def _counted(wrong: np.ndarray, *, colours: bool = False) -> str:
     found, counts = np.unique(wrong, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     names = [hex_colour((v >> 16, v >> 8 & 255, v & 255)) if colours else f"{v}" for v in found[order].tolist()]
-    kind = "the colour" if colours else "the value"
-    return f"{kind} {few(f'{name} ({n:,} pixels)' for name, n in zip(names, counts[order], strict=True))}"
+    return few(f"{name} ({n:,} pixels)" for name, n in zip(names, counts[order], strict=True))
 
 
 def _ranges(values: Sequence[int]) -> str:
