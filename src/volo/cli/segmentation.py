@@ -1,7 +1,6 @@
 """What ``volo eval`` and ``volo predict`` do with a segmentation model."""
 
 import sys
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +52,7 @@ def add_segmentation_options(parser: ArgumentParser) -> None:
     parser.add_argument("--flip", action="store_true", help="segmentation: look at images mirrored as well; averaged")
 
 
-def refuse(given: Mapping[str, Any], options: tuple[str, ...], task: str) -> None:
+def refuse(given: dict[str, Any], options: tuple[str, ...], task: str) -> None:
     """See that no option was given that says nothing to a model of this task.
 
     Raises:
@@ -65,7 +64,7 @@ def refuse(given: Mapping[str, Any], options: tuple[str, ...], task: str) -> Non
         raise ValueError(f"{', '.join(wrong)}: for {others} models; this model is one of {task}: leave it out")
 
 
-def segmenter(given: Mapping[str, Any]) -> Segmenter:
+def segmenter(given: dict[str, Any]) -> Segmenter:
     """The model with its windows and views, as these options say."""
     return Segmenter(
         given["model"],
@@ -86,7 +85,7 @@ def _sides(option: str, value: int | list[int] | None) -> int | tuple[int, int] 
     return value[0], value[1]
 
 
-def predict(given: Mapping[str, Any], model: Segmenter, reader: "Reader") -> int:
+def predict(given: dict[str, Any], model: Segmenter, reader: "Reader") -> int:
     """Write masks, overlays, a legend and the shares of classes into a folder, or print the shares."""
     folder = Path(given["output"]) if given["output"] else None
     console, table = Console(), Table()
@@ -124,7 +123,7 @@ def _in_words(segmentation: Segmentation) -> str:
     return ", ".join(named) + (f" and {len(order) - _MOST_NAMED} more" if len(order) > _MOST_NAMED else "")
 
 
-def evaluate(given: Mapping[str, Any]) -> int:
+def evaluate(given: dict[str, Any]) -> int:
     """Print the scores of a segmentation model, and write them and the pictures where asked."""
     from volo.inference.segmentation_report import write_segmentation
     from volo.inference.segmentation_scores import evaluate_segmentation

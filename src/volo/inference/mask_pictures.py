@@ -54,7 +54,7 @@ def named_overlay(
     photo, (small,) = shrunk(image, [mask], largest=LARGEST, smallest=SMALLEST)
     shown = tinted(photo, small, colours, opacity=opacity)
     pixels = np.bincount(mask.ravel(), minlength=256)
-    order = sorted(np.flatnonzero(pixels[: len(names)]), key=lambda index: -pixels[index])
+    order = sorted(np.flatnonzero(pixels[: len(names)]).tolist(), key=lambda index: -pixels[index])
     entries = [
         Entry(colours[index], f"{shortened(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
     ]

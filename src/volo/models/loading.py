@@ -228,7 +228,9 @@ def _identify(found: Found) -> Identity:
     """What the weights are; an error where they are not what is described beside them."""
     weights, origin = found.checkpoint.weights, found.checkpoint.origin
     if found.description and found.description.task == SEGMENTATION:
-        raise ValueError(f"{origin} is a segmentation model, not a classifier; volo.load_segmenter reads it")
+        raise ValueError(
+            f"{origin} is a segmentation model, not a classifier; volo.Segmenter uses it, volo.load_segmenter reads it"
+        )
     identity = identify(weights, origin, described=found.architecture)
     if found.architecture and identity.problems:
         raise ValueError(

@@ -93,7 +93,9 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
     found = find(source)
     origin, described = found.checkpoint.origin, found.description
     if described is None or described.segmentation is None or described.config is None:
-        raise ValueError(f"{origin} is no segmentation model; volo.load_model reads classifiers")
+        raise ValueError(
+            f"{origin} is no segmentation model; volo.Predictor uses classifiers, volo.load_model reads them"
+        )
     more = described.segmentation
     try:
         config = described_config(described)
