@@ -150,6 +150,11 @@ class SegmentationModel(nn.Module):
         return _resized(self.head(self.decoder(smp_features(padded, maps))), padded, size)
 
 
+def backbone_of(model: VOLO | SegmentationModel) -> VOLO:
+    """The VOLO in a model of either task."""
+    return model if isinstance(model, VOLO) else model.backbone.volo
+
+
 def smp_features(images: Tensor, maps: list[Tensor]) -> list[Tensor]:
     """The maps as decoders of segmentation-models-pytorch want them: behind the image and an empty map of stride 2."""
     batch, _, height, width = images.shape

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from volo.models.deliverable import CONFIG_FILE, FORMAT_VERSION, SEGMENTATION, save_pair
+from volo.models.deliverable import CONFIG_FILE, FORMAT_VERSION, SEGMENTATION, Description, save_pair
 from volo.models.loading import Source, find
 from volo.models.segmentation import SegmentationConfig, SegmentationModel
 from volo.models.sources import Checkpoint
@@ -98,10 +98,7 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
         )
     more = described.segmentation
     try:
-        config = SegmentationConfig(
-            backbone=described.config,
-            **{key: more[key] for key in ("num_classes", "decoder", "decoder_channels")},
-        )
+        config = described_config(described)
         colours = tuple(_colour(text) for text in more["class_colours"])
         ignore_index, short_side = int(more["ignore_index"]), more["short_side"]
     except (KeyError, TypeError, ValueError) as error:
@@ -114,6 +111,14 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
         preprocessing=described.preprocessing or {},
         short_side=short_side,
     )
+
+
+def described_config(described: Description) -> SegmentationConfig:
+    """The architecture of a description of a segmentation model. Raises KeyError or ValueError where it has none."""
+    assert described.config is not None
+    assert described.segmentation is not None
+    fields = ("num_classes", "decoder", "decoder_channels")
+    return SegmentationConfig(backbone=described.config, **{key: described.segmentation[key] for key in fields})
 
 
 def _colour(text: str) -> Colour:

@@ -167,7 +167,8 @@ class VOLO(nn.Module):
         :meth:`forward_feature_maps` and :meth:`get_intermediate_layers` remain.
         """
         self.reset_classifier(0)
-        del self.post_network, self.cls_token
+        self.post_network = nn.ModuleList()
+        del self.cls_token
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that, beside those of one dimension, are trained without weight decay."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor

@@ -1,5 +1,7 @@
 """How good a classifier is, and how good a segmentation."""
 
+from typing import Any
+
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
@@ -19,7 +21,7 @@ def segmentation_metrics(num_classes: int, ignore_index: int) -> MetricCollectio
     nothing. A class that is neither in the masks nor in the answers has no IoU, NaN, and is left out of the mean; one
     that is only in the answers has 0. That is how the field counts (mmsegmentation, the authors of ADE20K).
     """
-    usual = {"num_classes": num_classes, "ignore_index": ignore_index, "validate_args": False}
+    usual: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index, "validate_args": False}
     return MetricCollection(
         {
             "miou": MulticlassJaccardIndex(average="macro", **usual),
