@@ -30,7 +30,7 @@ class DataSource:
         root: folder in which torchvision's data sets lie.
         download: let torchvision download a data set that is not there (--download for short).
         max_pixels: images of more, by their headers, are not decoded.
-        classes: of images with masks: the file that says what the values of masks stand for; None takes
+        class_file: of images with masks: the file that says what the values of masks stand for; None takes
             ``classes.txt`` in the folder, or the classes of the public data set whose layout it has.
         palette: masks are colour pictures, to be converted by the colours of the classes (--palette for short).
     """
@@ -42,7 +42,7 @@ class DataSource:
     root: str = DEFAULT_ROOT
     download: bool = False
     max_pixels: int = MAX_PIXELS
-    classes: str | None = None
+    class_file: str | None = None
     palette: bool = False
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ def open_masked_parts(path: str, *, source: DataSource | None = None) -> PairPar
     source = source or DataSource()
     if not path or not Path(path).exists():
         raise ValueError(f"there is no folder {path!r}")
-    return open_layout(Path(path), classes=source.classes, palette=source.palette, max_pixels=source.max_pixels)
+    return open_layout(Path(path), classes=source.class_file, palette=source.palette, max_pixels=source.max_pixels)
 
 
 def is_masked(path: str) -> bool:
