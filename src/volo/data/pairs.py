@@ -210,7 +210,7 @@ def lacking(counts: np.ndarray, classes: MaskClasses) -> str | None:
         return None
     ignored = few(value for value, index in classes.values.items() if index == IGNORE)
     what = f"every pixel is of one class, {classes.names[present[0]]!r}" if len(present) else "every pixel is void"
-    return f"{what}; two classes are needed, and the values {ignored} are ignored unless the file of classes names them"
+    return f"{what}; two classes are needed (ignored, unless the file of classes names it: {ignored})"
 
 
 def split_pairs(images: MaskedImages, val_fraction: float, seed: int) -> tuple[MaskedImages, MaskedImages]:
