@@ -13,7 +13,7 @@ from rich.table import Table
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.segmentation import OPTIONS, add_segmentation_options, refuse
 from volo.cli.segmentation import evaluate as evaluate_segmenter
-from volo.cli.terminal import Console
+from volo.cli.terminal import Console, warn_left_out
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import check_folder
 from volo.inference import Predictor
@@ -127,10 +127,7 @@ def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[i
 
 def _warn(result: "Evaluation", *, strict: bool) -> None:
     """Say what was left out, and what has no score."""
-    for problem in result.problems:
-        print(f"warning: {problem}; left out", file=sys.stderr)
-    if result.problems and strict:
-        raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
+    warn_left_out(result.problems, strict=strict)
     if result.absent:
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "

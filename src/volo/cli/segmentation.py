@@ -12,7 +12,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from volo.cli.parser import data_source
-from volo.cli.terminal import Console
+from volo.cli.terminal import Console, warn_left_out
 from volo.data import open_masked_validation_data, with_channels
 from volo.files import check_folder, making
 from volo.inference import Segmentation, Segmenter
@@ -159,10 +159,7 @@ def _progress(console: Console) -> Progress:
 
 def _warn(result: "SegmentationEvaluation", *, strict: bool) -> None:
     """Say what was left out, and what has no score."""
-    for problem in result.problems:
-        print(f"warning: {problem}; left out", file=sys.stderr)
-    if result.problems and strict:
-        raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
+    warn_left_out(result.problems, strict=strict)
     if result.absent:
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes are in no mask, so their "
