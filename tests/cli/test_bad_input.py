@@ -465,7 +465,7 @@ PAIRS = [
     case("images with masks: one class only", MASKED, "the train part: every pixel is of one class, 'ball'; two classes are needed", make=masks_of(2), code=0),
     case("images with masks: findings, strict", f"{MASKED} --strict", "findings (--strict)", make=masks_of(2)),
     case("images with masks: RGB masks", MASKED, "masks/0.png: it is a colour picture (RGB), not one of class indices; give every class its colour in the file of classes and add --palette, or save it as grey or palette PNG", make=masks_of("red"), code=0),
-    case("images with masks: RGB masks, converted", f"{MASKED} --palette", "unusable pairs: 0", make=scenes(lambda root: (root / "classes.txt").open("a").write("ignore #000000\n"), kind="colours"), code=0),
+    case("images with masks: RGB masks, converted", f"{MASKED} --palette", "unusable pairs: 0", make=scenes(lambda root: (root / "classes.txt").write_text((root / "classes.txt").read_text() + "ignore #000000\n"), kind="colours"), code=0),
     case("images with masks: RGB masks of unknown colours", f"{MASKED} --palette", "masks/0.png: it holds colours of no class: #ff0000 (3,456 pixels); add a line with the name of its class, or ignore, and the colour", make=masks_of("red"), code=0),
     case("images with masks: no colours to convert by", f"{MASKED} --palette", "masks cannot be converted by colours: sky, ground has none; write 'sky #rrggbb' into the file of classes", make=scenes(lambda root: (root / "classes.txt").write_text("sky\nground\n"))),
     case("images with masks: a truncated mask", MASKED, "cannot read mask scenes/train/masks/0.png: ", "unusable pairs: 1", make=scenes(lambda root: (root / "train/masks/0.png").write_bytes((root / "train/masks/0.png").read_bytes()[:80])), code=0),
