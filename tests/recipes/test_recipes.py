@@ -26,7 +26,7 @@ FINE_TUNED = {
     "d5-448": (240, 1.15, "87.0"),
     "d5-512": (240, 1.15, "87.1"),
 }
-#: Segmentation's → mean IoU at several scales, crop, global batch, iterations, drop path. Source: the same, section 4.4.
+#: Segmentation's → mean IoU at several scales, crop, global batch, iterations, drop path. Source: the same paper.
 SEGMENTED = {
     "cityscapes-d1": ("83.1", 1024, 8, 80_000, 0.1),
     "cityscapes-d4": ("84.3", 1024, 8, 80_000, 0.5),

@@ -104,7 +104,8 @@ def _classes(root: Path, layout: Layout, classes: str | None, palette: bool) -> 
     if meaning is None:
         raise ValueError(
             f"nothing says what the classes of {root} are: write {path}, a line for each value of its masks from 0 on, "
-            f"with a name and, if you like, #rrggbb (or name such a file by --class-file){_seen(layout)}"
+            f"with a name and, if you like, #rrggbb; or name it by --class-file (in training --data.class-file)"
+            f"{_seen(layout)}"
         )
     if palette:
         _ = meaning.codes  # raises where a class has no colour

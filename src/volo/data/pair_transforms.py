@@ -48,13 +48,13 @@ class PairAugmentConfig:
     def __post_init__(self) -> None:
         for name in ("hflip", "photometric"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"augment.{name} is a probability, 0–1, not {getattr(self, name)}")
+                raise ValueError(f"segmentation.augment.{name} is a probability, 0–1, not {getattr(self, name)}")
         if not 0.0 < self.max_share <= 1.0:
-            raise ValueError(f"augment.max_share is a share of pixels above 0 and up to 1, not {self.max_share}")
+            raise ValueError(f"segmentation.augment.max_share is a share above 0 and up to 1, not {self.max_share}")
         if not 0.0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"augment.scale must be positive and rise, not {self.scale}")
+            raise ValueError(f"segmentation.augment.scale must be positive and rise, not {self.scale}")
         if self.short_side is not None and self.short_side < 1:
-            raise ValueError(f"augment.short_side must be at least 1, not {self.short_side}")
+            raise ValueError(f"segmentation.augment.short_side must be at least 1, not {self.short_side}")
 
 
 @dataclass(frozen=True)
