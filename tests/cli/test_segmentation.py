@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from segments import COLOURS, NAMES, make_pairs, save_untrained
+from scenes import COLOURS, NAMES, make_scenes
+from segments import save_untrained
 
 from volo.cli import main
 from volo.inference import Segmenter
@@ -34,7 +35,7 @@ def classifier(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return make_pairs(tmp_path_factory.mktemp("data") / "pairs")
+    return make_scenes(tmp_path_factory.mktemp("data"), [("val", 3)])
 
 
 def test_eval_prints_and_writes_the_scores(model, data, tmp_path, capsys):
@@ -42,7 +43,16 @@ def test_eval_prints_and_writes_the_scores(model, data, tmp_path, capsys):
     settings = ["--window=[24,32]", "--stride=16", "--scales=[1,1.5]", "--flip", "--batch-size=2"]
     assert volo("eval", model, data, f"--output={out}", *settings) == 0
     captured = capsys.readouterr()
-    for words in ("3 images of 3 classes", "mean IoU", "pixel accuracy", "95 %", "IoU", "precision", "grass", f"{out}"):
+    for words in (
+        "3 images of 4 classes",
+        "mean IoU",
+        "pixel accuracy",
+        "95 %",
+        "IoU",
+        "precision",
+        "ground",
+        f"{out}",
+    ):
         assert words in captured.out
     assert captured.err == ""
     results = json.loads((out / "results.json").read_text())
@@ -70,8 +80,9 @@ def test_predict_writes_masks_overlays_a_legend_and_shares(model, data, tmp_path
     assert volo("predict", model, data / "val/images", f"--output={out}", "--overwrite") == 0
 
 
-def test_without_an_output_the_shares_are_printed(model, data, capsys):
-    assert volo("predict", model, data / "val/images/0.png") == 0
+def test_without_an_output_the_shares_are_printed(model, data, capsys, monkeypatch):
+    monkeypatch.chdir(data)
+    assert volo("predict", model, "val/images/0.png") == 0
     out = capsys.readouterr().out
     assert "0.png" in out
     assert any(f"{name} " in out for name in NAMES)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from segments import NAMES, make_pairs, save_untrained
+from scenes import COLOURS, NAMES, make_scenes
+from segments import save_untrained
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from volo.data import IGNORE, open_masked_validation_data
@@ -29,10 +30,13 @@ def segmenter(tmp_path_factory):
     return Segmenter(save_untrained(tmp_path_factory.mktemp("runs") / "model"), device="cpu")
 
 
+def nine_scenes(folder):
+    return make_scenes(folder, [("val", 9)])
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    sizes = [(40, 56)] * 5 + [(64, 48)] * 4
-    return open_masked_validation_data(str(make_pairs(tmp_path_factory.mktemp("data") / "pairs", sizes)))
+    return open_masked_validation_data(str(nine_scenes(tmp_path_factory.mktemp("data"))))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_pixels_are_counted_by_true_and_predicted_class(seed, classes):
 
 
 def test_the_scores_are_those_of_torchmetrics_over_all_images_together(segmenter, images, evaluation):
-    options = {"num_classes": 3, "ignore_index": IGNORE}
+    options = {"num_classes": 4, "ignore_index": IGNORE}
     iou, mean = MulticlassJaccardIndex(average=None, **options), MulticlassJaccardIndex(average="macro", **options)
     accuracy = MulticlassAccuracy(average="micro", **options)
     for index in range(len(images)):
@@ -77,22 +81,22 @@ def test_tables_of_images_and_classes_agree_with_the_matrix(evaluation):
     assert low < evaluation.scores["miou"] < high
     true, taken, count = evaluation.confused[0]
     assert true != taken
-    assert evaluation.confusion[true, taken] == count == (evaluation.confusion * (1 - np.eye(3))).max()
+    assert evaluation.confusion[true, taken] == count == (evaluation.confusion * (1 - np.eye(4))).max()
 
 
 def test_a_class_that_is_nowhere_has_no_iou_and_counts_not(evaluation):
-    tables = {"right": [[5, 0, 0]], "true": [[6, 4, 0]], "predicted": [[10, 0, 0]]}
+    tables = {"right": [[5, 0, 0, 0]], "true": [[6, 4, 0, 0]], "predicted": [[10, 0, 0, 0]]}
     result = SegmentationEvaluation(
         class_names=NAMES,
-        class_colours=evaluation.class_colours,
+        class_colours=COLOURS,
         indices=np.array([0]),
-        confusion=np.zeros((3, 3), int),
+        confusion=np.zeros((4, 4), int),
         **{name: np.array(table) for name, table in tables.items()},
     )
-    assert result.iou.tolist() == pytest.approx([5 / 11, 0, np.nan], nan_ok=True)
+    assert result.iou.tolist() == pytest.approx([5 / 11, 0, np.nan, np.nan], nan_ok=True)
     assert result.scores["miou"] == pytest.approx(5 / 22)
-    assert result.absent == ("grass",)
-    assert result.summary()["iou"]["grass"] is None
+    assert result.absent == ("ball", "box")
+    assert result.summary()["iou"]["ball"] is None
     assert result.intervals == {"miou": None, "pixel_accuracy": None}
 
 
@@ -104,23 +108,23 @@ def test_the_images_with_the_fewest_pixels_right_are_kept_and_no_more(evaluation
 
 
 def test_classes_are_matched_by_name(segmenter, images, evaluation, tmp_path):
-    folder = make_pairs(tmp_path / "pairs", [(40, 56)] * 5 + [(64, 48)] * 4)
+    folder = nine_scenes(tmp_path)
     lines = (folder / "classes.txt").read_text().splitlines()
-    (folder / "classes.txt").write_text("\n".join([lines[2], lines[0], lines[1]]))
+    (folder / "classes.txt").write_text("\n".join([lines[3], *lines[:3]]))
     for path in (folder / "val/masks").iterdir():
         with Image.open(path) as opened:
             mask = np.asarray(opened)
-        Image.fromarray(np.where(mask == IGNORE, IGNORE, (mask + 1) % 3).astype(np.uint8)).save(path)
+        Image.fromarray(np.where(mask == IGNORE, IGNORE, (mask + 1) % 4).astype(np.uint8)).save(path)
     other = evaluate_segmentation(segmenter, open_masked_validation_data(str(folder)))
     np.testing.assert_array_equal(other.confusion, evaluation.confusion)
-    (folder / "classes.txt").write_text("sea\nsky\nwall\n")
+    (folder / "classes.txt").write_text("sea\nsky\nground\nball\n")
     with pytest.raises(ValueError, match="the model does not know the classes sea"):
         evaluate_segmentation(segmenter, open_masked_validation_data(str(folder)))
 
 
 def test_images_that_cannot_be_read_or_judged_are_left_out(segmenter, tmp_path):
-    folder = make_pairs(tmp_path / "pairs")
-    Image.new("L", (56, 40), IGNORE).save(folder / "val/masks/0.png")
+    folder = make_scenes(tmp_path)
+    Image.new("L", (72, 48), IGNORE).save(folder / "val/masks/0.png")
     images = open_masked_validation_data(str(folder))
     (folder / "val/images/1.png").write_bytes(b"no image")
     result = evaluate_segmentation(segmenter, images)
@@ -133,9 +137,9 @@ def test_images_that_cannot_be_read_or_judged_are_left_out(segmenter, tmp_path):
 
 
 def test_masks_of_nothing_are_an_error(segmenter, tmp_path):
-    folder = make_pairs(tmp_path / "pairs")
-    for mask, image in zip(sorted((folder / "val/masks").iterdir()), ((56, 40), (56, 40), (48, 64)), strict=True):
-        Image.new("L", image, IGNORE).save(mask)
+    folder = make_scenes(tmp_path)
+    for path in (folder / "val/masks").iterdir():
+        Image.new("L", (72, 48), IGNORE).save(path)
     with pytest.raises(ValueError, match="every pixel of their masks is ignored"):
         evaluate_segmentation(segmenter, open_masked_validation_data(str(folder)))
 
@@ -151,7 +155,7 @@ def test_all_files_are_written_and_say_what_was_found(evaluation, images, tmp_pa
         rows = list(csv.DictReader(file))
     assert [float(row["iou"]) for row in rows] == pytest.approx(evaluation.iou, abs=1e-6)
     assert sum(int(row["pixels"]) for row in rows) == results["pixels"]
-    assert [row["colour"] for row in rows] == ["#78b4fa", "#a05a3c", "#3ca03c"]
+    assert [row["colour"] for row in rows] == ["#78aae6", "#5a8c3c", "#dc3c32", "#8c5ac8"]
     with (out / "per_image.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["miou"]) for row in rows] == pytest.approx(evaluation.image_scores["miou"], abs=1e-6)

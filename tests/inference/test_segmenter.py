@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from segments import COLOURS, NAMES, save_untrained
+from scenes import COLOURS, NAMES
+from segments import save_untrained
 
 import volo
 from volo.data import ImageError
@@ -60,7 +61,7 @@ def test_a_segmentation_says_what_each_class_takes(segmenter):
     result = segmenter(pixels(2, 90, 70))
     assert (result.mask.shape, result.mask.dtype) == ((90, 70), np.uint8)
     assert (result.class_names, result.class_colours) == (NAMES, COLOURS)
-    assert result.shares == pytest.approx([(result.mask == index).mean() for index in range(3)])
+    assert result.shares == pytest.approx([(result.mask == index).mean() for index in range(4)])
     picture = result.picture()
     assert (picture.mode, picture.size) == ("P", (70, 90))
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.array(COLOURS, np.uint8)[result.mask])
