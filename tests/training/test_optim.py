@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import volo
-from volo.training.config import OptimConfig
 from volo.models import create_model, create_segmenter
+from volo.training.config import OptimConfig
 from volo.training.optim import configure_optimizers, freeze_backbone, layer_of, learning_rate, parameter_groups
 
 
