@@ -159,7 +159,7 @@ def show(rows: dict[str, dict[str, float]]) -> None:
     for what, values in rows.items():
         base = values.get("timm", values.get("its windows"))
         for name, value in values.items():
-            table.add_row(what, name, f"{value:.4g}", f"{value / base:.2f}")
+            table.add_row(what, name, f"{value:.4g}", f"{value / base:.2f}" if base else "")
     Console().print(table)
 
 

@@ -56,6 +56,15 @@ def test_everything_that_is_wrong_is_a_finding(tmp_path):
     assert lines[4].endswith("val/images/2.png")
 
 
+def test_a_part_of_which_nothing_can_be_used_is_not_called_void(tmp_path):
+    root = make_scenes(tmp_path)
+    for path in (root / "val/masks").iterdir():
+        path.write_text("no picture")
+    assert [line.partition(":")[0].rpartition("/")[2] for line in report_on(root).findings()] == [
+        f"{number}.png" for number in range(3)
+    ]
+
+
 def test_a_class_that_a_part_never_shows_is_a_finding(tmp_path):
     root = make_scenes(tmp_path)
     (root / "classes.txt").write_text((root / "classes.txt").read_text() + "bird\n")

@@ -245,6 +245,9 @@ def test_good_masks_are_passed_over_and_unreadable_ones_left_for_their_turn(tmp_
     root = make_scenes(tmp_path)
     (root / "train/masks/1.png").write_text("no picture")
     assert look_at_masks(opened(root)["train"], "scenes") == []
+    for path in (root / "train/masks").iterdir():
+        path.write_text("no picture")
+    assert look_at_masks(opened(root)["train"], "scenes") == []  # the run says that not one can be read
 
 
 @pytest.mark.parametrize(

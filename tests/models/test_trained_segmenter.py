@@ -74,7 +74,7 @@ def test_neither_kind_of_model_is_taken_for_the_other(folder, tmp_path):
     )
     assert "task" not in json.loads((tmp_path / "other/config.json").read_text())  # written as ever
     assert task_of(tmp_path / "other") == task_of(classifier) == "classification"
-    with pytest.raises(ValueError, match=r"is no segmentation model; volo\.load_model reads classifiers"):
+    with pytest.raises(ValueError, match=r"is no segmentation model"):
         load_segmenter(tmp_path / "other")
 
 

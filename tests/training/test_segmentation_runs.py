@@ -56,7 +56,7 @@ def config(pairs, tmp_path):
         data=DataConfig(path=str(pairs), workers=0),
         model=ModelConfig(name="volo_micro_32", drop_path_rate=0.1),
         segmentation=SegmentationSettings(
-            decoder_channels=16, crop=(32, 48), augment=PairAugmentConfig(scale=(0.8, 1.2), photometric=0.0)
+            decoder_channels=16, crop=(HEIGHT, WIDTH), augment=PairAugmentConfig(scale=(0.8, 1.2), photometric=0.0)
         ),
         optim=OptimConfig(schedule="poly", lr=2e-3, warmup_steps=2, min_lr=0.0, ema_decay=0.5, layer_decay=0.9),
         output=str(tmp_path / "run"),
@@ -73,7 +73,7 @@ def rows(result):
 
 def test_a_run_learns_and_leaves_what_it_promises(config, pairs):
     console = Console(record=True, width=1000, file=io.StringIO())
-    result = volo.train(replace(config, epochs=12), console=console)
+    result = volo.train(replace(config, epochs=24, optim=replace(config.optim, lr=4e-3)), console=console)
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
         ".lock", "train.json", "metrics.csv", "curves.png", "results.json", "per_class.csv", "per_image.csv",
@@ -84,15 +84,14 @@ def test_a_run_learns_and_leaves_what_it_promises(config, pairs):
     assert "8 training and 4 validation images of 3 classes" in text
     assert "mean IoU" in text
     table = rows(result)
-    assert float(table[-1]["lr"]) < 2e-3 / 10
+    assert float(table[-1]["lr"]) < 4e-3 / 10
     best = max(float(row["val_miou"]) for row in table)
-    # The images are covered by windows in the end, and seen whole in validation.
-    assert json.loads((result.folder / "results.json").read_text())["miou"] == pytest.approx(best, abs=0.05)
+    assert json.loads((result.folder / "results.json").read_text())["miou"] == pytest.approx(best, abs=1e-3)
 
     trained = volo.load_segmenter(result.folder)
     assert trained.class_names == ("ground", "red", "green")
     assert trained.class_colours == ((128, 128, 128), (255, 0, 0), (0, 255, 0))
-    assert trained.preprocessing["size"] == [32, 48]
+    assert trained.preprocessing["size"] == [HEIGHT, WIDTH]
     mask = volo.Segmenter(result.folder)(pairs / "val/images/00.png").mask
     assert (mask == np.asarray(Image.open(pairs / "val/masks/00.png")))[1:].mean() > 0.7
 
@@ -127,7 +126,7 @@ def test_what_was_trained_before_can_be_frozen(config):
     with torch.random.fork_rng():
         torch.manual_seed(frozen.seed)
         fresh = volo.create_segmenter(
-            "volo_micro_32", num_classes=3, decoder_channels=16, img_size=(32, 64)
+            "volo_micro_32", num_classes=3, decoder_channels=16, img_size=(64, 64)
         ).state_dict()
     moved = {name for name in fresh if not torch.equal(weights[name], fresh[name])}
     assert moved
@@ -138,8 +137,8 @@ def test_runs_are_laid_side_by_side(config, tmp_path, image_folder):
     folders = [volo.train(replace(config, seed=s, output=str(tmp_path / f"{s}"))).folder for s in (0, 1)]
     comparison = compare_runs(folders)
     assert comparison.runs[0].parameters == sum(p.numel() for p in volo.load_segmenter(folders[0]).model.parameters())
-    assert comparison.runs[0].best["val_miou"] == float(comparison.runs[0].rows[0]["val_miou"])
-    assert main(["compare", *map(str, folders), "--output", str(tmp_path / "compared")]) == 0
+    assert comparison.runs[0].best["val_miou"] == max(row["val_miou"] for row in comparison.runs[0].rows)
+    assert main(["compare", *map(str, folders), "--output", str(tmp_path / "compared.png")]) == 0
     other = tmp_path / "classes"
     other.mkdir()
     (other / "train.json").write_text("{}")

@@ -147,6 +147,8 @@ class PairReport:
             lines.append(f"masks that are void, every pixel ignored: {len(void):,}, of {few(void)}")
         for part, pixels in self.pixels.items():
             missing = [name for name, count in zip(self.classes.names, pixels, strict=True) if not count]
+            if not self._counts(part):
+                continue  # every pair is named by its own problem
             if problem := lacking(pixels, self.classes):
                 lines.append(f"{_called(part)}: {problem}")
             elif missing:

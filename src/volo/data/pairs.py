@@ -179,19 +179,17 @@ def look_at_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> 
             be read are void, or show one class alone.
     """
     chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
-    counts, void = np.zeros(len(images.class_names), dtype=np.int64), []
+    void, seen = [], []
     for index in chosen:
         try:
-            mask = images.read_mask(index)
+            seen.append(count_classes(images.read_mask(index), len(images.class_names)))
         except MaskError:
             raise
         except ImageError:
             continue  # is named, left out and counted when its turn comes
-        here = count_classes(mask, len(counts))
-        counts += here
-        if not here.any():
+        if not seen[-1].any():
             void.append(shown(images.mask_paths[index]))
-    problem = lacking(counts, images.classes)
+    problem = lacking(np.sum(seen, axis=0), images.classes) if seen else None
     if problem:
         some = f"the {len(chosen):,} masks of {name} that were looked at" if len(chosen) < len(images) else name
         raise ValueError(f"{some}: {problem}")
