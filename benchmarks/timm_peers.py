@@ -1,16 +1,18 @@
 """Networks of timm for images of 32 pixels, and the task that trains them as VOLO is trained.
 
-They are registered with timm, so that ``timm.create_model`` and what goes by timm's names (teachers of token labels
-among it) know them. Importing this file does so.
+The ResNets are registered with timm, so that what goes by timm's names, teachers of token labels among it, knows them;
+importing this file does so.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import VisionTransformer, build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
@@ -20,58 +22,69 @@ from volo.data import IMAGENET_MEAN, IMAGENET_STD, Batch
 from volo.tasks.classification import ClassificationTask
 from volo.training.run import Run
 
-RESNET, DENSE_RESNET, VIT = "resnet18_half_32", "resnet18_half_32_dense", "vit_tiny_depth9_patch4_32"
-#: what each learns best with; rates and decays are the run's.
-OPTIMIZERS = {RESNET: "sgd", VIT: "adamw"}
-
-default_cfgs = generate_default_cfgs(
-    {
-        name: {
-            "input_size": (3, 32, 32), "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "num_classes": 10,
-            "interpolation": "bicubic", "first_conv": first, "classifier": last,
-        }
-        for name, first, last in (
-            (RESNET, "conv1", "fc"), (DENSE_RESNET, "conv1", "fc"), (VIT, "patch_embed.proj", "head")
-        )
-    }
-)  # fmt: skip
+_CFG = {
+    "num_classes": 10, "input_size": (3, 32, 32), "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
+    "interpolation": "bicubic", "first_conv": "conv1", "classifier": "fc",
+}  # fmt: skip
+default_cfgs = generate_default_cfgs({"resnet18_half_32": _CFG, "resnet18_half_32_dense": _CFG})
 
 
-def _resnet(name: str, **options: Any) -> ResNet:
+@register_model
+def resnet18_half_32(pretrained: bool = False, **options: Any) -> ResNet:
     """ResNet-18 of half the channels, with the stem that is usual for 32 pixels: one 3×3 convolution, no pooling."""
-    options = {"block": BasicBlock, "layers": (2, 2, 2, 2), "channels": (32, 64, 128, 256), **options}
-    model = build_model_with_cfg(ResNet, name, **options)
+    return _resnet("resnet18_half_32", pretrained, **options)
+
+
+@register_model
+def resnet18_half_32_dense(pretrained: bool = False, **options: Any) -> ResNet:
+    """The same, with the same weights, that sees a map of 8×8 in the place of 4×4: its last stage is dilated.
+
+    Every other place of every other row is exactly what the network was trained with.
+    """
+    # timm counts the stride of its own stem, four times ours.
+    return _resnet("resnet18_half_32_dense", pretrained, output_stride=16, **options)
+
+
+def _resnet(name: str, pretrained: bool, **options: Any) -> ResNet:
+    shape = {"block": BasicBlock, "layers": (2, 2, 2, 2), "channels": (32, 64, 128, 256)}
+    model = build_model_with_cfg(ResNet, name, pretrained, **shape, **options)
     model.conv1 = nn.Conv2d(model.conv1.in_channels, model.conv1.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
     return model
 
 
-@register_model
-def resnet18_half_32(pretrained: bool = False, **options: Any) -> ResNet:
-    """2.81 M parameters; a map of 4×4."""
-    return _resnet(RESNET, pretrained=pretrained, **options)
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A network beside VOLO, and what it learns well with.
 
-
-@register_model
-def resnet18_half_32_dense(pretrained: bool = False, **options: Any) -> ResNet:
-    """The same network and weights, read at 8×8 places: a dilated last stage in the place of its stride.
-
-    Every other place of every other row is exactly the map of 4×4.
+    Attributes:
+        name: of timm.
+        options: of ``timm.create_model``.
+        optimizer: as timm names it.
+        lr: the learning rate at its height, for batches of 128.
+        weight_decay: of weights with two or more dimensions.
     """
-    # timm counts the stride of its own stem, four times ours.
-    return _resnet(DENSE_RESNET, pretrained=pretrained, output_stride=16, **options)
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str
+    lr: float
+    weight_decay: float
 
 
-@register_model
-def vit_tiny_depth9_patch4_32(pretrained: bool = False, **options: Any) -> VisionTransformer:
-    """ViT-Ti of 9 blocks on patches of 4 pixels: 4.0 M parameters."""
-    shape = {"img_size": 32, "patch_size": 4, "embed_dim": 192, "depth": 9, "num_heads": 3}
-    return build_model_with_cfg(VisionTransformer, VIT, pretrained, **{**shape, **options})
+RESNET = Peer(name="resnet18_half_32", optimizer="sgd", lr=0.1, weight_decay=5e-4)  # SGD with Nesterov's momentum
+VIT = Peer(
+    name="vit_tiny_patch16_224",
+    options={"img_size": 32, "patch_size": 4, "depth": 9},
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+)
 
 
 class PeerTask(ClassificationTask):
-    """A classifier of timm that learns the images' labels; everything but the loss is VOLO's training."""
+    """A classifier of timm that learns the images' labels; everything but the loss is as in VOLO's training."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.erase.device = batch.images.device
@@ -79,17 +92,13 @@ class PeerTask(ClassificationTask):
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.loss.label_smoothing)
 
 
-def peer(name: str, run: Run) -> PeerTask:
-    """What ``run`` is to train in the place of its VOLO: the network of that name, by the run's own settings."""
+def train_peer(run: Run, peer: Peer) -> None:
+    """Let ``run`` train a peer in the place of its VOLO, by its own settings of rate, decay and schedule."""
     config = run.config
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = timm.create_model(name, num_classes=len(run.class_names))
-    model.config = SimpleNamespace(num_classes=len(run.class_names))  # where a task looks for it
 
     def configure(model: nn.Module) -> dict[str, Any]:
         optim, steps = config.optim, run.data.steps_per_epoch
-        optimizer = create_optimizer_v2(model, opt=OPTIMIZERS[name], lr=optim.lr, weight_decay=optim.weight_decay)
+        optimizer = create_optimizer_v2(model, opt=peer.optimizer, lr=optim.lr, weight_decay=optim.weight_decay)
         scheduler = CosineLRScheduler(
             optimizer,
             t_initial=config.epochs * steps,
@@ -100,7 +109,11 @@ def peer(name: str, run: Run) -> PeerTask:
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}
 
-    return PeerTask(
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = timm.create_model(peer.name, num_classes=len(run.class_names), **peer.options)
+    model.config = SimpleNamespace(num_classes=model.num_classes)  # where the task looks for it
+    run.task = PeerTask(
         model.to(memory_format=torch.channels_last),
         preprocessing=run.preprocessing,
         loss=config.loss,
