@@ -112,6 +112,8 @@ def train_peer(run: Run, peer: Peer) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         model = timm.create_model(peer.name, num_classes=len(run.class_names), **peer.options)
+    if config.compile:
+        model.compile()
     model.config = SimpleNamespace(num_classes=model.num_classes)  # where the task looks for it
     run.task = PeerTask(
         model.to(memory_format=torch.channels_last),
