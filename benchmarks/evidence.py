@@ -29,6 +29,8 @@ from safetensors.torch import save_file
 from timm_peers import RESNET, VIT, Peer, resnet18_half_32_dense, train_peer
 
 from volo.data import AugmentConfig, open_data, open_training_data, with_channels
+from volo.data.parts import WHOLE
+from volo.data.registry import open_parts
 from volo.files import replacing
 from volo.inference.labelling import LabelOptions, label_images
 from volo.inference.teachers import load_teacher
@@ -55,8 +57,10 @@ LABELS_ALONE = LossConfig(dense_weight=0.0, mix_token=False)
 
 def common(options: argparse.Namespace) -> TrainConfig:
     """What the runs on CIFAR-10 share; in so few epochs strong augmentation costs accuracy."""
+    data = DataConfig(path=options.data, workers=0)
+    check_parts(data)
     return TrainConfig(
-        data=DataConfig(path=options.data, workers=0),
+        data=data,
         model=ModelConfig(name=MICRO),
         augment=AugmentConfig(rand_augment=0.0, crop_scale=(0.64, 1.0), erasing=0.0),
         optim=OptimConfig(lr=2e-3, warmup_epochs=options.epochs / 12),
@@ -68,6 +72,12 @@ def common(options: argparse.Namespace) -> TrainConfig:
     )
 
 
+def check_parts(data: DataConfig) -> None:
+    """See that all seeds are judged on the same images."""
+    if WHOLE in open_parts(data.path, source=data):
+        raise ValueError(f"{data.path} has no part for validation, which every seed would draw anew: split it first")
+
+
 def taught(config: TrainConfig, peer: Peer, **loss: float) -> TrainConfig:
     """The configuration of a run of ``peer``, all of whose other settings are those of ``config``."""
     return replace(
@@ -76,10 +86,10 @@ def taught(config: TrainConfig, peer: Peer, **loss: float) -> TrainConfig:
         model=replace(config.model, pretrained=None),
         loss=replace(LABELS_ALONE, **loss),
         optim=OptimConfig(
+            optimizer="muon",
             lr=peer.lr * config.batch_size / 128,
-            weight_decay=peer.weight_decay,
-            warmup_epochs=config.epochs / 5,
-            warmup_lr=peer.lr / 25,
+            warmup_epochs=config.epochs / 16,
+            warmup_lr=1e-4,
             ema_decay=config.optim.ema_decay,
         ),
     )
@@ -98,7 +108,7 @@ def teacher(options: argparse.Namespace, console: Console) -> None:
     deliver(folder / LAST_CHECKPOINT, weights)
     with replacing(classes) as temporary:
         temporary.write_text("\n".join(images.class_names) + "\n", encoding="utf-8")
-    report = label_images(
+    done = label_images(
         load_teacher(resnet18_half_32_dense.__name__, weights=str(weights), classes=str(classes)),
         images,
         store(options),
@@ -107,7 +117,7 @@ def teacher(options: argparse.Namespace, console: Console) -> None:
         batch_size=128,
         precision=torch.float32 if options.precision == "32-true" else torch.bfloat16,
     )
-    console.print(f"{report.labelled:,} images labelled, {report.before:,} were before; the labels: {store(options)}")
+    console.print(f"{done.labelled:,} images labelled, {done.before:,} were before; the labels: {store(options)}")
 
 
 def store(options: argparse.Namespace) -> Path:
@@ -176,6 +186,7 @@ def first_stage(options: argparse.Namespace, console: Console) -> None:
 def peers(options: argparse.Namespace, console: Console) -> None:
     """Networks of timm on the data of a run of volo train, with its augmentation, for as long."""
     folder, config = options.out / "peers", TrainConfig.load(options.like / CONFIG_FILE)
+    check_parts(config.data)
     own = Variant(key="volo", name=config.model.name, config=replace(config, output=None))
     shared = replace(own.config, data=replace(config.data, workers=0))
     variants = [

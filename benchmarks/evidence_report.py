@@ -15,8 +15,9 @@ from matplotlib.ticker import PercentFormatter
 from volo.files import replacing
 from volo.inference.pictures import save_figure
 
-#: Folder of a table's runs → the title of its picture.
+#: Folder of a table's runs (the teacher is one alone) → the title of its picture.
 TABLES = {
+    "teacher": "The teacher",
     "labels": "What a token learns",
     "first-stage": "What mixes the first stage's tokens",
     "peers": "Beside networks of timm",
@@ -56,7 +57,7 @@ def report(out: Path, page: Path) -> list[Path]:
 
 def read_results(folder: Path) -> list[list[Result]]:
     """What came of the runs of a table: of every variant, in the order in which it was begun, by seed."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"*/{RESULT}")]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob(RESULT)]
     results.sort(key=lambda result: (result["place"], result["config"]["seed"]))
     return [list(group) for _, group in groupby(results, key=lambda result: result["place"])]
 
