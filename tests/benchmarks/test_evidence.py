@@ -113,7 +113,7 @@ def small(kept_image_folder):
 
 @pytest.mark.parametrize(
     ("change", "loss"),
-    [(outlookers_replaced, {}), (partial(train_peer, peer=RESNET), {"dense_weight": 0.0, "mix_token": False})],
+    [(outlookers_replaced, {}), (partial(train_peer, peer=RESNET), {"dense_weight": 0.0})],
     ids=["first stage", "ResNet"],
 )
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(change, loss, small, tmp_path):
