@@ -251,7 +251,7 @@ def parse() -> argparse.Namespace:
     added = command(split, "split")
     added.add_argument("folder", type=Path, help="folder of class folders, or with a folder train of such")
     added.add_argument("--out", dest="table", type=Path, required=True, help="the table, CSV")
-    for run, name, epochs in ((teacher, "teacher", 16), (labels, "labels", 6), (first_stage, "first-stage", 6)):
+    for run, name, epochs in ((teacher, "teacher", 8), (labels, "labels", 6), (first_stage, "first-stage", 6)):
         added = command(run, name)
         add_out(added)
         added.add_argument("--data", required=True, help="table of split, or folder with train and val")
@@ -285,7 +285,7 @@ def main() -> int:
     except Interrupted as interruption:
         console.print("stopped; the same command goes on")
         return 128 + interruption.signal
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
