@@ -300,9 +300,9 @@ MACHINE = [
             ("drawing pictures", "eval model good --output=out", "matplotlib.figure.Figure.savefig", 1, ()),
             ("writing contact sheets", f"{CHECK} --output=out", "PIL.Image.Image.save", 1, ()),
             ("writing weights", "weights convert model new --to=volo", "volo.models.deliverable.save_file", 0, ()),
-            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.parts.create_model", 0, ()),
+            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.classification.create_model", 0, ()),
             ("starting to load, train", f"train good --output=run {TRAIN}", "torch.utils.data.DataLoader.__iter__", 0, BEGUN),
-            ("judging, train", f"train good --output=run {TRAIN}", "volo.training.run.evaluate", 0, (*BEGUN, "run/[mc]*")),
+            ("judging, train", f"train good --output=run {TRAIN}", "volo.training.classification.evaluate", 0, (*BEGUN, "run/[mc]*")),
         )
     ),
     *(
