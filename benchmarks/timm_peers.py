@@ -101,7 +101,7 @@ def train_peer(run: Run, peer: Peer) -> None:
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = timm.create_model(peer.name, num_classes=len(run.class_names), **peer.options)
+        model = timm.create_model(peer.name, num_classes=len(run.job.class_names), **peer.options)
     for module in model.modules():
         if hasattr(module, "fused_attn"):  # VOLO too does without that kernel for few tokens: it learns slowly on a CPU
             module.fused_attn = False
@@ -110,7 +110,7 @@ def train_peer(run: Run, peer: Peer) -> None:
     model.config = SimpleNamespace(num_classes=model.num_classes)  # where the task looks for it
     run.task = PeerTask(
         model.to(memory_format=torch.channels_last),
-        preprocessing=run.preprocessing,
+        preprocessing=run.task.preprocessing,
         loss=config.loss,
         erasing=config.augment.erasing,
         seed=config.seed,
