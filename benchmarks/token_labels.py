@@ -173,7 +173,7 @@ def step(name: str, size: int, classes: int, *, labelled: bool) -> Callable[[], 
     task.trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
 
     def run() -> float:
-        task.box_generator.manual_seed(0)
+        task.step_generator.manual_seed(0)
         times = []
         for _ in range(3):
             started = time.perf_counter()

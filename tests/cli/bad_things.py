@@ -23,6 +23,7 @@ import pytest
 import torch
 from PIL import Image, features
 from safetensors.torch import load_file, save_file
+from scenes import make_scenes
 
 from volo.cli import main
 from volo.models import create_model, save_model
@@ -161,6 +162,27 @@ def table(text, name="photos.csv", encoding="utf-8"):
         Path(name).write_bytes(text.replace("{rows}", rows).encode(encoding))
 
     return make
+
+
+def scenes(damage=None, **options):
+    """Images with masks in ``scenes``, and something wrong with them: ``damage`` gets the folder."""
+
+    def make(stack):
+        make_scenes(Path("scenes"), **options)
+        if damage is not None:
+            damage(Path("scenes"))
+
+    return make
+
+
+def masks_of(value):
+    """Every mask of training holds this value alone, or is a picture of this colour."""
+
+    def damage(root):
+        for path in (root / "train/masks").iterdir():
+            Image.new("L" if isinstance(value, int) else "RGB", (72, 48), value).save(path)
+
+    return scenes(damage)
 
 
 def text_file(name, text):

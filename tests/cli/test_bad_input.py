@@ -33,6 +33,7 @@ from bad_things import (
     locked,
     machine,
     make_world,
+    masks_of,
     not_a_number,
     not_installed,
     nothing_readable,
@@ -41,6 +42,7 @@ from bad_things import (
     one_pixel,
     pipe_without_reader,
     run_begun,
+    scenes,
     stream,
     table,
     text_file,
@@ -51,6 +53,7 @@ from bad_things import (
     without,
     zip_archive,
 )
+from PIL import Image
 
 from volo.cli import main
 
@@ -100,6 +103,7 @@ BEGUN = ("run", "run/train.json", "run/.lock", "run/checkpoints")
 LABELLED = ("labels",)
 LABEL = "label good --teacher=model --top_k=2 --out=labels"
 CHECK = "data check good --workers=0"
+MASKED = "data check scenes --workers=0"
 
 IMAGES = [
     *(
@@ -298,9 +302,9 @@ MACHINE = [
             ("drawing pictures", "eval model good --output=out", "matplotlib.figure.Figure.savefig", 1, ()),
             ("writing contact sheets", f"{CHECK} --output=out", "PIL.Image.Image.save", 1, ()),
             ("writing weights", "weights convert model new --to=volo", "volo.models.deliverable.save_file", 0, ()),
-            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.parts.create_model", 0, ()),
+            ("making the model, train", f"train good --output=run {TRAIN}", "volo.training.classification.create_model", 0, ()),
             ("starting to load, train", f"train good --output=run {TRAIN}", "torch.utils.data.DataLoader.__iter__", 0, BEGUN),
-            ("judging, train", f"train good --output=run {TRAIN}", "volo.training.run.evaluate", 0, (*BEGUN, "run/[mc]*")),
+            ("judging, train", f"train good --output=run {TRAIN}", "volo.training.classification.evaluate", 0, (*BEGUN, "run/[mc]*")),
         )
     ),
     *(
@@ -476,7 +480,31 @@ PROCESSES = [
     ),
 ]  # fmt: skip
 
-CASES = [*IMAGES, *NAMES, *DATA, *PLACES, *MACHINE, *MODELS, *EXPORT, *WORDS, *PROCESSES]
+PAIRS = [
+    case("images with masks: no file of classes", MASKED, "nothing says what the classes of scenes are: write scenes/classes.txt, a line for each value", "the first masks hold 0, 1, 2, 3, 255", make=scenes(lambda root: (root / "classes.txt").unlink())),
+    case("images with masks: a file of classes that is not there", f"{MASKED} --class-file=mine.txt", "there is no file of classes mine.txt", make=scenes()),
+    case("images with masks: a file of classes of one class", MASKED, "scenes/classes.txt: 2 to 255 classes are needed, not 1: sky", make=scenes(lambda root: (root / "classes.txt").write_text("sky\n"))),
+    case("images with masks: a file of classes with a bad colour", MASKED, "line 2 of scenes/classes.txt: a colour is #rrggbb or three numbers from 0 to 255, not '300 0 0'", make=scenes(lambda root: (root / "classes.txt").write_text("sky\nroad 300 0 0\n"))),
+    case("images with masks: a value twice", MASKED, "scenes/classes.txt: two lines are for the value 1", make=scenes(lambda root: (root / "classes.txt").write_text("1: sky\n1: road\n"))),
+    case("images with masks: a missing mask", MASKED, "1 image has no mask in scenes/train/masks; add it, or remove the image: scenes/train/images/2.png", make=scenes(lambda root: (root / "train/masks/2.png").unlink())),
+    case("images with masks: a missing image", MASKED, "1 mask has no image in scenes/train/images; add it, or remove the mask: scenes/train/masks/2.png", make=scenes(lambda root: (root / "train/images/2.png").unlink())),
+    case("images with masks: no pair at all", MASKED, "there is no pair in scenes/train/images and scenes/train/masks: no mask has the name of an image", make=scenes(lambda root: [path.rename(path.with_name(f"x{path.name}")) for path in list((root / "train/masks").iterdir())])),
+    case("images with masks: no masks", MASKED, "there are no masks in scenes/train/masks", make=scenes(lambda root: [path.unlink() for path in (root / "train/masks").iterdir()])),
+    case("images with masks: two images of one name", MASKED, "scenes/train/images/0.bmp and scenes/train/images/0.png have one name; keep one of them", make=scenes(lambda root: shutil.copy(root / "train/images/0.png", root / "train/images/0.bmp"))),
+    case("images with masks: a mask of another size", MASKED, "mask scenes/train/masks/1.png has 9×9 pixels, its image scenes/train/images/1.png 72×48; make every mask as large as its image", make=scenes(lambda root: Image.new("L", (9, 9)).save(root / "train/masks/1.png"))),
+    case("images with masks: values outside of the classes", MASKED, "masks/0.png: it holds values of no class: 7 (3,456 pixels); the classes have the values 0–3, 255: add a line", "unusable pairs: 4", make=masks_of(7), code=0),
+    case("images with masks: all void", MASKED, "masks that are void, every pixel ignored: 4, of scenes/train/images/0.png", "the train part: every pixel is void; two classes are needed", make=masks_of(255), code=0),
+    case("images with masks: one class only", MASKED, "the train part: every pixel is of one class, 'ball'; two classes are needed", make=masks_of(2), code=0),
+    case("images with masks: findings, strict", f"{MASKED} --strict", "findings (--strict)", make=masks_of(2)),
+    case("images with masks: RGB masks", MASKED, "masks/0.png: it is a colour picture (RGB), not one of class indices; give every class its colour in the file of classes and add --palette, or save it as grey or palette PNG", make=masks_of("red"), code=0),
+    case("images with masks: RGB masks, converted", f"{MASKED} --palette", "unusable pairs: 0", make=scenes(lambda root: (root / "classes.txt").write_text((root / "classes.txt").read_text() + "ignore #000000\n"), kind="colours"), code=0),
+    case("images with masks: RGB masks of unknown colours", f"{MASKED} --palette", "masks/0.png: it holds colours of no class: #ff0000 (3,456 pixels); add a line with the name of its class, or ignore, and the colour", make=masks_of("red"), code=0),
+    case("images with masks: no colours to convert by", f"{MASKED} --palette", "masks cannot be converted by colours: sky, ground has none; write 'sky #rrggbb' into the file of classes", make=scenes(lambda root: (root / "classes.txt").write_text("sky\nground\n"))),
+    case("images with masks: a truncated mask", MASKED, "cannot read mask scenes/train/masks/0.png: ", "unusable pairs: 1", make=scenes(lambda root: (root / "train/masks/0.png").write_bytes((root / "train/masks/0.png").read_bytes()[:80])), code=0),
+    case("images with masks: a JPEG for a mask", MASKED, "masks/0.jpg: it is a JPEG, which blurs values where classes meet; save masks as PNG", make=scenes(lambda root: (Image.open(root / "train/masks/0.png").convert("L").save(root / "train/masks/0.jpg"), (root / "train/masks/0.png").unlink())), code=0),
+]  # fmt: skip
+
+CASES = [*IMAGES, *NAMES, *DATA, *PAIRS, *PLACES, *MACHINE, *MODELS, *EXPORT, *WORDS, *PROCESSES]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from volo.export.quantize import saturates
 from volo.export.verify import verify
 from volo.inference.exported import parse_description
 from volo.inference.runtimes import PyTorchRuntime, open_runtime
-from volo.models import create_model, load_model, save_model
+from volo.models import create_model, create_segmenter, load_model, save_model
+from volo.models.trained_segmenter import save_segmenter
 
 NAMES = tuple("abcdefghij")
 #: What the list of TensorRT 10's parser for ONNX supports (github.com/onnx/onnx-tensorrt, docs/operators.md, 10.1) of
@@ -229,6 +230,42 @@ def test_what_cannot_be_asked_for(arguments, message):
 def test_processors_without_vnni_get_a_reduced_range(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert not saturates()
+
+
+def segmenter(folder: Path) -> Path:
+    torch.manual_seed(0)
+    model = create_segmenter("volo_micro_32", num_classes=5, decoder_channels=32, img_size=(64, 64))
+    folder.mkdir()
+    save_segmenter(
+        folder,
+        model.config,
+        model.state_dict(),
+        class_names=NAMES[:5],
+        class_colours=tuple((index, 0, 0) for index in range(5)),
+        ignore_index=255,
+        preprocessing=asdict(Preprocessing(size=(64, 64))),
+        short_side=None,
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("to", "ending", "size", "dynamic"),
+    [
+        ("torch-export", "pt2", (70, 90), "batch"),
+        *(
+            pytest.param(*others, marks=pytest.mark.slow)
+            for others in (("onnx", "onnx", (64, 64), "both"), ("openvino", "xml", (96, 64), "none"))
+        ),
+    ],
+)
+def test_a_segmentation_model_names_every_pixel(to, ending, size, dynamic, tmp_path):
+    made = export_model(segmenter(tmp_path / "run"), to=to, output=tmp_path / f"a.{ending}", size=size, dynamic=dynamic)
+    assert made.report.problems == []
+    assert made.described.task == "segmentation"
+    assert open_runtime(made.path)(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
+    with pytest.raises(ValueError, match="is a segmentation model; Predictor takes those of classification"):
+        volo.Predictor(made.path)
 
 
 def photos() -> list[Path]:

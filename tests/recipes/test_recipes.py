@@ -7,6 +7,7 @@ from volo.cli import main
 from volo.cli.recipes import header, recipe_path, recipes
 from volo.models import VARIANTS
 from volo.training.config import TrainConfig
+from volo.training.generated import KNOWN
 
 #: Model → base rate at batch 1024, drop path, top-1 at 224. Source: VOLO, arXiv:2106.13112, and the authors' page.
 TRAINED = {
@@ -24,6 +25,14 @@ FINE_TUNED = {
     "d4-448": (240, 1.15, "86.8"),
     "d5-448": (240, 1.15, "87.0"),
     "d5-512": (240, 1.15, "87.1"),
+}
+#: Segmentation's → mean IoU at several scales, crop, global batch, iterations, drop path. Source: the same paper.
+SEGMENTED = {
+    "cityscapes-d1": ("83.1", 1024, 8, 80_000, 0.1),
+    "cityscapes-d4": ("84.3", 1024, 8, 80_000, 0.5),
+    "ade20k-d1": ("50.5", 512, 16, 160_000, 0.1),
+    "ade20k-d3": ("52.9", 512, 16, 160_000, 0.5),
+    "ade20k-d5": ("54.3", 640, 16, 160_000, 0.75),
 }
 GPUS = 8  # of the authors' commands
 
@@ -79,6 +88,28 @@ def test_the_fine_tunings_have_the_published_values(size):
     assert score in header(recipe_path(f"volo-{size}").read_text())["score"]
 
 
+@pytest.mark.parametrize("name", SEGMENTED)
+def test_the_runs_of_segmentation_have_the_published_values(name):
+    score, crop, batch, iterations, drop_path = SEGMENTED[name]
+    config, facts = load(f"segment-{name}"), header(recipe_path(f"segment-{name}").read_text())
+    devices = int(re.search(r"--devices (\d)", facts["command"])[1])
+    known = KNOWN[config.data.path]
+    assert config.task == "segmentation"
+    assert config.model.name == f"volo_{name[-2:]}_224"
+    assert config.model.pretrained == f"volo_{name[-2:]}_224.sail_in1k"
+    assert config.model.drop_path_rate == drop_path
+    assert config.batch_size * devices == batch
+    assert iterations <= config.epochs * (known.train // batch) < iterations + known.train // batch
+    settings, optim = config.segmentation, config.optim
+    assert (settings.decoder, settings.decoder_channels, settings.aux_weight) == ("upernet", 256, 0.4)
+    assert settings.crop == (crop, crop)
+    assert settings.augment.short_side == (None if "cityscapes" in name else crop)
+    assert (settings.augment.scale, settings.augment.max_share, settings.augment.hflip) == ((0.5, 2.0), 0.75, 0.5)
+    assert (optim.schedule, optim.lr, optim.weight_decay, optim.betas) == ("poly", 6e-5, 0.01, (0.9, 0.999))
+    assert (optim.warmup_steps, optim.min_lr) == (1500, 0)
+    assert score in facts["score"]
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_is_a_whole_configuration_that_states_where_it_is_from(name):
     config, text = load(name), recipe_path(name).read_text()
@@ -87,7 +118,10 @@ def test_every_recipe_is_a_whole_configuration_that_states_where_it_is_from(name
     assert facts.keys() == {"what", "command", "hardware", "time", "score", "source"}
     assert all(facts.values())
     assert re.search(rf"--recipe {name}\b", facts["command"])
-    if re.match(r"volo-d\d", name):
+    if re.match(r"segment-.*-d\d", name):
+        assert "not run by us" in facts["score"]
+        assert "# Derived:" in text
+    elif re.match(r"volo-d\d", name):
         assert "not run by us" in facts["score"]
         assert ("# Derived:" in text) == ("no command was published" in facts["source"]) == (name[6] in "45")
     else:
@@ -104,14 +138,20 @@ def test_the_command_lists_them_and_prints_one(capsys):
     assert "did you mean 'volo-d5-512'" in capsys.readouterr().err
 
 
-SMALL = {"fashion-mini": 32, "fashion-mini-transfer": 8, "cifar10": 8, "cifar10-tiny": 8, "cifar100": 8}
+SMALL = {"fashion-mini": 32, "fashion-mini-transfer": 8, "cifar10": 8, "cifar10-tiny": 8, "cifar100": 8, "camvid": 2}
 #: Recipe → images of a batch that a CPU does in reasonable time and memory.
-LARGE = {name: 1 if "d4" in name or "d5" in name else 2 for name in recipes() if name not in SMALL}
+LARGE = {
+    name: 1 if "segment" not in name and ("d4" in name or "d5" in name) else 2
+    for name in recipes()
+    if name not in SMALL
+}
 
 
 def dry_run(name, batch, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = [f"--batch_size={batch}", "--accumulate=1", "--data.workers=0", "--accelerator=cpu"]
+    if name.startswith("segment-"):
+        options.append("--segmentation.crop=[128, 128]")  # the images stay as large as they are
     assert main(["train", "--recipe", name, "--dry-run", *options]) == 0
     out = capsys.readouterr().out
     assert "peak memory" in out

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import volo
+from volo.models import create_model, create_segmenter
 from volo.training.config import OptimConfig
-from volo.training.optim import configure_optimizers, freeze_backbone, layer_of, learning_rate
+from volo.training.optim import configure_optimizers, freeze_backbone, layer_of, learning_rate, parameter_groups
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +184,36 @@ def test_a_frozen_backbone_leaves_the_heads_alone_to_learn_and_its_statistics_st
     parts["optimizer"].step()
     moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {"head.weight", "head.bias", "aux_head.weight", "aux_head.bias"}
+
+
+def test_poly_warms_up_by_steps_and_falls_along_a_line():
+    config = OptimConfig(schedule="poly", lr=6e-5, warmup_steps=4, warmup_lr=0.0, min_lr=0.0)
+    model = create_model("volo_micro_32")
+    configured = configure_optimizers(model, config, epochs=5, steps_per_epoch=4, global_batch=8)
+    scheduler, group = configured["lr_scheduler"]["scheduler"], configured["optimizer"].param_groups[0]
+    rates = [group["lr"]]
+    for step in range(1, 21):
+        scheduler.step_update(step)
+        rates.append(group["lr"])
+    assert rates[:4] == pytest.approx([6e-5 * step / 4 for step in range(4)])
+    assert rates[4:] == pytest.approx([6e-5 * (1 - step / 20) for step in range(4, 21)])
+
+
+def test_layers_of_a_segmentation_model_count_down_from_its_decoder():
+    model = create_segmenter("volo_micro_32", num_classes=3, decoder_channels=8)
+    groups = parameter_groups(model, OptimConfig(layer_decay=0.5))
+    scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] > 0 for group in groups for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    assert len(scale) == len(parameters)
+    expected = {
+        "head.1.weight": 1,
+        "backbone.down.0.weight": 1,
+        "backbone.volo.norm.weight": 1,
+        "backbone.volo.network.4.0.norm1.weight": 0.5,
+        "backbone.volo.network.3.0.norm1.weight": 0.25,
+        "backbone.volo.pos_embed": 0.5**4,
+    }
+    assert {name: scale[id(parameters[name])] for name in expected} == expected
+    assert not decays[id(parameters["backbone.volo.pos_embed"])]
+    assert decays[id(parameters["head.1.weight"])]

@@ -15,7 +15,7 @@ from processes import TINY, Volo, assert_same_end, checkpoint, volo
 
 from volo.data import EvalImages, TrainImages
 from volo.tasks.classification import ClassificationTask
-from volo.training import callbacks, run
+from volo.training import callbacks, classification
 from volo.training.data import RunData
 
 #: Three epochs of three optimizer steps, two batches each; a checkpoint after every step.
@@ -53,7 +53,7 @@ MOMENTS = {
     "half a checkpoint": (12, lambda n: at(torch, "save", n, write_half_and_die)),
     "a checkpoint before or after it is renamed": (24, lambda n: at(os, "fsync", n, kill)),
     "figures written, epoch not saved": (3, lambda n: at(callbacks, "draw_curves", n, kill)),
-    "judging": (1, lambda n: at(run, "evaluate", n, kill)),
+    "judging": (1, lambda n: at(classification, "evaluate", n, kill)),
 }
 
 

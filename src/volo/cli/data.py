@@ -2,21 +2,24 @@
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.terminal import Console
-from volo.data import default_workers, open_parts
+from volo.data import default_workers, is_masked, open_masked_parts, open_parts
+from volo.data.parts import WHOLE
 from volo.files import check_folder, making, replacing
 
 if TYPE_CHECKING:
     from volo.data.check import Report
+    from volo.data.pair_check import PairReport
 
 #: Rows of the table of classes and lines of findings on the terminal; the report in JSON has all.
 _MOST = 40
@@ -27,8 +30,12 @@ def run(arguments: Sequence[str]) -> int:
     parser = VerbParser(
         prog="volo data check", description="volo data check PATH: read a data set once and report what is in it."
     )
-    parser.add_argument("path", help="folder, table or name of a data set, as for volo train")
-    parser.add_argument("--output", type=str | None, help="folder for check.json and a contact sheet of every class")
+    parser.add_argument(
+        "path", help="folder, also of images with masks, table or name of a data set, as for volo train"
+    )
+    parser.add_argument(
+        "--output", type=str | None, help="folder for check.json and contact sheets of every class, or part"
+    )
     parser.add_argument("--workers", type=int | None, help="processes that read; default: one for each core but one")
     parser.add_argument("--distance", type=int, default=4, help="bits of 64 in which near duplicates may differ, 0-16")
     parser.add_argument("--strict", action="store_true", help="findings are an error")
@@ -41,30 +48,16 @@ def run(arguments: Sequence[str]) -> int:
     if given["workers"] is not None and given["workers"] < 0:
         raise ValueError(f"--workers must be at least 0, not {given['workers']}")
 
-    from volo.data.check import check
-
     folder = Path(given["output"]) if given["output"] else None
     if folder is not None:
         check_folder(folder)  # before the work, not after it
     console = Console()
-    parts = {part: opener() for part, opener in open_parts(given["path"], source=data_source(given)).items()}
-    with Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("reading", total=sum(len(images.labels) for images in parts.values()))
-        report = check(
-            parts,
-            workers=default_workers() if given["workers"] is None else given["workers"],
-            distance=given["distance"],
-            on_image=lambda count: progress.advance(task, count),
-        )
+    report = _checked_pairs(given, console) if is_masked(given["path"]) else _checked_images(given, console)
     findings = report.findings()
-    _print(console, report, findings)
+    for line in findings[:_MOST]:
+        console.print(f"- {line}", soft_wrap=True)
+    if len(findings) > _MOST:
+        console.print(f"- and {len(findings) - _MOST} more; --output DIR writes them all")
     if folder is not None:
         sheets = _write(report, folder)
         console.print(f"check.json and {sheets} contact sheets are in {folder}", soft_wrap=True)
@@ -73,7 +66,48 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _print(console: Console, report: "Report", findings: Sequence[str]) -> None:
+def _checked_images(given: dict[str, Any], console: Console) -> "Report":
+    from volo.data.check import check
+
+    opened = open_parts(given["path"], source=data_source(given))
+    parts = {part: opener() for part, opener in opened.items()}
+    with _progress(console, sum(len(images.labels) for images in parts.values())) as advance:
+        report = check(parts, workers=_workers(given), distance=given["distance"], on_image=advance)
+    _print(console, report)
+    return report
+
+
+def _checked_pairs(given: dict[str, Any], console: Console) -> "PairReport":
+    from volo.data.pair_check import check_pairs
+
+    opened = open_masked_parts(given["path"], source=data_source(given))
+    parts = {part: opener() for part, opener in opened.items()}
+    with _progress(console, sum(len(images) for images in parts.values())) as advance:
+        report = check_pairs(parts, workers=_workers(given), on_image=advance)
+    _print_pairs(console, report)
+    return report
+
+
+def _workers(given: dict[str, Any]) -> int:
+    return default_workers() if given["workers"] is None else given["workers"]
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
+    """A line on the terminal; gives what is to be told how many images have been read since."""
+    with Progress(
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("reading", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _print(console: Console, report: "Report") -> None:
     parts = list(next(iter(report.counts.values())))
     table = Table(title=f"{len(report.images):,} images of {len(report.counts):,} classes")
     table.add_column("class", overflow="fold")
@@ -100,13 +134,34 @@ def _print(console: Console, report: "Report", findings: Sequence[str]) -> None:
         f"with different labels: {sum(group.conflict for group in groups)}",
         soft_wrap=True,
     )
-    for line in findings[:_MOST]:
-        console.print(f"- {line}", soft_wrap=True)
-    if len(findings) > _MOST:
-        console.print(f"- and {len(findings) - _MOST} more; --output DIR writes them all")
 
 
-def _write(report: "Report", folder: Path) -> int:
+def _print_pairs(console: Console, report: "PairReport") -> None:
+    known = report.to_dict()
+    table = Table(title=f"{len(report.pairs):,} images with masks of {len(report.classes.names):,} classes")
+    table.add_column("class", overflow="fold")
+    for part, count in known["pairs"].items():
+        table.add_column(f"{part}: images\nof {count:,}", justify="right")
+        table.add_column("share of\npixels", justify="right")
+    totals = {part: max(1, int(pixels.sum())) for part, pixels in report.pixels.items()}
+    for index, name in enumerate(report.classes.names[:_MOST]):
+        cells = (
+            (f"{report.images_with[part][index]:,}", f"{report.pixels[part][index] / total:.2%}")
+            for part, total in totals.items()
+        )
+        table.add_row(name, *chain(*cells))
+    if len(report.classes.names) > _MOST:
+        table.add_row(f"and {len(report.classes.names) - _MOST} more", *("…" for _ in range(2 * len(totals))))
+    console.print(table)
+    for name, (least, median, most) in known["sizes"].items():
+        console.print(f"{name + ':':<8} {least:,.0f} to {most:,.0f}, median {median:,.0f}", soft_wrap=True)
+    ignored = ", ".join(
+        f"{share:.2%}" if part == WHOLE else f"{part} {share:.2%}" for part, share in known["ignored"].items()
+    )
+    console.print(f"ignored: {ignored} of pixels; unusable pairs: {len(known['unusable'])}", soft_wrap=True)
+
+
+def _write(report: "Report | PairReport", folder: Path) -> int:
     """Write the report and the contact sheets; how many there are."""
     sheets = folder / "contact_sheets"
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
@@ -116,8 +171,9 @@ def _write(report: "Report", folder: Path) -> int:
             return stack.enter_context(replacing(whole))
 
         path(folder / "check.json").write_text(text, encoding="utf-8")
-        for number, (label, sheet) in enumerate(report.contact_sheets().items()):
+        drawn = report.contact_sheets()
+        for number, (label, sheet) in enumerate(drawn.items()):
             # Numbered, since different names may look the same without what file systems do not take.
             name = f"{number:04d}-{re.sub(r'[^A-Za-z0-9.-]+', '_', label)[:60]}.png"
             sheet.save(path(sheets / name), format="PNG")
-    return len(report.counts)
+    return len(drawn)

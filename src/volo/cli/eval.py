@@ -10,8 +10,18 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, add_data_options, add_runtime_options, data_source, parse, runtime_of
-from volo.cli.terminal import Console
+from volo.cli.parser import (
+    RUNTIME_OPTIONS,
+    VerbParser,
+    add_data_options,
+    add_runtime_options,
+    data_source,
+    parse,
+    runtime_of,
+)
+from volo.cli.segmentation import OPTIONS, add_segmentation_options, model_task, refuse
+from volo.cli.segmentation import evaluate as evaluate_segmenter
+from volo.cli.terminal import Console, warn_left_out
 from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import check_folder
 from volo.inference import Predictor
@@ -45,20 +55,29 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--output",
         type=str | None,
-        help="folder for results.json, per_class.csv, predictions.csv, confusion.png, reliability.png, mistakes.png",
+        help="folder for results.json, per_class.csv, predictions.csv, confusion.png, reliability.png, mistakes.png; "
+        "segmentation: results.json, per_class.csv, per_image.csv, confusion.png, worst.png",
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
+    add_segmentation_options(parser)
+    parser.add_argument(
+        "--batch_size", type=int | None, help="images at a time, default 64; segmentation: windows, default 4"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
     parser.add_argument(
         "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
     add_runtime_options(parser)
-    given = parse(parser, arguments)
+    given, said = parse(parser, arguments), parse(parser, arguments, defaults=False)
     for option, least in (("batch_size", 1), ("workers", 0)):
-        if given[option] < least:
+        if given[option] is not None and given[option] < least:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
+    task = model_task(given["model"])
+    refuse(said, ("classes", "real", *RUNTIME_OPTIONS) if task == "segmentation" else OPTIONS, task)
+    return evaluate_segmenter(given) if task == "segmentation" else _evaluate(given)
 
+
+def _evaluate(given: dict[str, Any]) -> int:
     from volo.inference.evaluate import evaluate
     from volo.inference.imagenet import in_words
     from volo.inference.report import write_evaluation
@@ -75,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
             predictor,
             images,
             classes=chosen,
-            batch_size=given["batch_size"],
+            batch_size=given["batch_size"] or 64,
             workers=given["workers"],
             on_batch=lambda count: progress.advance(task, count),
         )
@@ -118,10 +137,7 @@ def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[i
 
 def _warn(result: "Evaluation", *, strict: bool) -> None:
     """Say what was left out, and what has no score."""
-    for problem in result.problems:
-        print(f"warning: {problem}; left out", file=sys.stderr)
-    if result.problems and strict:
-        raise ValueError(f"{len(result.problems)} images cannot be read (--strict)")
+    warn_left_out(result.problems, strict=strict)
     if result.absent:
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "

@@ -51,12 +51,16 @@ def _spelled(argument: str, options: set[str]) -> str:
 def add_data_options(parser: ArgumentParser) -> None:
     """The options that say how to understand what a person names as data."""
     parser.add_argument("--download", action="store_true", help="let torchvision download a data set that is not there")
-    parser.add_class_arguments(DataSource, skip={"download"}, fail_untyped=True)
+    parser.add_argument("--palette", action="store_true", help="convert masks by the colours of their classes")
+    parser.add_class_arguments(DataSource, skip={"download", "palette"}, fail_untyped=True)
 
 
 def data_source(given: dict[str, Any]) -> DataSource:
     """What these options say."""
     return DataSource(**{field.name: given[field.name] for field in fields(DataSource)})
+
+
+RUNTIME_OPTIONS = ("threads", "runtime")
 
 
 def add_runtime_options(parser: ArgumentParser) -> None:
@@ -72,4 +76,4 @@ def add_runtime_options(parser: ArgumentParser) -> None:
 
 def runtime_of(given: dict[str, Any]) -> dict[str, Any]:
     """What these options say, as arguments of :class:`volo.Predictor`."""
-    return {"threads": given["threads"], "runtime": given["runtime"]}
+    return {name: given[name] for name in RUNTIME_OPTIONS}

@@ -1,4 +1,4 @@
-"""``volo predict``: name what is on images with a trained model."""
+"""``volo predict``: name what is on images, or on each of their pixels, with a trained model."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, add_runtime_options, parse, runtime_of
+from volo.cli.parser import RUNTIME_OPTIONS, VerbParser, add_runtime_options, parse, runtime_of
+from volo.cli.segmentation import OPTIONS, add_segmentation_options, model_task, predict, refuse, segmenter
 from volo.cli.terminal import Console
 from volo.data import (
     MAX_PIXELS,
@@ -28,8 +29,11 @@ from volo.names import shown
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print a table, or JSON or CSV."""
-    parser = VerbParser(prog="volo predict", description="Name what is on images with a trained model.")
+    """Print a table, or write JSON, CSV or a folder of masks."""
+    parser = VerbParser(
+        prog="volo predict",
+        description="Name what is on images with a trained model; one of segmentation names what every pixel is.",
+    )
     parser.usage = "volo predict MODEL IMAGE... [options]\n       volo predict IMAGE... --model MODEL [options]"
     parser.add_argument(
         "model_and_images",
@@ -40,9 +44,18 @@ def run(arguments: Sequence[str]) -> int:
         "with NUL between them, from standard input",
     )
     parser.add_argument("--model", type=str | None, help="the model; what stands without an option is all images then")
-    parser.add_argument("--top_k", type=int, default=3, help="names for each image")
-    parser.add_argument("--output", type=str | None, help="file to write, *.json or *.csv, in place of the table")
-    parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
+    parser.add_argument("--top_k", type=int, default=3, help="classification: names for each image")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        help="file to write, *.json or *.csv, in place of the table; segmentation: folder for masks (PNG with a "
+        "palette), overlays, legend.png and shares.csv",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="segmentation: replace masks of an earlier call")
+    add_segmentation_options(parser)
+    parser.add_argument(
+        "--batch_size", type=int | None, help="images at a time, default 32; segmentation: windows, default 4"
+    )
     parser.add_argument(
         "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
     )
@@ -51,25 +64,42 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
     add_runtime_options(parser)
-    given = parse(parser, arguments)
-    words: list[str] = given["model_and_images"]
-    model, *images = words if given["model"] is None else [given["model"], *words]
-    if not images:
+    given, said = parse(parser, arguments), parse(parser, arguments, defaults=False)
+    words: list[str] = given.pop("model_and_images")
+    given["model"], *given["images"] = words if given["model"] is None else [given["model"], *words]
+    if not given["images"]:
+        model = given["model"]
         raise ValueError(f"name images too: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
-    if min(given["top_k"], given["batch_size"], given["max_pixels"]) < 1:
+    if min(given["top_k"], given["batch_size"] or 1, given["max_pixels"]) < 1:
         raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
+    task = model_task(given["model"])
+    refuse(said, ("top_k", *RUNTIME_OPTIONS) if task == "segmentation" else (*OPTIONS, "overwrite"), task)
+    return _segment(given) if task == "segmentation" else _classify(given)
+
+
+def _segment(given: dict[str, Any]) -> int:
+    if given["output"] and Path(given["output"]).suffix in (".json", ".csv"):
+        raise ValueError(f"--output of a segmentation model is a folder, not {given['output']!r}")
+    paths = _paths(given)
+    model = segmenter(given)
+    mode_of(model.preprocessing.channels)
+    reader = Reader(paths, model.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
+    predict(given, model, reader)
+    return reader.report()
+
+
+def _classify(given: dict[str, Any]) -> int:
     output = Path(given["output"]) if given["output"] else None
     if output is not None:
         if output.suffix not in (".json", ".csv"):
             raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
         check_file(output)  # before the work, not after it
 
-    paths = listed_images(sys.stdin) if images == ["-"] else find_images(images)
-    predictor = Predictor(model, device=given["device"], **runtime_of(given))
+    paths = _paths(given)
+    predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
     mode_of(predictor.preprocessing.channels)
-    strict = given["strict"] or len(paths) == 1  # there is no other image to go on with
-    reader = _Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=strict)
-    predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"])
+    reader = Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
+    predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"] or 32)
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if not results:
         raise ValueError(f"not one of the {len(paths)} images could be read")
@@ -79,12 +109,14 @@ def run(arguments: Sequence[str]) -> int:
         with making(output.parent), replacing(output) as temporary:
             temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
         print(f"{len(results)} predictions are in {output}")
-    if reader.bad:
-        print(f"warning: {reader.bad} of {len(paths)} images could not be read", file=sys.stderr)
-    return 0
+    return reader.report()
 
 
-class _Reader:
+def _paths(given: dict[str, Any]) -> list[Path]:
+    return listed_images(sys.stdin) if given["images"] == ["-"] else find_images(given["images"])
+
+
+class Reader:
     """Reads images one by one, warning of those that cannot be read.
 
     Attributes:
@@ -92,7 +124,7 @@ class _Reader:
     """
 
     def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool) -> None:
-        self.paths, self.strict = paths, strict
+        self.paths, self.strict = paths, strict or len(paths) == 1  # there is no other image to go on with
         self.read = partial(
             read_image,
             channels=preprocessing.channels,
@@ -114,6 +146,12 @@ class _Reader:
             else:
                 self.good.append(path)
                 yield image
+
+    def report(self) -> int:
+        """Say how many images could not be read; the exit code."""
+        if self.bad:
+            print(f"warning: {self.bad} of {len(self.paths)} images could not be read", file=sys.stderr)
+        return 0
 
 
 Results = Sequence[tuple[Path, Prediction]]

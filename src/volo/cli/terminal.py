@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,18 @@ class Console(rich.console.Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+
+def warn_left_out(problems: Sequence[str], *, strict: bool) -> None:
+    """Say which images are left out of a judgement, and why.
+
+    Raises:
+        ValueError: there are some, and ``strict``.
+    """
+    for problem in problems:
+        print(f"warning: {problem}; left out", file=sys.stderr)
+    if problems and strict:
+        raise ValueError(f"{len(problems)} images cannot be read (--strict)")
 
 
 def prepare_streams() -> None:

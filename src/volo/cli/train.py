@@ -14,7 +14,7 @@ from volo.cli.terminal import Console
 from volo.training.config import TrainConfig
 
 #: Flags that stand for settings of the data.
-_FLAGS = ("--download", "--strict")
+_FLAGS = ("--download", "--strict", "--palette")
 #: Options that are no settings of the run.
 _OTHERS = ("folder", "recipe", "resume", "dry_run", "profile", "print_config")
 
@@ -92,7 +92,7 @@ def _report(result: Any, console: Console) -> int:
         return 128 + result.stopped_by
     if result.evaluation is not None:
         console.print(
-            f"best epoch: top-1 {result.evaluation.top1:.2%} on {len(result.evaluation.labels):,} validation images; "
+            f"best epoch: {result.evaluation.headline} on {len(result.evaluation.indices):,} validation images; "
             f"model, curves and confusion matrix are in {result.folder}",
             soft_wrap=True,
         )

@@ -8,7 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 #: Side of a thumbnail, pixels.
 THUMBNAIL = 112
 
-_COLUMNS, _GAP, _LINE, _TITLE = 8, 8, 14, 28
+#: Thumbnails in a row.
+COLUMNS = 8
+
+_GAP, _LINE, _TITLE = 8, 14, 28
 
 
 class Tile(NamedTuple):
@@ -20,13 +23,13 @@ class Tile(NamedTuple):
 
 def contact_sheet(title: str, tiles: Sequence[Tile]) -> Image.Image:
     """The tiles in rows below a title."""
-    columns, rows = min(_COLUMNS, max(4, len(tiles))), -(-len(tiles) // _COLUMNS)
+    columns, rows = min(COLUMNS, max(4, len(tiles))), -(-len(tiles) // COLUMNS)
     across, down = THUMBNAIL + _GAP, THUMBNAIL + _GAP + _LINE * max((len(tile.lines) for tile in tiles), default=0)
     sheet = Image.new("RGB", (_GAP + columns * across, _TITLE + rows * down + _GAP), "white")
     draw, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(11)
     draw.text((_GAP, 6), _fitted(draw, title, large, sheet.width - 2 * _GAP), "black", large)
     for number, (thumbnail, lines) in enumerate(tiles):
-        left, top = _GAP + number % _COLUMNS * across, _TITLE + number // _COLUMNS * down + _GAP
+        left, top = _GAP + number % COLUMNS * across, _TITLE + number // COLUMNS * down + _GAP
         if thumbnail is None:
             draw.rectangle((left, top, left + THUMBNAIL - 1, top + THUMBNAIL - 1), "lightgray")
             draw.text((left + 24, top + THUMBNAIL // 2 - 6), "unreadable", "red", small)

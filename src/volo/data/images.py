@@ -3,7 +3,8 @@
 import stat
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,17 +85,24 @@ def read_image(
     Raises:
         ImageError: the file is missing, unreadable, truncated, too large or no image.
     """
+    with opened(path, "image", max_pixels) as image:
+        factor = 1 if shrink is None else _draft(image, shrink)
+        image.load()
+        result = image.convert(mode_of(channels)) if stored else upright(image, channels, background)
+        return result if factor == 1 else result.reduce(factor)
+
+
+@contextmanager
+def opened(path: str | Path, what: str, max_pixels: int) -> Iterator[Image.Image]:
+    """The image with its header read; whatever goes wrong with it is an ImageError that names ``what`` and the path."""
     try:
         with warnings.catch_warnings():
             # Pillow warns of oddities inside files (EXIF, palettes) that do not keep them from being read.
             warnings.simplefilter("ignore")
             with _open(path, max_pixels) as image:
-                factor = 1 if shrink is None else _draft(image, shrink)
-                image.load()
-                result = image.convert(mode_of(channels)) if stored else upright(image, channels, background)
-                return result if factor == 1 else result.reduce(factor)
+                yield image
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise ImageError(f"cannot read image {shown(path)}: {_reason(error, path)}") from error
+        raise ImageError(f"cannot read {what} {shown(path)}: {_reason(error, path)}") from error
 
 
 def _draft(image: Image.Image, shrink: Shrink) -> int:
@@ -159,6 +167,20 @@ def image_extensions() -> frozenset[str]:
     return frozenset(readable | set(HEIF)) if heif else frozenset(readable)
 
 
+def check_class_names(names: Sequence[str]) -> None:
+    """See that names of classes can stand in a line of text.
+
+    Raises:
+        ValueError: one cannot.
+    """
+    for name in names:
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+            raise ValueError(
+                f"{shown(name)} cannot be the name of a class: it has line breaks or other control characters in "
+                "it, or bytes that are no UTF-8; rename it"
+            )
+
+
 @dataclass(frozen=True)
 class FileImages:
     """Images in files, read as :func:`read_image` does.
@@ -175,12 +197,7 @@ class FileImages:
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        for name in self.class_names:
-            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-                raise ValueError(
-                    f"{shown(name)} cannot be the name of a class: it has line breaks or other control characters in "
-                    "it, or bytes that are no UTF-8; rename it"
-                )
+        check_class_names(self.class_names)
 
     def name(self, index: int) -> str:
         return shown(self.paths[index])

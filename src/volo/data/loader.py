@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from volo.data.labelled_images import TokenLabels
 from volo.data.transforms import Augmentation, TrainTransform
 
 Key = tuple[int, int]
+
+#: What is read of one index.
+Content = TypeVar("Content")
 
 #: First numbers after the seed, so that different kinds of draws never share a stream.
 ORDER, SAMPLE, STEP = range(3)
@@ -58,7 +62,40 @@ class Batch(NamedTuple):
     tokens: LabelMaps | None = None
 
 
-class TrainImages(Dataset[Sample]):
+class Samples(Dataset[Any]):
+    """Samples that know how they become batches."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def collate(self, samples: list[Any]) -> Any:
+        """One batch of samples."""
+        raise NotImplementedError
+
+    def batches(self, indices: Sequence[int], batch_size: int) -> list[list[int]]:
+        """The indices in order, ``batch_size`` at a time."""
+        return [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
+
+
+def first_readable(
+    index: int, length: int, read: Callable[[int], Content]
+) -> tuple[Content | None, int, tuple[str, ...]]:
+    """Read what is at ``index``, or, where that cannot be read, the next of ``length`` that can.
+
+    Returns:
+        What was read, None where none of :data:`TRIES` can be; its index; and what was wrong on the way.
+    """
+    problems: list[str] = []
+    for offset in range(min(length, TRIES)):
+        chosen = (index + offset) % length
+        try:
+            return read(chosen), chosen, tuple(problems)
+        except ImageError as error:
+            problems.append(str(error))
+    return None, index % length, tuple(problems)
+
+
+class TrainImages(Samples):
     """Augmented training images; one that cannot be read gives way to the next that can.
 
     Indices from the number of images on stand for the same images once more, with draws of their own.
@@ -76,20 +113,15 @@ class TrainImages(Dataset[Sample]):
         return len(self.images.labels)
 
     def __getitem__(self, key: Key) -> Sample:
-        epoch, index = key
-        problems: list[str] = []
-        for offset in range(min(len(self), TRIES)):
-            chosen = (index + offset) % len(self)
-            try:
-                rng = np.random.default_rng((self.seed, SAMPLE, epoch, index))
-                pixels, tokens = self._augmented(chosen, rng)
-            except ImageError as error:
-                problems.append(str(error))
-            else:
-                return Sample(pixels, self.images.labels[chosen], chosen, tuple(problems), tokens)
-        return Sample(None, self.images.labels[index % len(self)], index, tuple(problems))
+        augmented, chosen, problems = first_readable(key[1], len(self), partial(self._augmented, key))
+        pixels, tokens = augmented or (None, None)
+        return Sample(pixels, self.images.labels[chosen], chosen, problems, tokens)
 
-    def _augmented(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, LabelMap | None]:
+    def collate(self, samples: list[Sample]) -> Batch:
+        return collate(samples)
+
+    def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, LabelMap | None]:
+        rng = sample_generator(self.seed, key)
         tokens = None if self.token_labels is None else self.token_labels.read(index)
         drawn: Augmentation | None = None
 
@@ -103,7 +135,7 @@ class TrainImages(Dataset[Sample]):
         return self.transform.apply(image, drawn), None if tokens is None else move_labels(tokens, drawn)
 
 
-class EvalImages(Dataset[Sample]):
+class EvalImages(Samples):
     """Images as evaluation wants them; one that cannot be read is left out of its batch."""
 
     def __init__(self, images: ImageSet, transform: Callable[[Image.Image], np.ndarray]) -> None:
@@ -118,6 +150,14 @@ class EvalImages(Dataset[Sample]):
             return Sample(self.transform(self.images.read(index)), label, index, ())
         except ImageError as error:
             return Sample(None, label, index, (str(error),))
+
+    def collate(self, samples: list[Sample]) -> Batch:
+        return collate(samples)
+
+
+def sample_generator(seed: int, key: Key) -> np.random.Generator:
+    """What draws the augmentation of a sample."""
+    return np.random.default_rng((seed, SAMPLE, *key))
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -229,7 +269,7 @@ def _end_when_told(parent: int | None) -> None:
     os._exit(0)
 
 
-def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Sample]:
+def train_loader(images: Samples, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Any]:
     """Full batches of ``batch_size`` in the sampler's order; what is left of an epoch is dropped."""
     return DataLoader(
         images,
@@ -237,21 +277,18 @@ def train_loader(images: TrainImages, sampler: EpochSampler, *, batch_size: int,
         sampler=sampler,
         num_workers=workers,
         worker_init_fn=leave_signals,
-        collate_fn=collate,
+        collate_fn=images.collate,
         drop_last=True,
         persistent_workers=workers > 0,
     )
 
 
-def eval_loader(
-    images: EvalImages, *, batch_size: int, workers: int, indices: range | None = None
-) -> DataLoader[Sample]:
-    """All images in order, or those of ``indices``."""
+def eval_loader(images: Samples, *, batch_size: int, workers: int, indices: range | None = None) -> DataLoader[Any]:
+    """All images in the order of their ``batches``, or those of ``indices``."""
     return DataLoader(
         images,
-        batch_size=batch_size,
-        sampler=indices,
+        batch_sampler=images.batches(range(len(images)) if indices is None else indices, batch_size),
         num_workers=workers,
         worker_init_fn=leave_signals,
-        collate_fn=collate,
+        collate_fn=images.collate,
     )

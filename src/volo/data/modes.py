@@ -27,7 +27,7 @@ _TURNS = {
 
 def upright(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
     """The image turned as its EXIF orientation says and in the channels of :func:`as_channels`."""
-    return as_channels(_turned(image), channels, background)
+    return as_channels(turned(image), channels, background)
 
 
 def as_channels(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
@@ -78,15 +78,18 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    """Not by Pillow's own function, which writes the metadata anew and so fails on what is odd in it."""
+def turned(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says.
+
+    Not by Pillow's own function, which writes the metadata anew and so fails on what is odd in it.
+    """
     turn = _turn(image)
     if turn is None:
         return image
-    turned = image.transpose(turn)
+    result = image.transpose(turn)
     # Without the metadata, so that nobody turns it once more.
-    turned.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
-    return turned
+    result.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
+    return result
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ WHOLE = "all"
 
 #: Part → what opens it; a part that nobody asks for is never listed or loaded.
 Parts = Mapping[str, Callable[[], ImageSet]]
+
+#: What a part is opened as: images with labels, or with masks.
+Opened = TypeVar("Opened")
 
 
 def training_parts(parts: Parts, name: str, *, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -44,7 +48,7 @@ def training_parts(parts: Parts, name: str, *, val_fraction: float, seed: int) -
     return train, val
 
 
-def whole_training_part(parts: Parts, name: str) -> ImageSet:
+def whole_training_part(parts: Mapping[str, Callable[[], Opened]], name: str) -> Opened:
     """The images to train on before any are held out of them.
 
     Raises:
@@ -56,7 +60,7 @@ def whole_training_part(parts: Parts, name: str) -> ImageSet:
     return parts[first]()
 
 
-def judging_part(parts: Parts, name: str, part: str | None) -> ImageSet:
+def judging_part(parts: Mapping[str, Callable[[], Opened]], name: str, part: str | None) -> Opened:
     """The images of ``part``; of the validation part, the test part or the whole where it is None.
 
     Raises:

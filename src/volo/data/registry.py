@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import overload
 
 from volo.data.embedded import fashion_mini
 from volo.data.folder import folder_parts
 from volo.data.images import MAX_PIXELS, Converted, FileImages, ImageSet
 from volo.data.modes import BACKGROUND, mode_of
+from volo.data.pair_layouts import find_layout, open_layout
+from volo.data.pairs import MaskedImages, PairParts, split_pairs
 from volo.data.parts import Parts, judging_part, training_parts, whole_training_part
 from volo.data.table import TABLE_EXTENSIONS, table_parts
 from volo.data.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
@@ -27,6 +30,9 @@ class DataSource:
         root: folder in which torchvision's data sets lie.
         download: let torchvision download a data set that is not there (--download for short).
         max_pixels: images of more, by their headers, are not decoded.
+        class_file: of images with masks: the file that says what the values of masks stand for; None takes
+            ``classes.txt`` in the folder, or the classes of the public data set whose layout it has.
+        palette: masks are colour pictures, to be converted by the colours of the classes (--palette for short).
     """
 
     image_column: str | None = None
@@ -36,6 +42,8 @@ class DataSource:
     root: str = DEFAULT_ROOT
     download: bool = False
     max_pixels: int = MAX_PIXELS
+    class_file: str | None = None
+    palette: bool = False
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
@@ -119,18 +127,78 @@ def open_parts(path: str, *, source: DataSource | None = None) -> Parts:
     return {part: partial(_limited, opener, source.max_pixels) for part, opener in parts.items()}
 
 
+def open_masked_data(
+    path: str, *, val_fraction: float = 0.1, seed: int = 0, source: DataSource | None = None
+) -> tuple[MaskedImages, MaskedImages]:
+    """Training and validation images with their masks.
+
+    Args:
+        path: a folder (:func:`volo.data.pair_layouts.find_layout`).
+        val_fraction: the share of the pairs for validation, where there is neither a val nor a test part.
+        seed: draws that share.
+        source: how to understand ``path``.
+
+    Raises:
+        ValueError: it is not laid out as needed, or pairs do not fit together.
+    """
+    parts = open_masked_parts(path, source=source)
+    train = whole_training_part(parts, path)
+    if "val" in parts or "test" in parts:
+        return train, judging_part(parts, path, None)
+    return split_pairs(train, val_fraction, seed)
+
+
+def open_masked_validation_data(
+    path: str, *, part: str | None = None, source: DataSource | None = None
+) -> MaskedImages:
+    """The validation images with their masks, or those of another part.
+
+    Args:
+        path: as for :func:`open_masked_data`.
+        part: train, val or test; None takes val, else test, else all there are.
+        source: how to understand ``path``.
+
+    Raises:
+        ValueError: there is no such part, or as :func:`open_masked_data`.
+    """
+    return judging_part(open_masked_parts(path, source=source), path, part)
+
+
+def open_masked_parts(path: str, *, source: DataSource | None = None) -> PairParts:
+    """All parts of a folder of images and masks, each listed and checked when it is called.
+
+    Raises:
+        ValueError: it is not laid out as needed, or nothing says what the classes are.
+    """
+    source = source or DataSource()
+    if not path or not Path(path).exists():
+        raise ValueError(f"there is no folder {path!r}")
+    return open_layout(Path(path), classes=source.class_file, palette=source.palette, max_pixels=source.max_pixels)
+
+
+def is_masked(path: str) -> bool:
+    """Whether ``path`` is a folder of images with masks."""
+    return path != "" and find_layout(Path(path)) is not None
+
+
 def _limited(opener: Callable[[], ImageSet], max_pixels: int) -> ImageSet:
     images = opener()
     return replace(images, max_pixels=max_pixels) if isinstance(images, FileImages) else images
 
 
-def with_channels(images: ImageSet, channels: int, background: str = BACKGROUND) -> ImageSet:
+@overload
+def with_channels(images: ImageSet, channels: int, background: str = BACKGROUND) -> ImageSet: ...
+@overload
+def with_channels(images: MaskedImages, channels: int, background: str = BACKGROUND) -> MaskedImages: ...
+def with_channels(
+    images: ImageSet | MaskedImages, channels: int, background: str = BACKGROUND
+) -> ImageSet | MaskedImages:
     """The same images, read as grey (1 channel), colour (3), or colour and transparency (4).
 
     Raises:
         ValueError: another number of channels.
     """
     mode_of(channels)
-    if isinstance(images, FileImages):
+    if isinstance(images, FileImages | MaskedImages):
         return replace(images, channels=channels, background=background)
     return images if images.channels == channels else Converted(images, channels, background)

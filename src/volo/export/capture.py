@@ -1,13 +1,14 @@
 """A module as a program of ``torch.export``: what every format is made from."""
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 
-def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool) -> ExportedProgram:
+def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool, multiple: int = 1) -> ExportedProgram:
     """Trace a module on a batch of images.
 
     Args:
@@ -16,13 +17,17 @@ def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool) ->
             must be more than one image.
         batches: the number of images may vary.
         sizes: height and width may vary.
+        multiple: they stay multiples of so many pixels.
 
     Raises:
         ValueError: the model cannot be traced so.
     """
     top = 1 if images.dtype == torch.uint8 else 2
-    dynamic = {0: Dim.DYNAMIC} if batches else {}
-    dynamic |= {top: Dim.DYNAMIC, top + 1: Dim.DYNAMIC} if sizes else {}
+    dynamic: dict[int, Any] = {0: Dim.DYNAMIC} if batches else {}
+    if sizes and multiple == 1:
+        dynamic |= {top: Dim.DYNAMIC, top + 1: Dim.DYNAMIC}
+    elif sizes:
+        dynamic |= {top: multiple * Dim("rows", min=1), top + 1: multiple * Dim("columns", min=1)}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             # Of PyTorch's own making: its tracer reads what it has deprecated.

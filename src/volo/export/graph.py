@@ -16,6 +16,7 @@ from volo.data import Preprocessing
 from volo.inference.fused import FusedVOLO
 from volo.layers import OutlookAttention, resize_position_embedding
 from volo.models import VOLO
+from volo.models.pyramid import STRIDES
 
 
 class GraphVOLO(FusedVOLO):
@@ -48,7 +49,7 @@ class Graph(nn.Module):
     """What is exported: images to logits (B, K), or to scores (B, K, H, W) of every pixel.
 
     Args:
-        model: a VOLO with heads, or any module with VOLOs in it that maps normalised images to logits.
+        model: a VOLO with heads, or a segmentation model.
         size: (height, width) of the images; None for any.
         preprocessing: where given, images are (B, H, W, channels) uint8, 0–255, and normalised here; else they are
             (B, channels, H, W) float32, normalised.
@@ -74,7 +75,7 @@ class Graph(nn.Module):
         self.normalizes, self.softmax, self.tokens = preprocessing is not None, softmax, tokens
         self.dtype = torch.float16 if half else torch.float32
         model = deepcopy(model).to(self.dtype).eval()
-        self.model = GraphVOLO(model, size) if isinstance(model, VOLO) else _rewritten(model, size)
+        self.model = GraphVOLO(model, size) if isinstance(model, VOLO) else _rewritten(model, size, STRIDES[-1])
         if preprocessing is not None:
             for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
                 self.register_buffer(name, torch.tensor([255 * value for value in values]).view(1, -1, 1, 1))
@@ -95,8 +96,9 @@ class Graph(nn.Module):
         return logits.softmax(dim=1) if self.softmax else logits
 
 
-def _rewritten(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
-    """A module whose VOLOs are replaced by those of inference layers."""
+def _rewritten(model: nn.Module, size: tuple[int, int] | None, multiple: int) -> nn.Module:
+    """A module with its VOLOs replaced by those of inference layers; they see images padded to a multiple of pixels."""
+    size = None if size is None else (-(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, VOLO):

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from volo.export.capture import capture
 from volo.export.formats import Asked
@@ -19,7 +19,9 @@ from volo.files import check_file, making, replacing
 from volo.inference.exported import Exported
 from volo.inference.inputs import check_finite, preprocessing_of
 from volo.inference.runtimes import open_runtime
-from volo.models import VOLO, load_model
+from volo.models import VOLO, SegmentationModel, VOLOConfig, load_model, load_segmenter, task_of
+from volo.models.deliverable import SEGMENTATION
+from volo.models.pyramid import STRIDES
 from volo.version import __version__
 
 #: Images that quantisation is calibrated on, at most.
@@ -64,11 +66,12 @@ def export_model(
     A file that fails the comparison stays where it is: look at ``report.problems``.
 
     Args:
-        source: a trained model, as :func:`volo.load_model` takes it.
+        source: a trained model, as :func:`volo.load_model` or :func:`volo.load_segmenter` takes it.
         to: onnx, openvino, torch-export or aotinductor.
         output: the file; OpenVINO's weights come beside it.
         size: (height, width) of the images in pixels; None takes the model's.
-        dynamic: what may vary: none (one image of one size), batch, size or both.
+        dynamic: what may vary: none (one image of one size), batch, size or both. A segmentation model's varying
+            sides are multiples of 32 pixels.
         precision: fp32, fp16, or int8 (onnx and openvino).
         include_preprocessing: the file takes (B, H, W, channels) uint8, 0–255, and normalises; else (B, channels, H,
             W) float32, normalised. Resizing and cropping stay outside.
@@ -114,7 +117,7 @@ def export_model(
         on_step("tracing and writing")
         _write(model, asked, described, fitted, output, on_step)
     on_step("comparing with PyTorch")
-    pixels = [shown, *([_other_size(shown)] if asked.sizes else [])]
+    pixels = [shown, *([_other_size(shown, _multiple(model))] if asked.sizes else [])]
     report = verify(model, open_runtime(output, threads=threads), described, pixels)
     report_path = output.with_name(f"{output.name}.report.json")
     with replacing(report_path) as temporary:
@@ -122,24 +125,28 @@ def export_model(
     return Export(output, described, report, report_path)
 
 
-def _load(source: str | Path, asked: Asked) -> tuple[nn.Module, Exported]:
+def _load(source: str | Path, asked: Asked) -> tuple[VOLO | SegmentationModel, Exported]:
     """The model in evaluation mode, and the description of what becomes of it."""
-    trained = load_model(source)
+    task = task_of(source)
+    trained = load_segmenter(source) if task == SEGMENTATION else load_model(source)
     if not trained.model.num_classes:
         raise ValueError(f"the model in {source} has no heads: there is nothing for an exported file to say")
+    if task == SEGMENTATION and asked.include_tokens:
+        raise ValueError("a segmentation model has no logits of tokens, it has those of every pixel")
     for weight in trained.model.state_dict().values():
         check_finite(weight, trained.model, source)
-    preprocessing = preprocessing_of(trained.preprocessing, trained.model.config.in_chans, source)
+    architecture = _architecture(trained.model)
+    preprocessing = preprocessing_of(trained.preprocessing, architecture.in_chans, source)
     if asked.size is not None:
         preprocessing = replace(preprocessing, size=asked.size)
-    smallest = 2 * trained.model.config.patch_size
+    smallest = 2 * architecture.patch_size
     if min(preprocessing.size) < smallest:
         height, width = preprocessing.size
         raise ValueError(f"size must be at least {smallest}x{smallest} pixels for this model, not {height}x{width}")
     return trained.model, Exported(
         volo_version=__version__,
         source=str(source),
-        task="classification",
+        task=task,
         class_names=trained.class_names,
         preprocessing=preprocessing,
         dynamic=asked.dynamic,
@@ -150,7 +157,16 @@ def _load(source: str | Path, asked: Asked) -> tuple[nn.Module, Exported]:
     )
 
 
-def trace(model: nn.Module, asked: Asked, described: Exported) -> torch.export.ExportedProgram:
+def _architecture(model: VOLO | SegmentationModel) -> VOLOConfig:
+    return model.config if isinstance(model, VOLO) else model.config.backbone
+
+
+def _multiple(model: VOLO | SegmentationModel) -> int:
+    """Of how many pixels the sides of images must be multiples, where they may vary."""
+    return 1 if isinstance(model, VOLO) else STRIDES[-1]
+
+
+def trace(model: VOLO | SegmentationModel, asked: Asked, described: Exported) -> torch.export.ExportedProgram:
     """The program that every format is written from."""
     preprocessing = described.preprocessing
     graph = Graph(
@@ -162,15 +178,16 @@ def trace(model: nn.Module, asked: Asked, described: Exported) -> torch.export.E
         half=asked.precision == "fp16" and asked.to != "openvino",  # OpenVINO keeps the weights in half by itself
     )
     height, width = preprocessing.size
+    multiple = _multiple(model)
     if asked.sizes:  # two different sides: the tracer takes equal ones to be equal always
-        step = 2 * model.config.patch_size if isinstance(model, VOLO) else 32
-        height, width = height + 2 * step, height + 4 * step
+        step = 2 * _architecture(model).patch_size if multiple == 1 else multiple
+        height, width = -(-height // step) * step + step, -(-height // step) * step + 3 * step
     images = example(graph, preprocessing.channels, (height, width), batch=2 if asked.batches else 1)
-    return capture(graph, images, batches=asked.batches, sizes=asked.sizes)
+    return capture(graph, images, batches=asked.batches, sizes=asked.sizes, multiple=multiple)
 
 
 def _write(
-    model: nn.Module,
+    model: VOLO | SegmentationModel,
     asked: Asked,
     described: Exported,
     fitted: Tensor | None,
@@ -215,8 +232,9 @@ def _parted(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return pixels[compared:], pixels[:compared]
 
 
-def _other_size(pixels: Tensor) -> Tensor:
+def _other_size(pixels: Tensor, multiple: int) -> Tensor:
     """A few of the images at another size, a rectangle."""
     height, width = pixels.shape[2:]
-    resized = F.interpolate(pixels[:4].float(), (height * 5 // 4, height + width // 2), mode="bilinear")
+    sides = [-(-side // multiple) * multiple for side in (height * 5 // 4, height + width // 2)]
+    resized = F.interpolate(pixels[:4].float(), sides, mode="bilinear")
     return resized.round().clamp(0, 255).byte()

@@ -1,5 +1,6 @@
 """Using and judging trained models."""
 
 from volo.inference.predictor import Prediction, Predictor
+from volo.inference.segmenter import Segmentation, Segmenter
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["Prediction", "Predictor", "Segmentation", "Segmenter"]

@@ -7,17 +7,16 @@ from scipy.cluster.hierarchy import average, to_tree
 from scipy.spatial.distance import squareform
 
 
-def confused_pairs(labels: np.ndarray, predicted: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The (true class, predicted class, images) that are confused most often, at most ``most`` of them.
+def confused_pairs(labels: np.ndarray, predicted: np.ndarray) -> list[tuple[int, int, int]]:
+    """The (true class, predicted class, images) that are confused, most often first.
 
     Args:
         labels: (N,) true classes.
         predicted: (N,) predicted classes.
-        most: how many.
     """
     wrong = labels != predicted
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in np.argsort(-counts, kind="stable")[:most]]
+    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in np.argsort(-counts, kind="stable")]
 
 
 def group_classes(confusion: np.ndarray) -> list[np.ndarray]:

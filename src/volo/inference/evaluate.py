@@ -10,7 +10,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from volo.data import EvalImages, ImageSet, eval_loader
-from volo.inference.confusion import group_classes
+from volo.inference.confusion import confused_pairs, group_classes
 from volo.inference.predictor import Predictor
 from volo.inference.scores import (
     ClassScores,
@@ -62,6 +62,16 @@ class Evaluation:
         return float(-np.log(self.label_probability.astype(np.float64).clip(1e-12)).mean())
 
     @property
+    def headline(self) -> str:
+        """The score to show first."""
+        return f"top-1 {self.top1:.2%}"
+
+    @property
+    def counted(self) -> str:
+        """What ``confusion`` counts."""
+        return "images"
+
+    @property
     def top1(self) -> float:
         """Share of images whose likeliest class is right."""
         return self.scores["top1"]
@@ -99,6 +109,11 @@ class Evaluation:
         """(K, K) int64, counts; rows are the true classes."""
         predicted, labels = torch.from_numpy(self.predicted), torch.from_numpy(self.labels)
         return multiclass_confusion_matrix(predicted, labels, len(self.class_names)).numpy()
+
+    @cached_property
+    def confused(self) -> list[tuple[int, int, int]]:
+        """(true class, predicted class, images), the commonest confusions first."""
+        return confused_pairs(self.labels, self.predicted)
 
     @cached_property
     def groups(self) -> list[np.ndarray]:
@@ -152,7 +167,7 @@ def evaluate(
     class_names = tuple(predictor.class_names[index] for index in chosen)
     if len(class_names) < 2:
         raise ValueError(f"a model of one class, {class_names[0]!r}, is always right: nothing to judge")
-    translate = _translate(images.class_names, class_names)
+    translate = torch.tensor(model_indices(images.class_names, class_names))
     loader = eval_loader(EvalImages(images, predictor.preprocessing.pixels), batch_size=batch_size, workers=workers)
     # Room for all answers at once: small pieces, kept one after the other, would keep the heap from being used again.
     kept = _room(len(images.labels), min(5, len(class_names)))
@@ -206,8 +221,12 @@ def _chosen(classes: Sequence[int] | None, count: int) -> list[int]:
     return [int(index) for index in classes]
 
 
-def _translate(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> torch.Tensor:
-    """The model's index of every class of the data."""
+def model_indices(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> list[int]:
+    """The model's index of every class of the data.
+
+    Raises:
+        ValueError: the model does not know a class.
+    """
     places = {name: index for index, name in enumerate(model_names)}
     unknown = [name for name in data_names if name not in places]
     if unknown:
@@ -216,4 +235,4 @@ def _translate(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tor
             f"{len(data_names)}); it knows {len(model_names)}: {few(model_names)}; "
             "rename these classes or leave their images out"
         )
-    return torch.tensor([places[name] for name in data_names])
+    return [places[name] for name in data_names]

@@ -35,6 +35,7 @@ class FusedVOLO(VOLO):
         nn.Module.__init__(self)
         self.config = model.config
         self.grad_checkpointing = False
+        self._resized = {}
         self.feature_channels, self.feature_strides = model.feature_channels, model.feature_strides
         parts: list[Any] = list(model.network)
         outlookers, downsample, *groups = parts
@@ -46,8 +47,10 @@ class FusedVOLO(VOLO):
                 *(nn.Sequential(*(InferenceTransformer(block, pack=pack) for block in group)) for group in groups),
             ]
         )
-        self.pos_embed, self.cls_token = _frozen(model.pos_embed), _frozen(model.cls_token)
+        self.pos_embed = _frozen(model.pos_embed)
         self.pos_drop = nn.Identity()  # type: ignore[assignment]
+        if hasattr(model, "cls_token"):  # else feature maps alone were kept of it
+            self.cls_token = _frozen(model.cls_token)
         self.post_network = nn.ModuleList(
             InferenceClassBlock(cast(ClassBlock, block), pack=pack) for block in model.post_network
         )

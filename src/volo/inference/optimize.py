@@ -45,9 +45,8 @@ class OptimizedVOLO(FusedVOLO):
     """What :func:`optimize_for_inference` makes; attributes and methods are those of :class:`VOLO`."""
 
     def __init__(self, model: VOLO, *, compile: bool = False) -> None:
-        super().__init__(
-            model, pack=packs(model.norm.weight) and not compile
-        )  # torch.compile lays weights out by itself
+        pack = packs(model.norm.weight) and not compile  # torch.compile lays weights out by itself
+        super().__init__(model, pack=pack)
         self._run: Callable[[Tensor], Tensor] = self._logits
         if compile:
             self._run = torch.compile(self._logits, dynamic=False, options={"freezing": True})

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from volo.data import ImageError, ImageSet, read_image
 from volo.files import replacing
-from volo.inference.confusion import confused_pairs
 from volo.inference.evaluate import Evaluation
 from volo.inference.predictor import Predictor
 from volo.inference.scores import BINS, calibration_bins
@@ -45,7 +44,38 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
         figure.savefig(temporary, dpi=dpi, format="png")
 
 
-def draw_confusion(evaluation: Evaluation, path: Path) -> None:
+class Confused(Protocol):
+    """What a confusion matrix is drawn of: an evaluation of any task.
+
+    Attributes:
+        class_names: K of them.
+        confusion: (K, K) counts, rows are the true classes.
+        confused: (true class, predicted class, count), the commonest first.
+        groups: indices of the classes that belong together.
+        headline: the score to show.
+        counted: what the counts are of, ``images`` or ``pixels``.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def confusion(self) -> np.ndarray: ...
+
+    @property
+    def confused(self) -> list[tuple[int, int, int]]: ...
+
+    @property
+    def groups(self) -> list[np.ndarray]: ...
+
+    @property
+    def headline(self) -> str: ...
+
+    @property
+    def counted(self) -> str: ...
+
+
+def draw_confusion(evaluation: Confused, path: Path) -> None:
     """Draw the confusion matrix into a PNG; of more than 60 classes with a list of the commonest confusions."""
     count = len(evaluation.class_names)
     if count <= _MOST_NAMED:
@@ -60,11 +90,12 @@ def draw_confusion(evaluation: Evaluation, path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_confusion(axes: Axes, evaluation: Evaluation, *, bar: bool = False) -> None:
+def plot_confusion(axes: Axes, evaluation: Confused, *, bar: bool = False) -> None:
     """Shares of every true class (row) that were given each name (column).
 
-    Up to 20 classes have the counts in their cells, up to 60 their names beside them where there is room. Up to 200
-    are put in the order of their groups, which are framed; of more, the groups take the place of the classes.
+    Up to 20 classes have the counts in their cells, of pixels the per cent; up to 60 their names beside them where
+    there is room. Up to 200 are put in the order of their groups, which are framed; of more, the groups take the place
+    of the classes.
 
     Args:
         axes: where to draw.
@@ -82,20 +113,23 @@ def plot_confusion(axes: Axes, evaluation: Evaluation, *, bar: bool = False) -> 
     shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(order, order)]
     # The square root brings rare confusions to light, which in a small matrix the numbers do.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if few else 0.5, vmin=0, vmax=1))
-    axes.set_title(f"confusion matrix, top-1 {evaluation.top1:.2%}")
-    axes.set_xlabel("predicted group (numbers: % of the true group)" if summed else "predicted")
+    percent = summed or (few and evaluation.counted == "pixels")  # too many to be read as counts
+    kind = "group" if summed else "class"
+    axes.set_title(f"confusion matrix, {evaluation.headline}")
+    axes.set_xlabel(f"predicted {kind} (numbers: % of the true {kind})" if percent else "predicted")
     axes.set_ylabel("true group" if summed else "true")
     if bar:
-        label = f"share of the true {'group' if summed else 'class'}"
+        label = f"share of the true {kind}"
         axes.figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), label=label, shrink=0.7)
     if summed:
         _write_names(axes, group_names, below=[f"{number}" for number in range(1, len(groups) + 1)])
-        _write_numbers(axes, shares, np.char.mod("%.0f", shares * 100), shares > 0.005)
     elif groups:
         _frame_groups(axes, groups, group_names)
     else:
         _write_names(axes, names, below=names)
-    if few:
+    if percent:
+        _write_numbers(axes, shares, np.char.mod("%.0f", shares * 100), shares > 0.005)
+    elif few:
         _write_numbers(axes, shares, np.char.mod("%d", counts), counts > 0)
 
 
@@ -144,19 +178,19 @@ def _group_name(group: np.ndarray, names: list[str]) -> str:
     return first + (f" +{len(group) - 2}" if len(group) > 2 else "")
 
 
-def _list_pairs(axes: Axes, evaluation: Evaluation) -> None:
+def _list_pairs(axes: Axes, evaluation: Confused) -> None:
     """The confusions that happen most often, as a list."""
-    pairs = confused_pairs(evaluation.labels, evaluation.predicted, _MOST_PAIRS)
+    pairs, totals = evaluation.confused[:_MOST_PAIRS], evaluation.confusion.sum(axis=1)
     axes.set_title("most frequent confusions")
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(_MOST_PAIRS, -1))
-    rows = [("true class", "taken for", "images", "of")]
+    rows = [("true class", "taken for", evaluation.counted, "of")]
     pairs = [pair for pair in pairs if pair[2] > 1]
     if not pairs:
-        rows = [("No two images are confused in the same way.", "", "", "")]
+        rows = [(f"No two {evaluation.counted} are confused in the same way.", "", "", "")]
     for true, predicted, count in pairs:
         names = [shortened(evaluation.class_names[index]) for index in (true, predicted)]
-        rows.append((names[0], names[1], f"{count}", f"{evaluation.classes.images[true]}"))
+        rows.append((names[0], names[1], f"{count}", f"{totals[true]}"))
     for place, row in enumerate(rows):
         weight = "normal" if place else "bold"
         for x, text, side in zip((0, 0.42, 0.92, 1), row, ("left", "left", "right", "right"), strict=True):

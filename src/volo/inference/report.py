@@ -12,9 +12,8 @@ import numpy as np
 
 from volo.data import ImageSet
 from volo.files import check_folder, making, replacing
-from volo.inference.confusion import confused_pairs
 from volo.inference.evaluate import Evaluation
-from volo.inference.pictures import draw_confusion, draw_mistakes, draw_reliability
+from volo.inference.pictures import Confused, draw_confusion, draw_mistakes, draw_reliability
 
 RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.csv"
@@ -43,7 +42,7 @@ def write_evaluation(
     names = evaluation.class_names
     confused = [
         {"true": names[true], "predicted": names[predicted], "images": count}
-        for true, predicted, count in confused_pairs(evaluation.labels, evaluation.predicted, _MOST_PAIRS)
+        for true, predicted, count in evaluation.confused[:_MOST_PAIRS]
     ]
     results = {**evaluation.summary(), "confused": confused, **(more or {})}
     with making(folder), ExitStack() as stack:  # the files get their names when all of them are written
@@ -52,9 +51,9 @@ def write_evaluation(
             return stack.enter_context(replacing(folder / name))
 
         path(RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        _write_csv(path("per_class.csv"), _CLASS_COLUMNS, _class_rows(evaluation))
+        write_csv(path("per_class.csv"), _CLASS_COLUMNS, _class_rows(evaluation))
         ranks = [f"top_{rank}" for rank in range(2, evaluation.ranked.shape[1] + 1)]
-        _write_csv(path(PREDICTIONS_FILE), (*_PREDICTION_COLUMNS, *ranks), _prediction_rows(evaluation, images))
+        write_csv(path(PREDICTIONS_FILE), (*_PREDICTION_COLUMNS, *ranks), _prediction_rows(evaluation, images))
         draw_confusion(evaluation, path("confusion.png"))
         draw_reliability(evaluation, path("reliability.png"))
         draw_mistakes(evaluation, images, path("mistakes.png"))
@@ -80,10 +79,10 @@ def _class_rows(evaluation: Evaluation) -> Iterable[Sequence[Any]]:
         )
 
 
-def most_mistaken(evaluation: Evaluation) -> dict[int, tuple[int, int]]:
-    """Of every class with mistakes, the class that it is taken for most often, and for how many images."""
+def most_mistaken(evaluation: Confused) -> dict[int, tuple[int, int]]:
+    """Of every class with mistakes, the class that it is taken for most often, and how often."""
     found: dict[int, tuple[int, int]] = {}
-    for true, predicted, count in confused_pairs(evaluation.labels, evaluation.predicted, len(evaluation.labels)):
+    for true, predicted, count in evaluation.confused:
         found.setdefault(true, (predicted, count))
     return found
 
@@ -106,7 +105,8 @@ def _prediction_rows(evaluation: Evaluation, images: ImageSet) -> Iterable[Seque
         )
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table with a line of names."""
     # File names that are no UTF-8 are written as the bytes that they are.
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)

@@ -23,9 +23,9 @@ from torch import Tensor
 from volo.data.preprocessing import as_array
 
 #: Rows that are given away together: few, so that what is computed of them takes little beside the strip.
-BLOCK = 64
+BLOCK = 32
 
-#: Pixels (B, C, h, w) uint8, 0–255, to logits (B, K, h, w).
+#: Pixels (B, C, h, w) uint8, 0–255, channels-last in memory, to logits (B, K, h, w).
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -90,7 +90,7 @@ def sliding_scores(
         _resized(
             _strips(_View(image, scale, interpolation), forward, sliding, classes=classes, mirrored=mirrored),
             _scaled(image, scale),
-            _scaled(image, 1.0),
+            size_of(image),
         )
         for scale in sliding.scales
         for mirrored in ((False, True) if sliding.flip else (False,))
@@ -111,9 +111,14 @@ def window_starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
+def size_of(image: Image.Image | np.ndarray) -> tuple[int, int]:
+    """(height, width)."""
+    return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+
+
 def _scaled(image: Image.Image | np.ndarray, scale: float) -> tuple[int, int]:
     """(height, width) of the image's view."""
-    height, width = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+    height, width = size_of(image)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -125,19 +130,17 @@ class _View:
         self.height, self.width = _scaled(image, scale)
 
     def rows(self, top: int, bottom: int) -> Tensor:
-        """(C, bottom - top, width) uint8."""
+        """(bottom - top, width, C) uint8."""
         image = self.image
         if isinstance(image, np.ndarray):
             planes = [self._resized(Image.fromarray(image[:, :, c]), top, bottom) for c in range(image.shape[2])]
-            pixels = np.concatenate(planes, axis=2)
-        else:
-            pixels = self._resized(image, top, bottom)
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+            return torch.from_numpy(np.concatenate(planes, axis=2))
+        return torch.from_numpy(self._resized(image, top, bottom))
 
     def _resized(self, image: Image.Image, top: int, bottom: int) -> np.ndarray:
         if (self.height, self.width) == (image.height, image.width):
             return as_array(image.crop((0, top, image.width, bottom)))
-        # Pillow's filter sees beyond the box, so that the strips are those of the whole image resized at once.
+        # Pillow's filter sees beyond the box, so that strips are those of the image resized at once, up to rounding.
         step = image.height / self.height
         box = (0, top * step, image.width, min(bottom * step, image.height))
         return as_array(image.resize((self.width, bottom - top), self.interpolation, box))
@@ -157,7 +160,8 @@ def _strips(view: _View, forward: Forward, sliding: Sliding, *, classes: int, mi
         pixels = view.rows(top, top + high)
         for place in range(0, len(lefts), sliding.batch_size):
             some = lefts[place : place + sliding.batch_size]
-            logits = _looked_at(forward, torch.stack([pixels[:, :, left : left + wide] for left in some]), mirrored)
+            windows = torch.stack([pixels[:, left : left + wide] for left in some]).permute(0, 3, 1, 2)
+            logits = forward(windows.flip(-1)).flip(-1) if mirrored else forward(windows)
             if total is None:
                 total = logits.new_zeros(classes, high, view.width, dtype=torch.float32)
                 down, across = down.to(total.device), across.to(total.device)
@@ -166,12 +170,10 @@ def _strips(view: _View, forward: Forward, sliding: Sliding, *, classes: int, mi
         assert total is not None
         done = following - top
         yield total[:, :done].div_(down[top:following, None] * across)
-        total[:, : high - done] = total[:, done:].clone()
+        for row in range(0, high - done, done):  # pieces that do not overlap with where they go: no copy is needed
+            end = min(row + done, high - done)
+            total[:, row:end] = total[:, row + done : end + done]
         total[:, high - done :] = 0
-
-
-def _looked_at(forward: Forward, windows: Tensor, mirrored: bool) -> Tensor:
-    return forward(windows.flip(-1)).flip(-1) if mirrored else forward(windows)
 
 
 def _seen(starts: Sequence[int], window: int, length: int) -> Tensor:

@@ -25,6 +25,8 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 #: What a folder may call its weights, the best form first; the second is an old one of the hub's.
 WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
+#: What a model does; a description that says nothing of it is a classifier's.
+CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +38,16 @@ class Description:
         config: the architecture, which volo alone writes down.
         class_names: what the outputs mean, in order.
         preprocessing: fields of :class:`volo.data.Preprocessing`.
+        task: classification or segmentation.
+        segmentation: what a segmentation model has beside its VOLO, as :func:`volo.models.save_segmenter` writes it.
     """
 
     writer: str
     config: VOLOConfig | None = None
     class_names: tuple[str, ...] | None = None
     preprocessing: dict[str, Any] | None = None
+    task: str = CLASSIFICATION
+    segmentation: dict[str, Any] | None = None
 
 
 def save_model(
@@ -96,12 +102,19 @@ def read_description(path: Path) -> Description:
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}; this volo reads version {FORMAT_VERSION}; upgrade volo")
     try:
-        config = VOLOConfig.from_dict(said["architecture"])
+        config, task = VOLOConfig.from_dict(said["architecture"]), said.get("task", CLASSIFICATION)
+        if task not in (CLASSIFICATION, SEGMENTATION):
+            raise ValueError(f"its task is {task!r}, and this volo knows {CLASSIFICATION} and {SEGMENTATION}")
+        segmentation = dict(said[SEGMENTATION]) if task == SEGMENTATION else None
         return Description(
             writer="volo",
             config=config,
-            class_names=_class_names(said["class_names"], config.num_classes),
+            class_names=_class_names(
+                said["class_names"], segmentation["num_classes"] if segmentation else config.num_classes
+            ),
             preprocessing=dict(said["preprocessing"]),
+            task=task,
+            segmentation=segmentation,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a model: {error}") from error

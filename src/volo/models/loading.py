@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from volo.models.adapt import adapt, build
 from volo.models.config import VOLOConfig
-from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, read_description
+from volo.models.deliverable import (
+    CLASSIFICATION,
+    CONFIG_FILE,
+    SEGMENTATION,
+    WEIGHTS_FILES,
+    Description,
+    read_description,
+)
 from volo.models.identify import Identity, identify
 from volo.models.published import WEIGHTS, PublishedWeights, shipped_weights
 from volo.models.sources import Checkpoint, from_object, read_checkpoint
@@ -68,6 +75,21 @@ def find(source: Source, *, ema: bool | None = None) -> Found:
         return Found(read_checkpoint(path, ema=ema), _described(path), published)
     except OSError as error:
         raise ValueError(f"{error.filename or source} cannot be read: {error.strerror or error}") from error
+
+
+def task_of(source: Source) -> str:
+    """What a trained model does, classification or segmentation, by the description beside its weights alone.
+
+    Raises:
+        ValueError: there is nothing of this kind, or the description cannot be read.
+    """
+    if not isinstance(source, str | Path):
+        return CLASSIFICATION
+    try:
+        described = _described(_locate(source)[0])
+    except OSError as error:
+        raise ValueError(f"{error.filename or source} cannot be read: {error.strerror or error}") from error
+    return described.task if described else CLASSIFICATION
 
 
 def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
@@ -232,6 +254,10 @@ def _file_in(folder: Path, *, described: bool = False) -> Path:
 def _identify(found: Found) -> Identity:
     """What the weights are; an error where they are not what is described beside them."""
     weights, origin = found.checkpoint.weights, found.checkpoint.origin
+    if found.description and found.description.task == SEGMENTATION:
+        raise ValueError(
+            f"{origin} is a segmentation model, not a classifier; volo.Segmenter uses it, volo.load_segmenter reads it"
+        )
     identity = identify(weights, origin, described=found.architecture)
     if found.architecture and identity.problems:
         raise ValueError(

@@ -46,9 +46,8 @@ class FeatureMaps(nn.Module):
         indices = last.get(out_indices, ()) if isinstance(out_indices, int) else tuple(out_indices)
         if not indices or not set(indices) <= {0, 1, -1, -2}:
             raise ValueError(f"out_indices must be among 0 and 1, the two stages, not {out_indices}")
-        # What no map depends on would be parameters without gradients.
-        model.reset_classifier(0)
-        del model.post_network, model.cls_token, model.norm
+        model.keep_feature_maps()
+        del model.norm
         self.model = model
         self.feature_info = FeatureInfo(
             [

@@ -16,6 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from volo.layers import ClassBlock, Downsample, Outlooker, PatchEmbed, Transformer, resize_position_embedding
 from volo.models.config import VOLOConfig
 
+#: Token grids whose resized position embeddings are kept: of the scales of a test, and of a few photos.
+_SIZES_KEPT = 16
+
 
 class Features(NamedTuple):
     """What the network knows before its heads: ``cls`` (B, C2) and ``tokens`` (B, h2, w2, C2), normalised."""
@@ -63,6 +66,7 @@ class VOLO(nn.Module):
         self.network = nn.ModuleList([outlookers, Downsample(fine, coarse), *groups])
         grid = [side // (2 * config.patch_size) for side in config.img_size]
         self.pos_embed = nn.Parameter(torch.zeros(1, *grid, coarse))
+        self._resized: dict[tuple[int, int], tuple[Tensor, int, Tensor]] = {}
         self.pos_drop = nn.Dropout(config.pos_drop_rate)
 
         self.cls_token = nn.Parameter(torch.zeros(1, 1, coarse))
@@ -157,6 +161,15 @@ class VOLO(nn.Module):
                 self._init_linears(head)
                 head.to(self.norm.weight).train(self.training)
 
+    def keep_feature_maps(self) -> None:
+        """Remove what no map depends on: heads, class token and class attention, whose parameters would never learn.
+
+        :meth:`forward_feature_maps` and :meth:`get_intermediate_layers` remain.
+        """
+        self.reset_classifier(0)
+        self.post_network = nn.ModuleList()
+        del self.cls_token
+
     def no_weight_decay(self) -> set[str]:
         """Parameters that, beside those of one dimension, are trained without weight decay."""
         return {"pos_embed", "cls_token"}
@@ -187,7 +200,24 @@ class VOLO(nn.Module):
     def _coarsen(self, fine: Tensor) -> Tensor:
         """What the second stage starts from: the first stage's map at half its resolution, with positions."""
         coarse = self.network[1](fine)
-        return self.pos_drop(coarse + resize_position_embedding(self.pos_embed, coarse.shape[1:3]))
+        return self.pos_drop(coarse + self._positions((coarse.shape[1], coarse.shape[2])))
+
+    def _positions(self, size: tuple[int, int]) -> Tensor:
+        """Position embeddings (1, h2, w2, C2) of a token grid; where nobody asks for gradients, resized once a size."""
+        embedding = self.pos_embed
+        plain = torch.is_grad_enabled() or embedding.is_inference() or torch.compiler.is_compiling()
+        if plain or size == tuple(embedding.shape[1:3]):
+            return resize_position_embedding(embedding, size)
+        source, version, resized = self._resized.get(size, (None, 0, embedding))
+        # What was resized is still there: the record holds on to its memory, so that no other tensor can be in it.
+        if source is None or source.data_ptr() != embedding.data_ptr() or version != embedding._version:
+            source, version = embedding.detach(), embedding._version
+            resized = resize_position_embedding(source, size)
+            self._resized.pop(size, None)
+            self._resized[size] = source, version, resized
+            if len(self._resized) > _SIZES_KEPT:
+                del self._resized[next(iter(self._resized))]
+        return resized
 
     def _blocks(self, blocks: nn.Module, tokens: Tensor) -> Tensor:
         """Carry a map through a group of blocks, keeping for backward all they make, or the maps between them alone."""
@@ -210,6 +240,11 @@ class VOLO(nn.Module):
             for block in group.children():
                 tokens = checkpoint(block, tokens, use_reentrant=False) if self._checkpoints else block(tokens)
                 yield tokens
+
+    def train(self, mode: bool = True) -> "VOLO":
+        self._resized.clear()  # FSDP gives parameters the same memory, and the same version, time and again
+        super().train(mode)
+        return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the maps between the blocks of both stages for the backward pass, and compute the rest again.

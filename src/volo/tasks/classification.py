@@ -1,40 +1,36 @@
 """Learning to classify images."""
 
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
-import torch
 import torch.nn.functional as F
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
-from volo.data import STEP, Batch, Preprocessing
+from volo.data import Batch, Preprocessing
 from volo.models import VOLO, Logits
 from volo.tasks.losses import LossConfig, repeated_label_loss
 from volo.tasks.metrics import classification_metrics
 from volo.tasks.mixtoken import draw_box, mix_tokens, unmix_logits
+from volo.tasks.task import Task
 from volo.tasks.token_labels import token_label_loss
 
 
-class ClassificationTask(pl.LightningModule):
+class ClassificationTask(Task):
     """A VOLO that learns classes with the dense token loss and MixToken.
-
-    Every draw of a step (erasing, MixToken's box, drop path, dropout) is a function of the seed, the number of
-    batches before it, and the process's rank.
 
     Args:
         model: the network, whose number of classes is that of the labels.
-        preprocessing: its mean and standard deviation normalise the batches, which are uint8.
+        preprocessing: see :class:`Task`.
         loss: weights of the loss.
         erasing: probability of replacing a random box of an image by noise.
-        seed: see above.
-        configure: gives the optimizer configuration that Lightning expects of ``configure_optimizers``.
+        seed: see :class:`Task`.
+        configure: see :class:`Task`.
         class_weights: (classes,) of images of every class in the training loss; None weighs all alike.
     """
+
+    model: VOLO
 
     def __init__(
         self,
@@ -47,35 +43,13 @@ class ClassificationTask(pl.LightningModule):
         configure: Callable[[VOLO], dict[str, Any]],
         class_weights: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.preprocessing = preprocessing
+        super().__init__(model, preprocessing=preprocessing, seed=seed, configure=configure)
         self.loss = loss
-        self.seed = seed
-        self.configure = configure
         self.erase = RandomErasing(probability=erasing, mode="pixel", device="cpu")
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.box_generator = torch.Generator()
         self.val_metrics = classification_metrics(model.config.num_classes)
         self.val_loss = MeanMetric()
-
-    def configure_optimizers(self) -> Any:
-        return self.configure(self.model)
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        # timm's schedulers compute the rate from the number of steps done, which makes resuming exact.
-        scheduler.step_update(self.global_step)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # All generators that the step uses: torch's (drop path, noise), Python's (boxes of erasing), MixToken's.
-        seeds = np.random.SeedSequence((self.seed, STEP, self._batches_before(), self.global_rank)).generate_state(3)
-        torch.manual_seed(int(seeds[0]))
-        random.seed(int(seeds[1]))
-        self.box_generator.manual_seed(int(seeds[2]))
-
-    def _batches_before(self) -> int:
-        return self.trainer.fit_loop.epoch_loop.total_batch_idx
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.erase.device = batch.images.device
@@ -84,7 +58,7 @@ class ClassificationTask(pl.LightningModule):
         if not self.loss.mix_token:
             return self._loss(self.model.forward_head(self.model.forward_tokens(tokens)), batch)
         grid = (tokens.shape[1] // 2, tokens.shape[2] // 2)
-        box = draw_box(grid, self.box_generator)
+        box = draw_box(grid, self.step_generator)
         logits = self.model.forward_head(self.model.forward_tokens(mix_tokens(tokens, box)))
         logits = logits._replace(tokens=unmix_logits(logits.tokens, box))
         return self._loss(logits, batch, box.kept(grid))

@@ -11,9 +11,9 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from volo.data import Batch
+from volo.data import Batch, PairBatch
 from volo.files import replacing
-from volo.training.config import METRICS_FILE
+from volo.training.config import METRICS_FILE, score_of
 from volo.training.curves import draw_curves
 
 #: Seconds between two looks of the progress bar at the loss.
@@ -49,9 +49,9 @@ class Record(Callback):
         return self._seconds_before + time.perf_counter() - self._started
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
     ) -> None:
-        self._images += len(batch.labels) * trainer.world_size
+        self._images += len(batch.images) * trainer.world_size
         # Summed where it is, without waiting for the device.
         self._loss = self._loss.to(pl_module.device) + outputs["loss"] * trainer.accumulate_grad_batches
         self._batches += 1
@@ -122,7 +122,7 @@ class Problems(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._note(batch)
-        if not len(batch.labels):
+        if not len(batch.images):
             raise ValueError(f"not one of the training images can be read; {batch.problems[0]}")
 
     def on_validation_batch_start(
@@ -130,7 +130,7 @@ class Problems(Callback):
     ) -> None:
         self._note(batch)
 
-    def _note(self, batch: Batch) -> None:
+    def _note(self, batch: Batch | PairBatch) -> None:
         for problem in batch.problems:
             if self.strict:
                 raise ValueError(f"{problem} (strict)")
@@ -186,10 +186,10 @@ class RunProgress(ProgressBar):
         self._last = self._last or time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
     ) -> None:
         self._batches += 1
-        self._images += len(batch.labels) * trainer.world_size
+        self._images += len(batch.images) * trainer.world_size
         now = time.perf_counter()
         if self.progress.disable or (now - self._last < _REFRESH and not trainer.is_last_batch):
             return  # a look at the loss makes a GPU's queue run empty
@@ -212,11 +212,12 @@ class RunProgress(ProgressBar):
         if not self._enabled:
             return
         row = self.record.rows[-1]
+        score, name = score_of(row)
         left = (trainer.max_epochs or 0) - row["epoch"]
         seconds = left * row["seconds"]
         self.progress.console.print(
             f"{self._epoch(trainer)}  loss {row['train_loss']:.3f}  validation loss {row['val_loss']:.3f}  "
-            f"top-1 {row['val_top1']:.2%}  {row['images_per_second']:,.0f} images/s  "
+            f"{name} {row[score]:.2%}  {row['images_per_second']:,.0f} images/s  "
             f"{int(seconds // 60)}:{int(seconds % 60):02d} left",
             highlight=False,
             soft_wrap=True,

@@ -91,12 +91,12 @@ def _cannot_save(path: Path, error: Exception) -> str:
     return f"cannot save {path}: {what}; {before}; when it can be written, go on with: volo train --resume {run}"
 
 
-def best_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keep the epoch of the best validation top-1 as ``best.ckpt``."""
+def best_checkpoint(folder: Path, score: str) -> ModelCheckpoint:
+    """Keep the epoch of the highest ``score``, a figure of validation, as ``best.ckpt``."""
     return ModelCheckpoint(
         dirpath=folder / BEST_CHECKPOINT.parent,
         filename=BEST_CHECKPOINT.stem,
-        monitor="val_top1",
+        monitor=score,
         mode="max",
         save_on_train_epoch_end=True,
         enable_version_counter=False,

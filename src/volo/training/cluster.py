@@ -12,7 +12,8 @@ from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
-from volo.models import VOLO
+from volo.models import VOLO, SegmentationModel
+from volo.models.segmentation import backbone_of
 
 FSDP2 = "fsdp2"
 
@@ -84,11 +85,12 @@ class FSDP2Strategy(ModelParallelStrategy):
 
 def _shard(task: pl.LightningModule) -> None:
     """Shard ``task.model`` block by block; its steps, which call more of it than ``forward``, count as forward."""
-    assert isinstance(task.model, VOLO)
+    assert isinstance(task.model, VOLO | SegmentationModel)
+    volo = backbone_of(task.model)
     assert task.device_mesh is not None
     mesh = task.device_mesh["data_parallel"]
     task.to(memory_format=torch.contiguous_format)  # no other can be cut into shares
-    groups: list[nn.Module] = [*task.model.network, task.model.post_network]
+    groups: list[nn.Module] = [*volo.network, volo.post_network]
     for block in (block for group in groups for block in group.children()):
         fully_shard(block, mesh=mesh)
     fully_shard(task, mesh=mesh)

@@ -15,10 +15,15 @@ from scipy.stats import binomtest, bootstrap
 
 from volo.inference.report import PREDICTIONS_FILE, RESULTS_FILE
 from volo.inference.scores import SCORE_NAMES
-from volo.models import VOLO, VOLOConfig
+from volo.inference.segmentation_scores import SCORE_NAMES as SEGMENTATION_SCORE_NAMES
+from volo.models import VOLO, SegmentationModel
 from volo.models.deliverable import CONFIG_FILE as MODEL_FILE
-from volo.training.config import CONFIG_FILE, METRICS_FILE, TrainConfig
+from volo.models.deliverable import read_description
+from volo.models.trained_segmenter import described_config
+from volo.training.config import CONFIG_FILE, METRICS_FILE, SCORES, TrainConfig, score_of
 
+#: Task → the scores of ``results.json`` that are laid side by side, and what they are called.
+_SCORE_NAMES = {"classification": SCORE_NAMES, "segmentation": SEGMENTATION_SCORE_NAMES}
 #: The one setting that differs in all runs.
 _PLACE = "output"
 
@@ -44,6 +49,11 @@ class Run:
     parameters: int | None
 
     @property
+    def task(self) -> str:
+        """What it learns."""
+        return str(self.settings["task"])
+
+    @property
     def state(self) -> str:
         """Whether it came to its end."""
         return "finished" if self.results else f"unfinished: {len(self.rows)} of {self.settings['epochs']} epochs"
@@ -55,8 +65,8 @@ class Run:
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The epoch with the highest top-1 on the validation images."""
-        return max(self.rows, key=lambda row: row["val_top1"], default=None)
+        """The epoch with the highest score on the validation images."""
+        return max(self.rows, key=lambda row: row[SCORES[self.task][0]], default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +132,8 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     """Read run folders and lay them side by side.
 
     Raises:
-        ValueError: fewer than two folders, one named twice, or one that holds no run or a damaged one.
+        ValueError: fewer than two folders, one named twice, one that holds no run or a damaged one, or runs of
+            different tasks.
     """
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < max(2, len(paths)):
@@ -130,6 +141,10 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     short = [path.resolve().name for path in paths]
     names = short if len(set(short)) == len(short) else [str(path) for path in paths]
     runs = tuple(read_run(path, name) for path, name in zip(paths, names, strict=True))
+    if other := next((run for run in runs if run.task != runs[0].task), None):
+        raise ValueError(
+            f"{runs[0].name} is a run of {runs[0].task} and {other.name} one of {other.task}: compare runs of one task"
+        )
     notes = [f"{run.name} is {run.state}; it has no final scores" for run in runs if not run.results]
     answers = [_read_answers(run, notes) for run in runs]
     tests: list[PairedTest | None] = []
@@ -187,15 +202,18 @@ def _read_rows(path: Path) -> list[dict[str, float]]:
         try:
             rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
             for row in rows:
-                _ = row["epoch"], row["val_top1"]
+                _ = row["epoch"], score_of(row)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     return rows
 
 
 def _parameters(path: Path) -> int:
+    description = read_description(path)
+    assert description.config is not None  # what a run writes has one
     with torch.device("meta"):  # shapes alone
-        model = VOLO(VOLOConfig.from_dict(_read_json(path)["architecture"]))
+        segments = description.segmentation is not None
+        model = SegmentationModel(described_config(description)) if segments else VOLO(description.config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -248,7 +266,7 @@ def table_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     tested = [_tested(test) for test in comparison.tests]
     return [
         ("state", [run.state for run in runs]),
-        *((name, [_score(run.results or {}, key) for run in runs]) for key, name in SCORE_NAMES.items()),
+        *((name, [_score(run.results or {}, key) for run in runs]) for key, name in _SCORE_NAMES[runs[0].task].items()),
         (f"top-1 against {runs[0].name}", ["", *tested]),
         ("best epoch", [_epoch(run.best) for run in runs]),
         ("last epoch", [_epoch(last) for last in lasts]),
@@ -277,7 +295,7 @@ def _tested(test: PairedTest | None) -> str:
 
 
 def _epoch(row: dict[str, float] | None) -> str:
-    return _NOTHING if row is None else f"{row['val_top1']:.2%} (epoch {row['epoch']:.0f})"
+    return _NOTHING if row is None else f"{row[score_of(row)[0]]:.2%} (epoch {row['epoch']:.0f})"
 
 
 def _value(value: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource
+from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource, PairAugmentConfig
+from volo.models.segmentation import check_decoder
 from volo.names import nearest
 from volo.tasks.losses import LossConfig
 
@@ -17,8 +18,28 @@ CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
 #: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 OPTIMIZERS = ("adamw", "muon")
+#: what can be learned → the figure of validation by which the best epoch is chosen, and what people call it.
+SCORES: Mapping[str, tuple[str, str]] = {
+    "classification": ("val_top1", "top-1"),
+    "segmentation": ("val_miou", "mean IoU"),
+}
+
+#: settings of the data that say nothing to segmentation.
+_CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
 #: loggers that may run beside ``metrics.csv``.
 LOGGERS = ("tensorboard", "wandb", "mlflow")
+
+
+def score_of(figures: Mapping[str, Any]) -> tuple[str, str]:
+    """The figure of a row of ``metrics.csv`` by which the best epoch is chosen, and what people call it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for score, name in SCORES.values():
+        if score in figures:
+            return score, name
+    raise ValueError(f"no epoch was judged: none of {', '.join(score for score, _ in SCORES.values())} is there")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +145,50 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentationSettings:
+    """What is segmentation's alone.
+
+    Attributes:
+        decoder: of segmentation-models-pytorch: upernet, fpn, segformer, unet, unetplusplus, manet or linknet.
+        decoder_channels: width of the decoder's maps and of the auxiliary head's; None takes the decoder's own, in
+            UPerNet 256, and 256 for the head.
+        aux_weight: of the auxiliary head's loss beside the decoder's.
+        crop: pixels, (height, width) of the crops it is trained on.
+        augment: what is done to an image and its mask; ``augment`` outside this section is classification's.
+    """
+
+    decoder: str = "upernet"
+    decoder_channels: int | None = None
+    aux_weight: float = 0.4
+    crop: tuple[int, int] = (512, 512)
+    augment: PairAugmentConfig = field(default_factory=PairAugmentConfig)
+
+    def __post_init__(self) -> None:
+        check_decoder(self.decoder, self.decoder_channels)
+        if self.aux_weight < 0:
+            raise ValueError(f"segmentation.aux_weight must be at least 0, not {self.aux_weight}")
+        if len(self.crop) != 2 or min(self.crop) < 32:
+            raise ValueError(f"segmentation.crop must be a height and a width of at least 32 pixels, not {self.crop}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimizer, and a learning rate that warms up and falls along a cosine.
+    """The optimizer, and a learning rate that warms up and falls.
 
     Attributes:
         optimizer: ``adamw``, the paper's; or ``muon``, which learns more from few epochs: it orthogonalises the
             momentum of every weight matrix and convolution (timm's, scaled to the size of AdamW's steps, so that rates
             are alike), and leaves the heads, embeddings, biases and norms to AdamW.
+        schedule: how the rate falls: along a ``cosine``, or ``poly``, along a straight line (a polynomial of power 1).
         lr: the learning rate at its height.
         lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
             None uses the rates as they are.
         weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
         betas: decay of AdamW's two averages; Muon's momentum is 0.95.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
+        warmup_steps: optimizer steps of warm-up, in the place of ``warmup_epochs``.
         warmup_lr: where the warm-up begins.
-        min_lr: where the cosine ends.
+        min_lr: where the fall ends.
         cooldown_epochs: last epochs at ``min_lr``, part of ``epochs``.
         interval: the rate changes with every ``step``, or once an ``epoch`` as in the paper's runs.
         layer_decay: the rate of a layer is this times that of the layer above it; the heads have the whole rate.
@@ -147,11 +197,13 @@ class OptimConfig:
     """
 
     optimizer: Literal["adamw", "muon"] = "adamw"
+    schedule: Literal["cosine", "poly"] = "cosine"
     lr: float = 1e-3
     lr_batch: int | None = None
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_epochs: float = 5.0
+    warmup_steps: int | None = None
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
     cooldown_epochs: int = 0
@@ -162,6 +214,10 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optim.optimizer {self.optimizer!r}{nearest(self.optimizer, OPTIMIZERS)}")
+        if self.schedule not in ("cosine", "poly"):
+            raise ValueError(f"optim.schedule must be cosine or poly, not {self.schedule!r}")
+        if self.warmup_steps is not None and self.warmup_steps < 0:
+            raise ValueError(f"optim.warmup_steps must be at least 0, not {self.warmup_steps}")
         if self.lr <= 0 or self.warmup_lr < 0 or self.min_lr < 0:
             raise ValueError("optim.lr must be positive, optim.warmup_lr and optim.min_lr at least 0")
         if self.min_lr > self.lr:
@@ -183,6 +239,7 @@ class TrainConfig:
     """A training run.
 
     Attributes:
+        task: ``classification``, what is on an image; or ``segmentation``, what every pixel belongs to.
         output: folder for everything the run makes; None makes ``runs/<data>-<model>``.
         epochs: passes over the training images, warm-up and cool-down included.
         batch_size: images of one step on one device.
@@ -202,10 +259,12 @@ class TrainConfig:
             a C++ compiler on a CPU.
     """
 
+    task: Literal["classification", "segmentation"] = "classification"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     optim: OptimConfig = field(default_factory=OptimConfig)
     output: str | None = None
     epochs: int = 100
@@ -230,6 +289,9 @@ class TrainConfig:
         for name in ("seed", "checkpoint_minutes", "checkpoint_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        if self.task not in SCORES:
+            raise ValueError(f"unknown task {self.task!r}{nearest(self.task, SCORES)}")
+        self._check_task()
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
         for name in self.loggers:
@@ -250,10 +312,35 @@ class TrainConfig:
             raise ValueError(
                 "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"
             )
-        if self.optim.warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
+        warmup_epochs = self.optim.warmup_epochs if self.optim.warmup_steps is None else 0.0
+        if warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
-                f"warm-up ({self.optim.warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "
+                f"warm-up ({warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "
                 f"of {self.epochs} epochs; lower optim.warmup_epochs or raise epochs"
+            )
+
+    def _check_task(self) -> None:
+        """Refuse what the task would not look at."""
+        if self.task == "classification":
+            if self.segmentation != SegmentationSettings():
+                raise ValueError("segmentation.* are settings of --task segmentation; leave them out, or name it")
+            return
+        data, usual = self.data, DataConfig()
+        others = {
+            "augment": self.augment != AugmentConfig(),
+            "loss": self.loss != LossConfig(),
+            "model.img_size": self.model.img_size is not None,
+            **{f"data.{name}": getattr(data, name) != getattr(usual, name) for name in _CLASSIFICATION_DATA},
+        }
+        if given := [name for name, is_given in others.items() if is_given]:
+            raise ValueError(
+                f"{', '.join(given)}: settings of classification; segmentation has segmentation.crop, "
+                "segmentation.augment and segmentation.aux_weight"
+            )
+        if self.batch_size == 1 and not self.sync_batchnorm:
+            raise ValueError(
+                "decoders normalise over the batch, and pool whole images: batch_size must be at least 2, or "
+                "sync_batchnorm true on several GPUs"
             )
 
     def to_json(self) -> str:

@@ -12,34 +12,35 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from volo.inference.pictures import save_figure
 from volo.names import shortened
 from volo.training.compare import Comparison, Run, table_rows
+from volo.training.config import SCORES, score_of
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw losses and validation accuracy by epoch into a PNG."""
+    """Draw losses and the score of validation by epoch into a PNG."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_loss(left, rows)
-    plot_accuracy(right, rows)
+    plot_score(right, rows)
     save_figure(figure, path)
 
 
 def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
     """Training and validation loss by epoch."""
     epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["train_loss"] for row in rows], marker=".", label="training (class and token loss)")
+    axes.plot(epochs, [row["train_loss"] for row in rows], marker=".", label="training (all terms)")
     axes.plot(epochs, [row["val_loss"] for row in rows], marker=".", label="validation (cross-entropy)")
     _finish(axes, "loss", len(rows))
 
 
-def plot_accuracy(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
-    """Validation accuracy by epoch, the best one marked."""
-    epochs = [row["epoch"] for row in rows]
-    top1 = [row["val_top1"] for row in rows]
-    best = max(range(len(rows)), key=top1.__getitem__)
-    axes.plot(epochs, top1, color="tab:green", label="validation top-1")
-    axes.plot(epochs[best], top1[best], "o", color="tab:green", label=f"best {top1[best]:.2%}")
+def plot_score(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
+    """The score of validation by epoch, the best one marked."""
+    epochs, (key, name) = [row["epoch"] for row in rows], score_of(rows[0])
+    values = [row[key] for row in rows]
+    best = max(range(len(rows)), key=values.__getitem__)
+    axes.plot(epochs, values, color="tab:green", label=f"validation {name}")
+    axes.plot(epochs[best], values[best], "o", color="tab:green", label=f"best {values[best]:.2%}")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _finish(axes, "accuracy", len(rows))
+    _finish(axes, name, len(rows))
 
 
 def _finish(axes: Any, title: str, epochs: int) -> None:
@@ -64,17 +65,18 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def _plot_runs(figure: Any, runs: Sequence[Run]) -> None:
-    """Validation loss by epoch, and top-1 by epoch and by time, a line for each run."""
+    """Validation loss by epoch, and the score by epoch and by time, a line for each run."""
+    key, name = SCORES[runs[0].task]
     loss, accuracy, timed = figure.subplots(1, 3)
     for run in runs:
-        columns = {key: [row.get(key, np.nan) for row in run.rows] for key in ("epoch", "val_loss", "val_top1")}
+        columns = {key: [row.get(key, np.nan) for row in run.rows] for key in ("epoch", "val_loss", key)}
         minutes = np.cumsum([row.get("seconds", 0.0) for row in run.rows]) / 60
         loss.plot(columns["epoch"], columns["val_loss"], marker=".")
-        accuracy.plot(columns["epoch"], columns["val_top1"], marker=".")
-        timed.plot(minutes, columns["val_top1"], marker=".")
+        accuracy.plot(columns["epoch"], columns[key], marker=".")
+        timed.plot(minutes, columns[key], marker=".")
     loss.set(title="validation loss", xlabel="epoch")
-    accuracy.set(title="validation top-1", xlabel="epoch")
-    timed.set(title="validation top-1", xlabel="minutes of training")
+    accuracy.set(title=f"validation {name}", xlabel="epoch")
+    timed.set(title=f"validation {name}", xlabel="minutes of training")
     for axes in (loss, accuracy):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (accuracy, timed):

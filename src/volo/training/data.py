@@ -1,15 +1,18 @@
 """The loaders of a run, as Lightning wants them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from volo.data import EpochSampler, EvalImages, TrainImages, eval_loader, train_loader
+from volo.data import EpochSampler, Samples, eval_loader, train_loader
 
 
 class RunData(pl.LightningDataModule):
     """Training and validation batches; a run that goes on finds its place in the middle of an epoch.
+
+    ``balanced_labels`` are the classes of the training images where all of these are to be drawn equally often.
 
     Attributes:
         global_batch: images of an optimizer step, of all processes together.
@@ -19,18 +22,18 @@ class RunData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: TrainImages,
-        val: EvalImages,
+        train: Samples,
+        val: Samples,
         *,
         batch_size: int,
         accumulate: int,
         workers: int,
         seed: int,
         world_size: int,
-        balanced: bool = False,
+        balanced_labels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.train, self.val, self.balanced = train, val, balanced
+        self.train, self.val, self.balanced_labels = train, val, balanced_labels
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
         self.global_batch = batch_size * accumulate * world_size
         self.steps_per_epoch = len(train) // self.global_batch
@@ -49,7 +52,7 @@ class RunData(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
             multiple_of=self.batch_size * self.accumulate,
-            labels=self.train.images.labels if self.balanced else None,
+            labels=self.balanced_labels,
         )
         # Lightning starts the first iterator before it tells the sampler the epoch, and has restored its counters
         # of batches by now: both are read here, and a resumed epoch begins where it was left.

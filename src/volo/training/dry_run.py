@@ -4,12 +4,10 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
@@ -17,30 +15,12 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from volo.data import ImageSet, open_data
+from volo.data import ImageSet, MaskedImages, open_data, open_masked_data
 from volo.data.images import Shrink
 from volo.training.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
+from volo.training.generated import KNOWN, GeneratedImages, generated_pairs
 from volo.training.run import Run
-
-
-@dataclass(frozen=True)
-class _Size:
-    """How large a data set is: images, classes, and the width and height of a usual image."""
-
-    train: int
-    val: int
-    classes: int
-    pixels: tuple[int, int]
-
-
-#: The data sets that recipes name. Where one is not at hand, images of its size are generated.
-_KNOWN = {
-    "imagenet": _Size(1_281_167, 50_000, 1000, (500, 375)),
-    "cifar10": _Size(50_000, 10_000, 10, (32, 32)),
-    "cifar100": _Size(50_000, 10_000, 100, (32, 32)),
-    "": _Size(1_000, 100, 10, (500, 375)),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +57,9 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     """
     if console is None or rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process speaks for all
         console = Console(quiet=True)
-    images = _images(config, console)
     config = _with_what_is_here(replace(config, loggers=()), console)
     with tempfile.TemporaryDirectory(prefix="volo-dry-run-") as name:
+        images = _images(config, Path(name), console)
         watch = _Stopwatch()
         run = Run(
             config,
@@ -92,7 +72,7 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
             limit_val_batches=1,
         )
         _say(console, f"{run.description()}; a dry run, nothing is kept")
-        run.val_images = _First(run.val_images, config.batch_size)
+        run.job.val_images = _first(run.job.val_images, config.batch_size)
         (run.folder / LAST_CHECKPOINT).parent.mkdir()
         run.go(checkpoint=None)
         result = _estimate(run, watch)
@@ -100,12 +80,17 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
     return result
 
 
-def _images(config: TrainConfig, console: Console) -> tuple[ImageSet, ImageSet]:
-    """The images that are named; where the data set of a recipe is missing, generated ones."""
+def _images(config: TrainConfig, folder: Path, console: Console) -> tuple[Any, Any]:
+    """The images that are named; where the data set of a recipe is missing, generated ones, in ``folder`` if in files.
+
+    Whether an image has a class or a mask is for the task.
+    """
     path, data = config.data.path, config.data
-    size = _KNOWN.get(Path(path).name if path else "")
+    size = KNOWN.get(Path(path).name if path else "")
+    segments = config.task == "segmentation"
     try:
-        return open_data(path, val_fraction=data.val_fraction, seed=config.seed, source=data)
+        opened = open_masked_data if segments else open_data
+        return opened(path, val_fraction=data.val_fraction, seed=config.seed, source=data)
     except ValueError:
         if size is None or (path and Path(path).exists()):
             raise
@@ -113,14 +98,19 @@ def _images(config: TrainConfig, console: Console) -> tuple[ImageSet, ImageSet]:
         console,
         f"{f'{path} is not here' if path else 'no folder was named'}: generated images stand in, "
         f"{size.train:,} for training and {size.val:,} for validation, of {size.pixels[0]}x{size.pixels[1]} pixels and "
-        f"{size.classes:,} classes; the times leave decoding out",
+        f"{size.classes:,} classes" + ("" if segments else "; the times leave decoding out"),
     )
-    return _Generated(size, size.train), _Generated(size, size.val)
+    if segments:
+        return generated_pairs(size, folder)
+    return GeneratedImages(size, size.train), GeneratedImages(size, size.val)
 
 
 def _with_what_is_here(config: TrainConfig, console: Console) -> TrainConfig:
     """The configuration without weights and token labels that are not on this machine."""
     weights, labels = config.model.pretrained, config.data.token_labels
+    if config.sync_batchnorm and not torch.cuda.is_available():
+        _say(console, "there are no GPUs here: every process normalises over its own batch")
+        config = replace(config, sync_batchnorm=False)
     if weights is not None and not Path(weights).exists():
         _say(console, f"the weights {weights} are not fetched: fresh ones stand in")
         config = replace(config, model=replace(config.model, pretrained=None))
@@ -131,22 +121,9 @@ def _with_what_is_here(config: TrainConfig, console: Console) -> TrainConfig:
     return config
 
 
-class _Generated:
-    """Images of noise, a function of their index."""
-
-    channels = 3
-
-    def __init__(self, size: _Size, length: int) -> None:
-        self.size = size
-        self.labels: Sequence[int] = [index % size.classes for index in range(length)]
-        self.class_names = tuple(f"class {index}" for index in range(size.classes))
-
-    def name(self, index: int) -> str:
-        return f"generated #{index}"
-
-    def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
-        width, height = self.size.pixels
-        return Image.fromarray(np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def _first(images: Any, count: int) -> Any:
+    """The first images of a set."""
+    return images.taking(range(min(count, len(images)))) if isinstance(images, MaskedImages) else _First(images, count)
 
 
 class _First:

@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from volo.data import Batch
 from volo.training.callbacks import Record
 
 #: Optimizer steps between two figures of the loss within an epoch; each makes a GPU wait once.
@@ -63,7 +62,7 @@ class LogFigures(Callback):
         self.record = record
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if trainer.loggers and stepped and trainer.global_step % STEPS_BETWEEN_LOSSES == 0:

@@ -1,26 +1,25 @@
-"""What a run is put together from: its model, preprocessing and task, and Lightning's trainer."""
+"""What a run of any task is put together from, and Lightning's trainer."""
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, class_weights
-from volo.models import VOLO, VOLOConfig, create_model
-from volo.models.loading import GREY_MEAN, GREY_STD, usual_crop
-from volo.tasks.classification import ClassificationTask
+from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from volo.models import VOLO, SegmentationModel
+from volo.models.loading import GREY_MEAN, GREY_STD
+from volo.models.segmentation import backbone_of
 from volo.training.checkpoints import WholeCheckpointIO
 from volo.training.cluster import make_strategy, started_processes
-from volo.training.config import DataConfig, OptimConfig, TrainConfig
+from volo.training.config import OptimConfig, TrainConfig
 from volo.training.data import RunData
 from volo.training.loggers import make_loggers
 from volo.training.optim import configure_optimizers, freeze_backbone
@@ -34,31 +33,18 @@ _STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-def make_model(config: TrainConfig, *, class_names: Sequence[str], in_chans: int) -> VOLO:
-    """The model that the configuration names, its first weights drawn from the seed; PyTorch's draws stay as they were.
-
-    Raises:
-        ValueError: there is no such model, or the weights to begin with do not fit.
-    """
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """First weights are drawn from ``seed`` alone; PyTorch's draws stay as they were."""
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = create_model(config.model.name, class_names=class_names, in_chans=in_chans, **config.model.overrides())
-    model.set_grad_checkpointing(config.model.grad_checkpointing)
-    if config.model.freeze:
-        freeze_backbone(model)
-    return model
+        torch.manual_seed(seed)
+        yield
 
 
-def make_preprocessing(architecture: VOLOConfig, data: DataConfig) -> Preprocessing:
-    """ImageNet's mean and deviation; the paper's centre crop for photos, the whole image where there are few pixels."""
-    mean, std = _STATISTICS[architecture.in_chans]
-    return Preprocessing(
-        size=architecture.img_size,
-        crop_pct=usual_crop(architecture.img_size) if data.crop_pct is None else data.crop_pct,
-        mean=mean,
-        std=std,
-        background=data.background,
-    )
+def make_preprocessing(size: tuple[int, int], channels: int, crop_pct: float, background: str) -> Preprocessing:
+    """Of images of ``size``, with ImageNet's mean and deviation."""
+    mean, std = _STATISTICS[channels]
+    return Preprocessing(size=size, crop_pct=crop_pct, mean=mean, std=std, background=background)
 
 
 def averaging(config: OptimConfig) -> list[Callback]:
@@ -97,12 +83,10 @@ def make_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], o
         raise ValueError(str(error)) from error
 
 
-def make_task(
-    config: TrainConfig, model: VOLO, preprocessing: Preprocessing, counts: np.ndarray, data: RunData
-) -> ClassificationTask:
-    """What is learned by ``model`` on ``data``, whose classes have ``counts`` images."""
+def configurer(config: TrainConfig, data: RunData) -> Callable[[Any], dict[str, Any]]:
+    """What gives the optimizer and the schedule of a model that learns from ``data``."""
 
-    def configure(model: VOLO) -> dict[str, Any]:
+    def configure(model: VOLO | SegmentationModel) -> dict[str, Any]:
         return configure_optimizers(
             model,
             config.optim,
@@ -111,22 +95,22 @@ def make_task(
             global_batch=data.global_batch,
         )
 
+    return configure
+
+
+def prepare(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
+    """What the configuration wants of a new model: checkpointing, frozen weights, layout, compiled blocks."""
+    volo = backbone_of(model)
+    volo.set_grad_checkpointing(config.model.grad_checkpointing)
+    if config.model.freeze:
+        freeze_backbone(model)
+    # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
+    model.to(memory_format=torch.channels_last)
     if config.compile:
         # Block by block: it leaves the names of the weights alone, and equal blocks share what was compiled.
-        for group in (model.network[0], *model.network[2:]):
+        for group in (volo.network[0], *volo.network[2:]):
             for block in group.children():
                 block.compile()
-    weights = class_weights(counts, config.loss.class_balance, config.loss.balance_beta)
-    # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
-    return ClassificationTask(
-        model.to(memory_format=torch.channels_last),
-        preprocessing=preprocessing,
-        loss=config.loss,
-        erasing=config.augment.erasing,
-        seed=config.seed,
-        configure=configure,
-        class_weights=None if weights is None else torch.from_numpy(weights),
-    )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
-from volo.data import (
-    EvalImages,
-    ImageSet,
-    TrainImages,
-    TrainTransform,
-    class_counts,
-    default_workers,
-    imbalance_warning,
-    open_data,
-    open_token_labels,
-    with_channels,
-)
+from volo.data import default_workers
 from volo.files import check_folder, out_of_space, remove_temporaries, replacing
-from volo.inference import Predictor
-from volo.inference.evaluate import Evaluation, evaluate
-from volo.inference.report import write_evaluation
-from volo.models import save_model
 from volo.training.callbacks import Problems, Record, RunProgress
 from volo.training.checkpoints import (
     BEST_CHECKPOINT,
@@ -38,15 +23,20 @@ from volo.training.checkpoints import (
     best_checkpoint,
 )
 from volo.training.checks import check_apart, check_device, locked, warn_of_workers
+from volo.training.classification import ClassificationJob
 from volo.training.cluster import requeue
-from volo.training.config import CONFIG_FILE, TrainConfig
+from volo.training.config import CONFIG_FILE, SCORES, TrainConfig
 from volo.training.data import RunData
 from volo.training.finite import FiniteLoss
+from volo.training.job import Evaluated, Job
 from volo.training.loggers import LogFigures
 from volo.training.optim import learning_rate
-from volo.training.parts import averaging, make_model, make_preprocessing, make_task, make_trainer, quiet
+from volo.training.parts import averaging, make_trainer, prepare, quiet
 from volo.training.profile import StageProfiler, Trace
-from volo.training.summary import draw_summary
+from volo.training.segmentation import SegmentationJob
+
+#: Task → what is done for it.
+_JOBS: Mapping[str, type[Job]] = {"classification": ClassificationJob, "segmentation": SegmentationJob}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +52,7 @@ class TrainResult:
     """
 
     folder: Path
-    evaluation: Evaluation | None
+    evaluation: Evaluated | None
     stopped_by: signal.Signals | None = None
     requeued: bool = False
     first_process: bool = True
@@ -71,10 +61,10 @@ class TrainResult:
 def train(config: TrainConfig, *, profile: bool = False, console: Console | None = None) -> TrainResult:
     """Train a model.
 
-    The run folder holds the configuration (``train.json``), ``metrics.csv``, the pictures ``curves.png`` and
-    ``summary.png``, the files of :func:`volo.inference.report.write_evaluation`, ``checkpoints/best.ckpt`` and
-    ``last.ckpt`` for resuming, and the deliverable that everything else reads: ``model.safetensors`` and
-    ``config.json``.
+    The run folder holds the configuration (``train.json``), ``metrics.csv``, ``curves.png``, the scores and pictures
+    of the best epoch (:func:`volo.inference.report.write_evaluation` and ``summary.png``, or
+    :func:`volo.inference.segmentation_report.write_segmentation`), ``checkpoints/best.ckpt`` and ``last.ckpt`` for
+    resuming, and the deliverable that everything else reads: ``model.safetensors`` and ``config.json``.
 
     Args:
         config: everything that decides the run.
@@ -87,7 +77,8 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).resolve().name}-{config.model.name}")
     check_folder(folder)
-    check_apart(folder, config.data)
+    if config.task == "classification":
+        check_apart(folder, config.data)
     if (folder / LAST_CHECKPOINT).exists():
         raise ValueError(
             f"{folder} holds a run already; go on with it by --resume {folder}, or choose another --output"
@@ -171,6 +162,11 @@ class Run:
         images: training and validation images; None opens those that ``config`` names.
         callbacks: more of Lightning's, beside those of every run.
         **trainer: more arguments of Lightning's ``Trainer``.
+
+    Attributes:
+        job: what is trained, and how it is judged.
+        task: the module that learns.
+        data: its loaders.
     """
 
     def __init__(
@@ -179,65 +175,46 @@ class Run:
         folder: Path,
         console: Console,
         *,
-        images: tuple[ImageSet, ImageSet] | None = None,
+        images: tuple[Any, Any] | None = None,
         callbacks: Sequence[Callback] = (),
         **trainer: Any,
     ) -> None:
         self.config, self.folder, self.console = config, folder, console
-        train_images, self.val_images = images or open_data(
-            config.data.path, val_fraction=config.data.val_fraction, seed=config.seed, source=config.data
-        )
-        self.class_names = train_images.class_names
-        if len(self.class_names) < 2:
-            raise ValueError(f"{config.data.path} has one class only, {self.class_names[0]!r}; a classifier needs two")
-        channels = config.data.channels or train_images.channels
-        train_images, self.val_images = (
-            with_channels(images, channels, config.data.background) for images in (train_images, self.val_images)
-        )
-        self.counts = class_counts(train_images.labels, len(self.class_names))
-        model = make_model(config, class_names=self.class_names, in_chans=channels)
-        self.architecture = model.config
-        self.preprocessing = make_preprocessing(model.config, config.data)
+        self.job = job = _JOBS[config.task](config, images)
+        prepare(config, job.model)
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
         with quiet():
-            self.trainer = make_trainer(config, folder, self._callbacks(train_images, callbacks), trainer)
+            self.trainer = make_trainer(config, folder, self._callbacks(callbacks), trainer)
             check_device(config, self.trainer)
             self.data = RunData(
-                TrainImages(
-                    train_images,
-                    TrainTransform(config.augment, self.preprocessing),
-                    config.seed,
-                    open_token_labels(config.data.token_labels, train_images, config.data.path)
-                    if config.data.token_labels
-                    else None,
-                ),
-                EvalImages(self.val_images, self.preprocessing.pixels),
+                job.train_set(),
+                job.val_set(),
                 batch_size=config.batch_size,
                 accumulate=config.accumulate,
                 workers=self.workers,
                 seed=config.seed,
                 world_size=self.trainer.world_size,
-                balanced=config.data.balanced,
+                balanced_labels=job.balanced_labels(),
             )
-            self.task = make_task(config, model, self.preprocessing, self.counts, self.data)
+            self.task = job.make_task(self.data)
 
     def alone(self) -> AbstractContextManager[None]:
         """Keep the folder for this run; its first process does so for all of them."""
         return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
 
-    def _callbacks(self, train_images: ImageSet, more: Sequence[Callback]) -> list[Callback]:
+    def _callbacks(self, more: Sequence[Callback]) -> list[Callback]:
         config = self.config
         return [
             self.problems,
             self.record,
             RunProgress(self.console, self.record),
             LogFigures(self.record),
-            FiniteLoss(self.folder, train_images.name),
+            FiniteLoss(self.folder, self.job.images.name),
             *averaging(config.optim),
             *more,
-            best_checkpoint(self.folder),
+            best_checkpoint(self.folder, SCORES[config.task][0]),
             Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
 
@@ -274,14 +251,14 @@ class Run:
             raise RuntimeError(advice) from error
         return TrainResult(folder=self.folder, evaluation=evaluation, first_process=self.trainer.is_global_zero)
 
-    def _finish(self) -> Evaluation | None:
+    def _finish(self) -> Evaluated | None:
         """What is made of a run that has ended; the first process makes it."""
         if not self.trainer.is_global_zero:
             return None
         self._report_problems()
         self._deliver()
         with quiet():
-            return self._judge()
+            return self.job.judge(self.folder, self.record.rows, workers=self.workers)
 
     def _leave(self, number: signal.Signals) -> TrainResult:
         """Deliver the best epoch so far; the processes leave together, or what started them would kill the rest."""
@@ -316,15 +293,8 @@ class Run:
         where = f"{'going on in' if checkpoint else 'writing to'} {self.folder}"
         self.console.print(f"{self.description()}; {where}", highlight=False, soft_wrap=True)
         warn_of_workers(self.config, self.console)
-        warning = imbalance_warning(self.counts, self.class_names)
-        if warning and not self.config.data.balanced and self.config.loss.class_balance == "none":
-            self.console.print(
-                f"warning: {warning}; --data.balanced true draws all classes equally often, --loss.class_balance "
-                "effective weighs them",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        for warning in self.job.warnings():
+            self.console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
     def description(self) -> str:
         """What is trained on what, with which global batch and at which rate, in one line."""
@@ -333,8 +303,8 @@ class Run:
         rate = learning_rate(config.optim, self.data.global_batch)
         base = "" if config.optim.lr_batch is None else f" ({config.optim.lr:.3g} for {config.optim.lr_batch})"
         return (
-            f"{config.model.name}, {parameters / 1e6:.2f} M parameters, {self.architecture.img_size[0]} pixels; "
-            f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.class_names)} classes; "
+            f"{self.job.name}, {parameters / 1e6:.2f} M parameters, {self.job.pixels} pixels; "
+            f"{counts[0]:,} training and {counts[1]:,} validation images of {len(self.job.class_names)} classes; "
             f"batch {self.data.global_batch} ({config.batch_size} images × accumulate {config.accumulate} × "
             f"devices {trainer.world_size // trainer.num_nodes} × nodes {trainer.num_nodes}), "
             f"learning rate {rate:.3g}{base}, {config.epochs} epochs"
@@ -348,20 +318,4 @@ class Run:
         """Write the best epoch's weights (the average, where one is kept) as the deliverable."""
         state = torch.load(self.folder / BEST_CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
         weights = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
-        save_model(
-            self.folder,
-            self.architecture,
-            weights,
-            class_names=self.class_names,
-            preprocessing=asdict(self.preprocessing),
-        )
-
-    def _judge(self) -> Evaluation:
-        evaluation = evaluate(
-            Predictor(self.folder), self.val_images, batch_size=self.config.batch_size, workers=self.workers
-        )
-        draw_summary(self.record.rows, evaluation, self.val_images, self.folder / "summary.png")
-        seconds = sum(row["seconds"] for row in self.record.rows)
-        more = {"epochs": len(self.record.rows), "seconds": round(seconds, 1)}
-        write_evaluation(evaluation, self.val_images, self.folder, more=more)
-        return evaluation
+        self.job.deliver(self.folder, weights)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from volo.data import ImageSet
 from volo.inference.evaluate import Evaluation
 from volo.inference.pictures import choose_samples, plot_confusion, plot_sample, save_figure
-from volo.training.curves import plot_accuracy, plot_loss
+from volo.training.curves import plot_loss, plot_score
 
 _COLUMNS = 8
 
@@ -34,6 +34,6 @@ def draw_summary(rows: Sequence[dict[str, float]], evaluation: Evaluation, image
         plot_sample(axes, evaluation, images, row)
     loss, accuracy, confusion = charts.subplots(1, 3, width_ratios=(1, 1, 1.2))
     plot_loss(loss, rows)
-    plot_accuracy(accuracy, rows)
+    plot_score(accuracy, rows)
     plot_confusion(confusion, evaluation)
     save_figure(figure, path, dpi=110)

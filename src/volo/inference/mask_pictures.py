@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from volo.data import Colour
+from volo.data.overlays import overlay as tinted
 from volo.names import shortened
 
 #: The longer side of an overlay: larger images are shown smaller, for a person to see them whole, and smaller ones
@@ -26,11 +27,11 @@ class Entry(NamedTuple):
 def palette_picture(mask: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
     """A mask (H, W) uint8 as a picture of mode ``P``: its values are the classes, its palette the colours."""
     picture = Image.fromarray(mask).convert("L")
-    picture.putpalette(_table(colours).tobytes())
+    picture.putpalette(bytes(channel for colour in colours for channel in colour))
     return picture
 
 
-def overlay(
+def named_overlay(
     image: Image.Image,
     mask: np.ndarray,
     colours: Sequence[Colour],
@@ -42,7 +43,7 @@ def overlay(
 
     Args:
         image: of any mode.
-        mask: (H, W) uint8, of the image's size; values that are no class leave the photo as it is.
+        mask: (H, W) uint8, of the image's size; ``IGNORE`` leaves the photo as it is.
         colours: of every class.
         names: of every class.
         opacity: of the colours, 0–1.
@@ -50,9 +51,10 @@ def overlay(
     Returns:
         RGB; the photo's longer side is brought between :data:`SMALLEST` and :data:`LARGEST` pixels.
     """
-    shown = coloured(image, mask, colours, largest=LARGEST, smallest=SMALLEST, opacity=opacity)
+    photo, (small,) = shrunk(image, [mask], largest=LARGEST, smallest=SMALLEST)
+    shown = tinted(photo, small, colours, opacity=opacity)
     pixels = np.bincount(mask.ravel(), minlength=256)
-    order = sorted(np.flatnonzero(pixels[: len(names)]), key=lambda index: -pixels[index])
+    order = sorted(np.flatnonzero(pixels[: len(names)]).tolist(), key=lambda index: -pixels[index])
     entries = [
         Entry(colours[index], f"{shortened(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
     ]
@@ -66,26 +68,16 @@ def overlay(
     return whole
 
 
-def coloured(
-    image: Image.Image,
-    mask: np.ndarray,
-    colours: Sequence[Colour],
-    *,
-    largest: int,
-    smallest: int = 1,
-    opacity: float = 0.5,
-) -> Image.Image:
-    """The photo with the classes' colours over it, RGB, its longer side between so many pixels."""
-    side = max(image.size)
-    scale = min(max(side, smallest), largest) / side
+def shrunk(
+    image: Image.Image, masks: Sequence[np.ndarray], *, largest: int, smallest: int = 1
+) -> tuple[Image.Image, list[np.ndarray]]:
+    """The photo and its masks with the longer side between so many pixels, to be looked at."""
+    scale = min(max(max(image.size), smallest), largest) / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    # The colours of a mask cannot be averaged: where it is shown smaller, each pixel is one of those it stands for.
-    small = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     smooth = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    # Shrunk first, so that no copy of a large photo is made.
-    photo = np.asarray(image.resize(size, smooth, reducing_gap=2.0).convert("RGB"), dtype=np.float32)
-    alpha = np.where(small < len(colours), np.float32(opacity), np.float32(0))[:, :, None]
-    return Image.fromarray(np.rint(photo * (1 - alpha) + _table(colours)[small] * alpha).astype(np.uint8))
+    # Classes cannot be averaged: where a mask is shown smaller, each pixel is one of those it stands for.
+    small = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
+    return image.resize(size, smooth, reducing_gap=2.0), small
 
 
 def legend(names: Sequence[str], colours: Sequence[Colour], *, rows: int = 32) -> Image.Image:
@@ -98,13 +90,6 @@ def legend(names: Sequence[str], colours: Sequence[Colour], *, rows: int = 32) -
         whole.paste(column, (left, 0))
         left += column.width
     return whole
-
-
-def _table(colours: Sequence[Colour]) -> np.ndarray:
-    """(256, 3) uint8; black where there is no class."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[: len(colours)] = np.asarray(colours, dtype=np.uint8).reshape(-1, 3)
-    return table
 
 
 def _column(entries: Sequence[Entry]) -> Image.Image:

@@ -1,0 +1,233 @@
+"""A VOLO that says what every pixel belongs to. Needs the extra ``volo[segment]``, once a model is built.
+
+Shape letters: B batch, H W image, K classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from volo.models.config import VOLOConfig
+from volo.models.factory import create_model
+from volo.models.loading import Source
+from volo.models.pyramid import STRIDES, Pyramid
+from volo.models.volo import VOLO
+from volo.names import nearest
+
+#: Decoder of segmentation-models-pytorch that can read the pyramid → its setting for the width, where it has one.
+#: Its others want a backbone that can be dilated (DeepLabV3, PAN), a plain ViT (DPT), or leave stage 2 unused (PSPNet).
+DECODERS: Mapping[str, str | None] = {
+    "upernet": "decoder_channels",
+    "fpn": "decoder_pyramid_channels",
+    "segformer": "decoder_segmentation_channels",
+    "unet": None,
+    "unetplusplus": None,
+    "manet": None,
+    "linknet": None,
+}
+#: Of whole maps, before the last convolution of either head, as in mmsegmentation's.
+_DROPOUT = 0.1
+#: Width of UPerNet's maps and of the auxiliary head's in the usual recipes.
+_CHANNELS = 256
+
+
+class SegmentationLogits(NamedTuple):
+    """Logits (B, K, H, W) of the decoder, ``main``, and of the auxiliary head, ``aux``."""
+
+    main: Tensor
+    aux: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """The architecture of a segmentation model.
+
+    Attributes:
+        backbone: of the VOLO, without heads; ``img_size`` is the crop for which its position embeddings are laid out.
+        num_classes: outputs for every pixel.
+        decoder: one of ``DECODERS``.
+        decoder_channels: width of the decoder's maps and of the auxiliary head; None takes the decoder's own, 256 in
+            UPerNet, and 256 for the head.
+    """
+
+    backbone: VOLOConfig
+    num_classes: int
+    decoder: str = "upernet"
+    decoder_channels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"segmentation needs at least two classes, not {self.num_classes}")
+        check_decoder(self.decoder, self.decoder_channels)
+
+
+def check_decoder(decoder: str, channels: int | None) -> None:
+    """See that there is such a decoder, and that it can have such a width.
+
+    Raises:
+        ValueError: there is not, or it cannot.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(f"unknown decoder {decoder!r}{nearest(decoder, DECODERS)}")
+    if channels is not None and DECODERS[decoder] is None:
+        raise ValueError(f"decoder {decoder} has maps of several widths, its own: leave out decoder_channels")
+    if channels is not None and channels < 1:
+        raise ValueError(f"decoder_channels must be at least 1, not {channels}")
+
+
+class SegmentationModel(nn.Module):
+    """A pyramid of a VOLO, a decoder of segmentation-models-pytorch, and an auxiliary head for training.
+
+    Images are (B, in_chans, H, W), floating, normalised, of any height and width: they are padded with zeros, the mean
+    colour, at the right and at the bottom to multiples of 32, and the logits are cropped again.
+
+    The last step, from the decoder's resolution to the image's, is bilinear between the centres of pixels
+    (``align_corners=False``), unlike that of segmentation-models-pytorch: a pixel's logits then do not move with the
+    size of the window that it lies in.
+
+    Attributes:
+        config: the architecture.
+        backbone: the pyramid.
+        decoder: from maps to features of every position.
+        head: from these to logits.
+        aux_head: from the map of stride 16 to logits (one convolution, as mmsegmentation's FCN head), for the loss.
+
+    Source: VOLO, arXiv:2106.13112, section 4.4 (UPerNet, arXiv:1807.10221); the authors' code for it is not public.
+    """
+
+    def __init__(self, config: SegmentationConfig, volo: VOLO | None = None) -> None:
+        """Build it around ``volo``, or around a new network of ``config.backbone``."""
+        super().__init__()
+        self.config = config
+        self.backbone = Pyramid(volo or VOLO(config.backbone))
+        self.decoder, last = _decoder_and_head(config, self.backbone.channels)
+        self.head = nn.Sequential(nn.Dropout2d(_DROPOUT), last)
+        width = config.decoder_channels or _CHANNELS
+        self.aux_head = nn.Sequential(
+            nn.Conv2d(self.backbone.channels[STRIDES.index(16)], width, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(_DROPOUT),
+            nn.Conv2d(width, config.num_classes, kernel_size=1),
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs for every pixel."""
+        return self.config.num_classes
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that, beside those of one dimension, are trained without weight decay."""
+        return {"backbone.volo.pos_embed"}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only the maps between the VOLO's blocks for the backward pass, and compute the rest again."""
+        self.backbone.volo.set_grad_checkpointing(enable)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) to logits (B, K, H, W)."""
+        return self._decode(*self._maps(images), images.shape[2:])
+
+    def forward_with_aux(self, images: Tensor) -> SegmentationLogits:
+        """The same, and the auxiliary head's logits beside them, for training."""
+        padded, maps = self._maps(images)
+        aux = _resized(self.aux_head(maps[STRIDES.index(16)]), padded, images.shape[2:])
+        return SegmentationLogits(self._decode(padded, maps, images.shape[2:]), aux)
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The images padded to multiples of the coarsest stride, and their maps."""
+        if images.ndim != 4:
+            raise ValueError(f"images must be (B, {self.config.backbone.in_chans}, H, W), not {tuple(images.shape)}")
+        bottom, right = (-side % STRIDES[-1] for side in images.shape[2:])
+        padded = F.pad(images, (0, right, 0, bottom)) if bottom or right else images
+        return padded, self.backbone(padded)
+
+    def _decode(self, padded: Tensor, maps: list[Tensor], size: torch.Size) -> Tensor:
+        return _resized(self.head(self.decoder(smp_features(padded, maps))), padded, size)
+
+
+def backbone_of(model: VOLO | SegmentationModel) -> VOLO:
+    """The VOLO in a model of either task."""
+    return model if isinstance(model, VOLO) else model.backbone.volo
+
+
+def smp_features(images: Tensor, maps: list[Tensor]) -> list[Tensor]:
+    """The maps as decoders of segmentation-models-pytorch want them: behind the image and an empty map of stride 2."""
+    batch, _, height, width = images.shape
+    return [images, images.new_empty(batch, 0, height // 2, width // 2), *maps]
+
+
+def _resized(logits: Tensor, padded: Tensor, size: torch.Size) -> Tensor:
+    """Logits of a padded image at its resolution, without the padding."""
+    if logits.shape[2:] != padded.shape[2:]:
+        logits = F.interpolate(logits, padded.shape[2:], mode="bilinear", align_corners=False)
+    return logits if padded.shape[2:] == size else logits[..., : size[0], : size[1]]
+
+
+class _Channels(nn.Module):
+    """What segmentation-models-pytorch asks of an encoder to build a decoder for it."""
+
+    output_stride = STRIDES[-1]
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.out_channels = [3, 0, *channels]
+
+    def set_in_channels(self, *_: Any, **__: Any) -> None:
+        """The decoders do not look at the image."""
+
+
+def _decoder_and_head(config: SegmentationConfig, channels: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    """A new decoder for maps of ``channels``, and the convolution from it to the logits."""
+    import segmentation_models_pytorch as smp
+
+    width = DECODERS[config.decoder]
+    options = {width: config.decoder_channels or _CHANNELS} if width else {}
+    encoders, name = smp.encoders.encoders, "volo decoder in the making"
+    # Its models are built around an encoder by name: this is its documented way to bring one's own.
+    encoders[name] = {"encoder": lambda **_: _Channels(channels), "params": {}, "pretrained_settings": {}}
+    try:
+        model = smp.create_model(config.decoder, name, encoder_weights=None, classes=config.num_classes, **options)
+    finally:
+        del encoders[name]
+    return model.decoder, model.segmentation_head[0]
+
+
+def create_segmenter(
+    name: str,
+    *,
+    num_classes: int,
+    decoder: str = "upernet",
+    decoder_channels: int | None = None,
+    pretrained: bool | Source = False,
+    ema: bool | None = None,
+    **overrides: Any,
+) -> SegmentationModel:
+    """Build a segmentation model with a fresh decoder, and a VOLO with fresh weights or a trained classifier's.
+
+    Args:
+        name: of the VOLO, as :func:`volo.create_model` takes it.
+        num_classes: outputs for every pixel.
+        decoder: one of ``DECODERS``, of segmentation-models-pytorch.
+        decoder_channels: see :class:`SegmentationConfig`.
+        pretrained: False for fresh weights, True for the published ones of this name, or where a classifier's are: a
+            file, a run folder, ``hf-hub:org/name``, a web address, a module, a state dict. Its heads are left out.
+        ema: see :func:`volo.create_model`.
+        **overrides: ``img_size``, and fields of :class:`volo.models.VOLOConfig`.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ValueError: as :func:`volo.create_model`, and for a decoder that there is not.
+    """
+    check_decoder(decoder, decoder_channels)
+    volo = create_model(name, pretrained=pretrained, ema=ema, num_classes=0, **overrides)
+    config = SegmentationConfig(
+        backbone=volo.config, num_classes=num_classes, decoder=decoder, decoder_channels=decoder_channels
+    )
+    return SegmentationModel(config, volo)

@@ -1,0 +1,107 @@
+"""Runs that learn to classify images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from volo.data import (
+    EvalImages,
+    ImageSet,
+    TrainImages,
+    TrainTransform,
+    class_counts,
+    class_weights,
+    imbalance_warning,
+    open_data,
+    open_token_labels,
+    with_channels,
+)
+from volo.inference import Predictor
+from volo.inference.evaluate import Evaluation, evaluate
+from volo.inference.report import write_evaluation
+from volo.models import VOLO, create_model, save_model
+from volo.models.loading import usual_crop
+from volo.tasks.classification import ClassificationTask
+from volo.training.config import TrainConfig
+from volo.training.data import RunData
+from volo.training.job import Job, course
+from volo.training.parts import configurer, make_preprocessing, seeded_weights
+from volo.training.summary import draw_summary
+
+
+class ClassificationJob(Job):
+    """Images of classes, a VOLO with two heads; see :class:`Job`."""
+
+    model: VOLO
+
+    def __init__(self, config: TrainConfig, images: tuple[ImageSet, ImageSet] | None) -> None:
+        self.config, data = config, config.data
+        images = images or open_data(data.path, val_fraction=data.val_fraction, seed=config.seed, source=data)
+        names = images[0].class_names
+        if len(names) < 2:
+            raise ValueError(f"{data.path} has one class only, {names[0]!r}; a classifier needs two")
+        channels = data.channels or images[0].channels
+        self.images, self.val_images = (with_channels(part, channels, data.background) for part in images)
+        self.counts = class_counts(self.images.labels, len(names))
+        with seeded_weights(config.seed):
+            self.model = create_model(
+                config.model.name, class_names=names, in_chans=channels, **config.model.overrides()
+            )
+        size = self.model.config.img_size
+        crop = usual_crop(size) if data.crop_pct is None else data.crop_pct
+        self.preprocessing = make_preprocessing(size, channels, crop, data.background)
+
+    @property
+    def name(self) -> str:
+        return self.config.model.name
+
+    def train_set(self) -> TrainImages:
+        config, labels = self.config, self.config.data.token_labels
+        return TrainImages(
+            self.images,
+            TrainTransform(config.augment, self.preprocessing),
+            config.seed,
+            open_token_labels(labels, self.images, config.data.path) if labels else None,
+        )
+
+    def val_set(self) -> EvalImages:
+        return EvalImages(self.val_images, self.preprocessing.pixels)
+
+    def balanced_labels(self) -> Sequence[int] | None:
+        return self.images.labels if self.config.data.balanced else None
+
+    def warnings(self) -> list[str]:
+        warning = imbalance_warning(self.counts, self.class_names)
+        if not warning or self.config.data.balanced or self.config.loss.class_balance != "none":
+            return []
+        return [
+            f"{warning}; --data.balanced true draws all classes equally often, --loss.class_balance effective weighs "
+            "them"
+        ]
+
+    def make_task(self, data: RunData) -> ClassificationTask:
+        config = self.config
+        weights = class_weights(self.counts, config.loss.class_balance, config.loss.balance_beta)
+        return ClassificationTask(
+            self.model,
+            preprocessing=self.preprocessing,
+            loss=config.loss,
+            erasing=config.augment.erasing,
+            seed=config.seed,
+            configure=configurer(config, data),
+            class_weights=None if weights is None else torch.from_numpy(weights),
+        )
+
+    def deliver(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        preprocessing = asdict(self.preprocessing)
+        save_model(folder, self.model.config, weights, class_names=self.class_names, preprocessing=preprocessing)
+
+    def judge(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> Evaluation:
+        batch_size = self.config.batch_size
+        evaluation = evaluate(Predictor(folder), self.val_images, batch_size=batch_size, workers=workers)
+        draw_summary(rows, evaluation, self.val_images, folder / "summary.png")
+        write_evaluation(evaluation, self.val_images, folder, more=course(rows))
+        return evaluation

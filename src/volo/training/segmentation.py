@@ -1,0 +1,100 @@
+"""Runs that learn to segment images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from volo.data import (
+    IGNORE,
+    EvalPairs,
+    MaskedImages,
+    PairTransform,
+    TrainPairs,
+    look_at_masks,
+    open_masked_data,
+    with_channels,
+)
+from volo.inference.segmentation_report import write_segmentation
+from volo.inference.segmentation_scores import SegmentationEvaluation, evaluate_segmentation
+from volo.inference.segmenter import Segmenter
+from volo.models import SegmentationModel, create_segmenter, save_segmenter
+from volo.models.pyramid import STRIDES
+from volo.tasks.segmentation import SegmentationTask
+from volo.training.config import TrainConfig
+from volo.training.data import RunData
+from volo.training.job import Job, course
+from volo.training.parts import configurer, make_preprocessing, seeded_weights
+
+
+class SegmentationJob(Job):
+    """Images with masks, a VOLO with a decoder; see :class:`Job`."""
+
+    images: MaskedImages
+    val_images: MaskedImages
+    model: SegmentationModel
+
+    def __init__(self, config: TrainConfig, images: tuple[MaskedImages, MaskedImages] | None) -> None:
+        self.config, data, settings = config, config.data, config.segmentation
+        images = images or open_masked_data(data.path, val_fraction=data.val_fraction, seed=config.seed, source=data)
+        channels = data.channels or images[0].channels
+        self.images, self.val_images = (with_channels(part, channels, data.background) for part in images)
+        if self.val_images.class_names != self.class_names:
+            raise ValueError(f"training and validation images of {data.path} have other classes")
+        self._warnings = look_at_masks(self.images, data.path)
+        height, width = (side + -side % STRIDES[-1] for side in settings.crop)  # as the model pads it
+        with seeded_weights(config.seed):
+            self.model = create_segmenter(
+                config.model.name,
+                num_classes=len(self.class_names),
+                decoder=settings.decoder,
+                decoder_channels=settings.decoder_channels,
+                img_size=(height, width),
+                in_chans=channels,
+                **config.model.overrides(),
+            )
+        self.preprocessing = make_preprocessing(settings.crop, channels, 1.0, data.background)
+
+    @property
+    def name(self) -> str:
+        return f"{self.config.model.name} with {self.config.segmentation.decoder}"
+
+    def train_set(self) -> TrainPairs:
+        settings, preprocessing = self.config.segmentation, self.preprocessing
+        transform = PairTransform(settings.augment, size=settings.crop, mean=preprocessing.mean)
+        return TrainPairs(self.images, transform, self.config.seed)
+
+    def val_set(self) -> EvalPairs:
+        return EvalPairs(self.val_images)
+
+    def warnings(self) -> list[str]:
+        return self._warnings
+
+    def make_task(self, data: RunData) -> SegmentationTask:
+        config = self.config
+        return SegmentationTask(
+            self.model,
+            preprocessing=self.preprocessing,
+            aux_weight=config.segmentation.aux_weight,
+            short_side=config.segmentation.augment.short_side,
+            seed=config.seed,
+            configure=configurer(config, data),
+        )
+
+    def deliver(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        save_segmenter(
+            folder,
+            self.model.config,
+            weights,
+            class_names=self.class_names,
+            class_colours=self.images.classes.colours,
+            ignore_index=IGNORE,
+            preprocessing=asdict(self.preprocessing),
+            short_side=self.config.segmentation.augment.short_side,
+        )
+
+    def judge(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> SegmentationEvaluation:
+        evaluation = evaluate_segmentation(Segmenter(folder), self.val_images, workers=workers)
+        write_segmentation(evaluation, self.val_images, folder, more=course(rows))
+        return evaluation

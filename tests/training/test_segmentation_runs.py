@@ -1,0 +1,192 @@
+import csv
+import io
+import json
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file
+
+import volo
+from volo.cli import main
+from volo.data import IGNORE, AugmentConfig, PairAugmentConfig
+from volo.tasks.losses import LossConfig
+from volo.tasks.segmentation import SegmentationTask
+from volo.training.compare import compare_runs
+from volo.training.config import DataConfig, ModelConfig, OptimConfig, SegmentationSettings, TrainConfig
+from volo.training.dry_run import dry_run
+
+HEIGHT, WIDTH = 48, 64
+
+
+def make_pairs(folder, count, *, seed):
+    """Grey noise with a red and a green box; the frame is void."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        pixels, mask = rng.integers(60, 120, (HEIGHT, WIDTH, 3), dtype=np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+        for label, left in ((1, 2), (2, 34)):
+            top, left = rng.integers(2, 20), left + rng.integers(0, 8)
+            box = slice(top, top + 20), slice(left, left + 20)
+            pixels[(*box, label - 1)] += 130
+            mask[box] = label
+        mask[0] = IGNORE
+        Image.fromarray(pixels).save(folder / "images" / f"{number:02d}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{number:02d}.png")
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs") / "boxes"
+    make_pairs(root / "train", 8, seed=0)
+    make_pairs(root / "val", 4, seed=1)
+    (root / "classes.txt").write_text("ground #808080\nred #ff0000\ngreen #00ff00\n")
+    return root
+
+
+@pytest.fixture
+def config(pairs, tmp_path):
+    return TrainConfig(
+        task="segmentation",
+        data=DataConfig(path=str(pairs), workers=0),
+        model=ModelConfig(name="volo_micro_32", drop_path_rate=0.1),
+        segmentation=SegmentationSettings(
+            decoder_channels=16, crop=(HEIGHT, WIDTH), augment=PairAugmentConfig(scale=(0.8, 1.2), photometric=0.0)
+        ),
+        optim=OptimConfig(schedule="poly", lr=2e-3, warmup_steps=2, min_lr=0.0, ema_decay=0.5, layer_decay=0.9),
+        output=str(tmp_path / "run"),
+        epochs=2,
+        batch_size=4,
+        accelerator="cpu",
+    )
+
+
+def rows(result):
+    with (result.folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_learns_and_leaves_what_it_promises(config, pairs):
+    console = Console(record=True, width=1000, file=io.StringIO())
+    result = volo.train(replace(config, epochs=24, optim=replace(config.optim, lr=4e-3)), console=console)
+    names = {path.name for path in result.folder.iterdir()}
+    assert names == {
+        ".lock", "train.json", "metrics.csv", "curves.png", "results.json", "per_class.csv", "per_image.csv",
+        "confusion.png", "worst.png", "checkpoints", "model.safetensors", "config.json",
+    }  # fmt: skip
+    assert result.evaluation.scores["miou"] > 0.6
+    assert "volo_micro_32 with upernet" in (text := console.export_text())
+    assert "8 training and 4 validation images of 3 classes" in text
+    assert "mean IoU" in text
+    table = rows(result)
+    assert float(table[-1]["lr"]) < 4e-3 / 10
+    best = max(float(row["val_miou"]) for row in table)
+    assert json.loads((result.folder / "results.json").read_text())["miou"] == pytest.approx(best, abs=1e-3)
+
+    trained = volo.load_segmenter(result.folder)
+    assert trained.class_names == ("ground", "red", "green")
+    assert trained.class_colours == ((128, 128, 128), (255, 0, 0), (0, 255, 0))
+    assert trained.preprocessing["size"] == [HEIGHT, WIDTH]
+    mask = volo.Segmenter(result.folder)(pairs / "val/images/00.png").mask
+    assert (mask == np.asarray(Image.open(pairs / "val/masks/00.png")))[1:].mean() > 0.7
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, batch):
+    whole = volo.train(replace(config, output=str(tmp_path / "whole")))
+    original, count = SegmentationTask.training_step, iter(range(100))
+
+    def step(self, *arguments):
+        if next(count) == batch:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationTask, "training_step", step)
+        assert volo.train(config).stopped_by is signal.SIGINT
+    resumed = volo.resume(config.output)
+    one, other = (load_file(result.folder / "model.safetensors") for result in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_was_trained_before_can_be_frozen(config):
+    frozen = replace(
+        config,
+        epochs=1,
+        model=ModelConfig(name="volo_micro_32", freeze=True),
+        optim=replace(config.optim, layer_decay=1.0, warmup_steps=0, ema_decay=0.0),
+    )
+    result = volo.train(frozen)
+    weights = volo.load_segmenter(result.folder).model.state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(frozen.seed)
+        fresh = volo.create_segmenter(
+            "volo_micro_32", num_classes=3, decoder_channels=16, img_size=(64, 64)
+        ).state_dict()
+    moved = {name for name in fresh if not torch.equal(weights[name], fresh[name])}
+    assert moved
+    assert not [name for name in moved if name.startswith("backbone.volo.")]
+
+
+def test_runs_are_laid_side_by_side(config, tmp_path, image_folder):
+    folders = [volo.train(replace(config, seed=s, output=str(tmp_path / f"{s}"))).folder for s in (0, 1)]
+    comparison = compare_runs(folders)
+    assert comparison.runs[0].parameters == sum(p.numel() for p in volo.load_segmenter(folders[0]).model.parameters())
+    assert comparison.runs[0].best["val_miou"] == max(row["val_miou"] for row in comparison.runs[0].rows)
+    assert main(["compare", *map(str, folders), "--output", str(tmp_path / "compared.png")]) == 0
+    other = tmp_path / "classes"
+    other.mkdir()
+    (other / "train.json").write_text("{}")
+    with pytest.raises(ValueError, match="0 is a run of segmentation and classes one of classification"):
+        compare_runs([folders[0], other])
+
+
+def test_a_dry_run_generates_images_where_the_data_are_not_here(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    console = Console(record=True, width=1000, file=io.StringIO())
+    result = dry_run(replace(config, data=DataConfig(path="camvid", workers=0), sync_batchnorm=True), console=console)
+    text = console.export_text()
+    assert "generated images stand in, 367 for training and 101 for validation, of 480x360 pixels and 11" in text
+    assert "no GPUs here: every process normalises over its own batch" in text
+    assert result.memory > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "segmentaton"}, "unknown task 'segmentaton'; did you mean 'segmentation'"),
+        ({"task": "classification"}, "segmentation.* are settings of --task segmentation"),
+        ({"loss": LossConfig(mix_token=False)}, "loss: settings of classification; segmentation has"),
+        ({"augment": AugmentConfig(hflip=0.0)}, "augment: settings of classification"),
+        ({"model": ModelConfig(img_size=64)}, "model.img_size: settings of classification"),
+        ({"data": DataConfig(balanced=True)}, "data.balanced: settings of classification"),
+        ({"batch_size": 1}, "batch_size must be at least 2, or sync_batchnorm true"),
+    ],
+)
+def test_settings_that_the_task_does_not_know_are_refused(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(config, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": (16, 64)}, "crop must be a height and a width of at least 32 pixels"),
+        ({"aux_weight": -1.0}, "aux_weight must be at least 0, not -1"),
+        ({"decoder": "unet", "decoder_channels": 4}, "unet has maps of several widths"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentationSettings(**changes)
+
+
+def test_steps_of_warm_up_must_leave_others(config):
+    with pytest.raises(ValueError, match=r"optim\.warmup_steps 4 leaves nothing of 4 steps"):
+        volo.train(replace(config, optim=replace(config.optim, warmup_steps=4)))
