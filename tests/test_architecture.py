@@ -14,7 +14,7 @@ ROOT = Path(volo.__file__).parent
 RANKS = {
     "names": 0, "files": 0, "extras": 0, "sessions": 0,
     "ops": 1, "layers": 2, "models": 3, "data": 3,
-    "tasks": 4, "inference": 5, "training": 6, "bench": 7, "cli": 8,
+    "tasks": 4, "inference": 5, "training": 6, "export": 6, "bench": 7, "cli": 8,
 }  # fmt: skip
 
 

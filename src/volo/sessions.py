@@ -1,35 +1,27 @@
-"""Exported graphs as functions of an array, in the runtimes that run them: PyTorch is not needed, nor imported."""
+"""Exported graphs opened in the runtimes that run them, the same settings everywhere; PyTorch is not imported."""
 
-from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-
-#: A batch as the graph takes it → its first output.
-Session = Callable[[np.ndarray], np.ndarray]
+from typing import Any
 
 
-def onnx_runtime(path: str | Path, *, threads: int | None = None) -> Session:
-    """An ONNX file in ONNX Runtime on the CPU; without ``threads`` the runtime takes as many as it likes."""
+def onnx_session(path: str | Path, *, threads: int | None = None) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU; without ``threads`` with as many as the runtime likes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda batch: session.run(None, {name: batch})[0]
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def openvino(path: str | Path, *, threads: int | None = None) -> Session:
-    """An IR (``.xml``) or ONNX file in OpenVINO on the CPU, float32 where the file does not say less."""
+def openvino_request(model: Any, *, threads: int | None = None) -> Any:
+    """An ``openvino.InferRequest`` on the CPU for a file or a model that was read, computing as precisely as written.
+
+    Left to itself OpenVINO takes bfloat16 where the processor has it.
+    """
     import openvino
 
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = str(threads)
-    request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
-    return lambda batch: request.infer([batch])[0]
-
-
-#: runtime → what opens a file in it.
-SESSIONS = {"onnxruntime": onnx_runtime, "openvino": openvino}
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return openvino.Core().compile_model(model, "CPU", settings).create_infer_request()

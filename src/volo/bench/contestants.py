@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from volo.bench.models import ExportedFile, Model, TimmModel, find_model
+from volo.bench.models import ExportedFile, Model, Ours, TimmModel, find_model
 from volo.bench.worker import Job
 from volo.names import nearest
 
@@ -85,9 +85,12 @@ class Preparation:
     def job(self, contestant: Contestant, *, batch: int, threads: int) -> Job:
         """What a worker is to do; raises whatever building and exporting a model may raise."""
         model, runtime = contestant.model, contestant.runtime
-        shape, dtype, weights = (batch, *model.size), "float32", None
+        shape: tuple[int, ...] = (batch, *model.size)
+        dtype, weights = "float32", None
         if isinstance(model, ExportedFile):
             source = model.name
+            if batch > 1 and model.exported.one_by_one:
+                raise ValueError("it takes one image at a time; export it with --dynamic batch")
             if model.exported.include_preprocessing:
                 shape, dtype = (batch, *model.size[1:], model.size[0]), "uint8"
         elif runtime in ("onnxruntime", "openvino"):
@@ -97,12 +100,12 @@ class Preparation:
             source, weights = self._source(model)
         return Job(runtime=runtime, source=source, weights=weights, shape=shape, dtype=dtype, threads=threads)
 
-    def _source(self, model: Model) -> tuple[str, str | None]:
+    def _source(self, model: Ours | TimmModel) -> tuple[str, str | None]:
         if model not in self._sources:
             self._sources[model] = model.save(self._room())
         return self._sources[model]
 
-    def _graph(self, model: Model, batch: int) -> Path:
+    def _graph(self, model: Ours | TimmModel, batch: int) -> Path:
         """The model as ONNX, for batches of this size alone."""
         from volo.export.onnx import write_onnx
 

@@ -2,57 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from safetensors.torch import save_file
 from torch import nn
 
 from volo.bench.worker import TIMM
-from volo.inference.exported import is_exported, read_exported
+from volo.data import Preprocessing
+from volo.inference.exported import is_exported, parse_description
+from volo.inference.runtimes import open_runtime
 from volo.models import VARIANTS, VOLO, create_model, load_model
 from volo.models.deliverable import WEIGHTS_FILE, save_model
 from volo.models.factory import model_config
-
-
-class Model(Protocol):
-    """One model.
-
-    Attributes:
-        name: as it was named.
-        size: (C, H, W) of the images it is given.
-        float32: whether it computes in full precision.
-    """
-
-    name: str
-    size: tuple[int, int, int]
-    float32: bool
-
-    def runtimes(self, asked: Sequence[str]) -> list[str]:
-        """Those of the runtimes asked for that can run it."""
-
-    def save(self, folder: Path) -> tuple[str, str | None]:
-        """Write what a worker builds it from into an empty folder: a source, and a file of weights."""
-
-    def graph(self) -> nn.Module:
-        """What is exported of it: from images (B, C, H, W), normalised, to logits."""
-
-
-def find_model(name: str, pixels: int | None = None) -> Model:
-    """The model of a name.
-
-    Args:
-        name: one of :func:`volo.list_models`, whose weights are then random; a source of :func:`volo.load_model`; an
-            exported file; ``timm:NAME``, with random weights.
-        pixels: side of its images; None: what it is made for.
-
-    Raises:
-        ValueError: there is no such model, or it takes no such images.
-    """
-    if name.startswith(TIMM):
-        return TimmModel(name, pixels)
-    if is_exported(name):
-        return ExportedFile(name, pixels)
-    return Ours(name, pixels)
 
 
 class Ours:
@@ -72,9 +32,11 @@ class Ours:
         self.size = (config.in_chans, height, width)
 
     def runtimes(self, asked: Sequence[str]) -> list[str]:
+        """Those asked for that can run it."""
         return list(asked)
 
     def save(self, folder: Path) -> tuple[str, str | None]:
+        """Write what a process builds it from into an empty folder: the source, and a file of weights beside it."""
         if self._model is not None:
             return self.name, None
         model = self._built()
@@ -83,6 +45,7 @@ class Ours:
         return str(folder), None
 
     def graph(self) -> nn.Module:
+        """What is exported of it, in standard operators: images (B, C, H, W), normalised, to logits."""
         from volo.export.graph import export_graph
 
         return export_graph(self._built().eval())
@@ -104,14 +67,17 @@ class TimmModel:
         self.size = (channels, pixels or height, pixels or width)
 
     def runtimes(self, asked: Sequence[str]) -> list[str]:
+        """Those asked for that can run it."""
         return list(asked)
 
     def save(self, folder: Path) -> tuple[str, str | None]:
+        """See :meth:`Ours.save`."""
         path = folder / WEIGHTS_FILE
         save_file({name: tensor.clone() for name, tensor in self.graph().state_dict().items()}, path)
         return self.name, str(path)
 
     def graph(self) -> nn.Module:
+        """What is exported of it."""
         from volo.bench.timm_models import create
 
         return create(self.name.removeprefix(TIMM), self.size[-1])
@@ -121,18 +87,39 @@ class ExportedFile:
     """A file that ``volo export`` wrote."""
 
     def __init__(self, name: str, pixels: int | None) -> None:
-        self.name, self.exported = name, read_exported(name)
+        self.name, self.exported = name, parse_description(open_runtime(name).description, name)
         height, width = self.exported.size
         if pixels and (height, width) != (pixels, pixels) and self.exported.dynamic not in ("size", "both"):
             raise ValueError(
                 f"{name} takes images of {height} × {width} pixels alone; leave out --size, or export anew"
             )
-        self.size = (len(self.exported.preprocessing["mean"]), pixels or height, pixels or width)
+        channels = Preprocessing.from_dict(self.exported.preprocessing).channels
+        self.size = (channels, pixels or height, pixels or width)
         self.float32 = self.exported.precision == "fp32"
 
     def runtimes(self, asked: Sequence[str]) -> list[str]:
+        """Those asked for that take such a file; where there are none, the one it is for."""
         able = {".onnx": ["onnxruntime", "openvino"], ".xml": ["openvino"], ".pt2": ["file"]}[Path(self.name).suffix]
         return [name for name in asked if name in able] or able[:1]
 
-    def save(self, folder: Path) -> tuple[str, str | None]:
-        return self.name, None
+
+#: Each has its name as it was named, the size (C, H, W) of the images it is given, and whether it computes in float32.
+Model = Ours | TimmModel | ExportedFile
+
+
+def find_model(name: str, pixels: int | None = None) -> Model:
+    """The model of a name.
+
+    Args:
+        name: one of :func:`volo.list_models`, whose weights are then random; a source of :func:`volo.load_model`; an
+            exported file; ``timm:NAME``, with random weights.
+        pixels: side of its images; None: what it is made for.
+
+    Raises:
+        ValueError: there is no such model, or it takes no such images.
+    """
+    if name.startswith(TIMM):
+        return TimmModel(name, pixels)
+    if is_exported(name):
+        return ExportedFile(name, pixels)
+    return Ours(name, pixels)

@@ -16,11 +16,11 @@ def create(name: str, pixels: int | None = None, *, weights: str | Path | None =
         ValueError: timm has no such model, or it does not take such images.
     """
     sized: dict[str, Any] = {} if pixels in (None, input_size(name)[-1]) else {"img_size": pixels}
-    given = {"checkpoint_path": str(weights)} if weights else {}
+    path = str(weights) if weights else ""
     try:
-        return timm.create_model(name, **given, **sized).eval()
+        return timm.create_model(name, checkpoint_path=path, **sized).eval()
     except TypeError:  # a network that does not ask for a size takes any
-        return timm.create_model(name, **given).eval()
+        return timm.create_model(name, checkpoint_path=path).eval()
     except (AssertionError, RuntimeError, ValueError) as error:
         raise ValueError(f"timm does not build {name} for {pixels} pixels: {str(error).splitlines()[0]}") from error
 
@@ -32,8 +32,9 @@ def input_size(name: str) -> tuple[int, int, int]:
         ValueError: timm has no such model.
     """
     try:
-        return tuple(timm.models.get_pretrained_cfg(name, allow_unregistered=False).input_size)
+        settings = timm.models.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:
-        raise ValueError(
-            f"timm has no model {name!r}{nearest(name, timm.list_models(pretrained='.' in name))}"
-        ) from error
+        names = timm.list_models(pretrained="." in name)
+        raise ValueError(f"timm has no model {name!r}{nearest(name, names)}") from error
+    assert settings is not None
+    return tuple(settings.input_size)

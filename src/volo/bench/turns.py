@@ -153,7 +153,8 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._stack = ExitStack()
-        self._errors = self._stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+        errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._errors = self._stack.enter_context(errors)
         cache = self._stack.enter_context(tempfile.TemporaryDirectory())  # torch.compile finds nothing of before
         settings = {"OMP_NUM_THREADS": str(job.threads), "TORCHINDUCTOR_CACHE_DIR": cache}
         begin = time.perf_counter()

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from volo.sessions import onnx_session, openvino_request
+
 #: What stands before the name of a model of timm's.
 TIMM = "timm:"
 
@@ -46,7 +48,7 @@ class Job:
 
 
 def main() -> None:
-    """Answer a job, once its first batch has run; to a number of seconds the calls of a turn; to ``peak`` the memory."""
+    """Answer the job once its first batch has run, a number of seconds with the calls of a turn, ``peak`` in bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
@@ -73,11 +75,13 @@ def opened(job: Job) -> Call:
     draw = np.random.default_rng(0)
     pixels = job.dtype == "uint8"
     batch = draw.integers(0, 256, job.shape, np.uint8) if pixels else draw.standard_normal(job.shape, np.float32)
-    if job.runtime in ("onnxruntime", "openvino"):
-        from volo.sessions import SESSIONS
-
-        session = SESSIONS[job.runtime](job.source, threads=job.threads)
-        return lambda: session(batch)
+    if job.runtime == "onnxruntime":
+        session = onnx_session(job.source, threads=job.threads)
+        feed = {session.get_inputs()[0].name: batch}
+        return lambda: session.run(None, feed)
+    if job.runtime == "openvino":
+        request = openvino_request(job.source, threads=job.threads)
+        return lambda: request.infer([batch], share_inputs=True)
     import torch
 
     torch.set_num_threads(job.threads)

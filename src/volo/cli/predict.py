@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
@@ -24,6 +25,7 @@ from volo.data import (
 )
 from volo.files import check_file, making, replacing
 from volo.inference import Prediction, Predictor
+from volo.inference.ahead import in_threads
 from volo.names import shown
 
 
@@ -60,7 +62,9 @@ def run(arguments: Sequence[str]) -> int:
     predictor = Predictor(given["model"], device=given["device"])
     mode_of(predictor.preprocessing.channels)
     strict = given["strict"] or len(paths) == 1  # there is no other image to go on with
-    reader = _Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=strict)
+    reader = _Reader(
+        paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=strict, count=given["batch_size"]
+    )
     predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"])
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if not results:
@@ -77,14 +81,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 class _Reader:
-    """Reads images one by one, warning of those that cannot be read.
+    """Reads images, ``count`` at a time, warning of those that cannot be read.
 
     Attributes:
         good: paths of the images given out so far. bad: how many could not be read.
     """
 
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool) -> None:
-        self.paths, self.strict = paths, strict
+    def __init__(
+        self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool, count: int
+    ) -> None:
+        self.paths, self.strict, self.count = paths, strict, count
         self.read = partial(
             read_image,
             channels=preprocessing.channels,
@@ -95,17 +101,21 @@ class _Reader:
         self.bad = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for path in self.paths:
-            try:
-                image = self.read(path)
-            except ImageError as error:
+        for path, image in zip(self.paths, in_threads(self._read, self.paths, count=self.count), strict=True):
+            if isinstance(image, ImageError):
                 if self.strict:
-                    raise
-                print(f"warning: {error}; left out", file=sys.stderr)
+                    raise image
+                print(f"warning: {image}; left out", file=sys.stderr)
                 self.bad += 1
             else:
                 self.good.append(path)
                 yield image
+
+    def _read(self, path: Path) -> Image.Image | ImageError:
+        try:
+            return self.read(path)
+        except ImageError as error:
+            return error
 
 
 Results = Sequence[tuple[Path, Prediction]]

@@ -1,27 +1,17 @@
 """A trained VOLO made faster for inference, with the same results.
 
-Shape letters: B batch, H W image, h2 w2 stage-2 tokens, C channels of stage 2, K classes.
+Shape letters: B batch, H W image, K classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from volo.inference.blocks import (
-    InferenceClassBlock,
-    InferenceDownsample,
-    InferenceOutlooker,
-    InferenceStem,
-    InferenceTransformer,
-    layer_norm,
-    linear,
-)
-from volo.inference.packed import InferenceLinear, packs
-from volo.layers import ClassBlock
+from volo.inference.fused import FusedVOLO
+from volo.inference.packed import packs
 from volo.models import VOLO
 from volo.models.volo import Features, Logits
 
@@ -51,38 +41,13 @@ def optimize_for_inference(model: VOLO, compile: bool = False) -> "OptimizedVOLO
     return OptimizedVOLO(model, compile=compile)
 
 
-class OptimizedVOLO(VOLO):
+class OptimizedVOLO(FusedVOLO):
     """What :func:`optimize_for_inference` makes; attributes and methods are those of :class:`VOLO`."""
 
     def __init__(self, model: VOLO, *, compile: bool = False) -> None:
-        nn.Module.__init__(self)
-        self.config = model.config
-        self.grad_checkpointing = False
-        self.feature_channels, self.feature_strides = model.feature_channels, model.feature_strides
-        pack = packs(model.cls_token) and not compile  # torch.compile lays weights out by itself
-        parts: list[Any] = list(model.network)
-        outlookers, downsample, *groups = parts
-        self.patch_embed = InferenceStem(model.patch_embed, pack=pack)  # type: ignore[assignment]
-        self.network = nn.ModuleList(
-            [
-                nn.Sequential(*(InferenceOutlooker(block, pack=pack) for block in outlookers)),
-                InferenceDownsample(downsample, pack=pack),
-                *(nn.Sequential(*(InferenceTransformer(block, pack=pack) for block in group)) for group in groups),
-            ]
-        )
-        self.pos_embed, self.cls_token = _frozen(model.pos_embed), _frozen(model.cls_token)
-        self.pos_drop = nn.Identity()  # type: ignore[assignment]
-        self.post_network = nn.ModuleList(
-            InferenceClassBlock(cast(ClassBlock, block), pack=pack) for block in model.post_network
-        )
-        self.norm = layer_norm(model.norm)
-        self.head = self.aux_head = None
-        self.token_head: InferenceLinear | None = None
-        if model.head is not None and model.aux_head is not None:
-            self.head = linear(model.head, pack=pack)  # type: ignore[assignment]
-            self.aux_head = linear(model.aux_head, pack=pack)  # type: ignore[assignment]
-            self.token_head = _head_of_plain_tokens(model.norm, model.aux_head, pack=pack)
-        super().train(False)
+        super().__init__(
+            model, pack=packs(model.norm.weight) and not compile
+        )  # torch.compile lays weights out by itself
         self._run: Callable[[Tensor], Tensor] = self._logits
         if compile:
             self._run = torch.compile(self._logits, dynamic=False, options={"freezing": True})
@@ -117,17 +82,6 @@ class OptimizedVOLO(VOLO):
     def reset_classifier(self, num_classes: int) -> NoReturn:
         self._refuse("cannot have other heads")
 
-    def _logits(self, images: Tensor) -> Tensor:
-        if self.head is None or self.token_head is None:
-            raise RuntimeError("this model has no heads (num_classes=0); use forward_features or forward_feature_maps")
-        _, coarse = self._stages(super().embed(images))
-        # Every class block and the last norm read these tokens: normalise them once, gains and shifts are in weights.
-        tokens = F.layer_norm(coarse.flatten(1, 2), self.norm.normalized_shape, eps=self.norm.eps)
-        cls = self.cls_token.expand(tokens.shape[0], -1, -1)
-        for block in self.post_network:
-            cls = cast(InferenceClassBlock, block).attend(cls, tokens)
-        return self.head(self.norm(cls.squeeze(1))) + 0.5 * self.token_head(tokens).amax(dim=1)
-
     def train(self, mode: bool = True) -> "OptimizedVOLO":
         if mode:
             self._refuse("cannot be trained")
@@ -150,14 +104,3 @@ def _alone(tensor: Tensor) -> Iterator[None]:
     known = torch.amp.is_autocast_available(device)
     with torch.no_grad(), torch.autocast(device, enabled=False) if known else nullcontext():
         yield
-
-
-def _frozen(parameter: nn.Parameter) -> nn.Parameter:
-    return nn.Parameter(parameter.detach().clone(), requires_grad=False)
-
-
-def _head_of_plain_tokens(norm: nn.LayerNorm, head: nn.Linear, *, pack: bool) -> InferenceLinear:
-    """A head for tokens that are normalised without gain and shift, which go into its weights."""
-    weight, gain, shift = head.weight.detach().double(), norm.weight.detach().double(), norm.bias.detach().double()
-    bias = head.bias.detach() + (weight @ shift).to(head.bias.dtype)
-    return InferenceLinear((weight * gain).to(head.weight.dtype), bias, pack=pack)

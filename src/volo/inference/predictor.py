@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from volo.data import MODES, Preprocessing, read_image, upright
+from volo.data import Preprocessing
+from volo.inference.ahead import in_threads
 from volo.inference.devices import find_device
+from volo.inference.exported import is_exported, parse_description
+from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.optimize import optimize_for_inference
-from volo.models import load_model
-
-#: A file, a picture, an array (H, W) or (H, W, C) uint8 0–255, or a tensor (C, H, W) uint8 0–255; C is 1, 3 or 4, or
-#: the number of the model's channels where that is another: such a model takes arrays and tensors alone.
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+from volo.inference.runtimes import FILE_RUNTIMES, RUNTIMES, PyTorchRuntime, Runtime, open_runtime
+from volo.models import VOLO, load_model
+from volo.names import nearest
 
 
 @dataclass(frozen=True)
@@ -53,37 +53,72 @@ class Predictor:
 
     Args:
         path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
-            authors', ``hf-hub:org/name``, the name of published weights.
-        device: where to compute; None takes an accelerator where there is one.
+            authors', ``hf-hub:org/name``, the name of published weights; or a file that :func:`volo.export_model`
+            wrote.
+        device: where to compute; None takes an accelerator where there is one. Exported files run on the CPU.
+        threads: to compute with on the CPU; None leaves it to the runtime.
+        runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.
 
     Attributes:
-        model: the trained model as it was saved, in evaluation mode, on ``device``. Images are classified by a
-            copy of it that :func:`volo.optimize_for_inference` made.
+        model: the trained model as it was saved, in evaluation mode, on ``device``; None of an exported file. Images
+            are classified by a copy of it that :func:`volo.optimize_for_inference` made.
         device: where the computing is done.
         class_names: what the outputs mean, in order.
         preprocessing: what is done to an image first.
 
     Raises:
-        ValueError: there is no trained model, it has no heads, or the device is unknown.
+        ValueError: there is no trained model, it has no heads, or the device or runtime is unknown or not for it.
     """
 
-    def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
-        self.device, self._source = find_device(device), path
+    model: VOLO | None
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        threads: int | None = None,
+        runtime: str | None = None,
+    ) -> None:
+        if runtime is not None and runtime not in RUNTIMES:
+            raise ValueError(f"there is no runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        self._source, self._in_graph, self._one_by_one, self._softmax = path, False, False, False
+        if is_exported(path):
+            self._open_exported(path, device, threads, runtime)
+        else:
+            self._open_trained(path, device, threads, runtime)
+
+    def _open_trained(
+        self, path: str | Path, device: str | torch.device | None, threads: int | None, runtime: str | None
+    ) -> None:
+        if runtime in FILE_RUNTIMES:
+            raise ValueError(f"{runtime} runs exported files: write one with `volo export {path} --to …`")
+        self.device = find_device(device)
         trained = load_model(path)
         if not trained.model.num_classes:
             raise ValueError(f"the model in {path} has no heads, and so no classes; volo.load_model gives its features")
         self.model = trained.model.to(self.device)
-        self._fast = optimize_for_inference(self.model)
+        fast = optimize_for_inference(self.model, compile=runtime == "compile")
+        self._run: Runtime = PyTorchRuntime(fast, threads=threads)
         self.class_names = trained.class_names
-        try:
-            self.preprocessing = Preprocessing.from_dict(trained.preprocessing)
-        except TypeError as error:
-            raise ValueError(f"the preprocessing described in {path} is not known to this volo: {error}") from error
-        if self.preprocessing.channels != self.model.config.in_chans:
-            raise ValueError(
-                f"the model in {path} takes {self.model.config.in_chans} channels, "
-                f"its preprocessing gives {self.preprocessing.channels}"
-            )
+        self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.in_chans, path)
+
+    def _open_exported(
+        self, path: str | Path, device: str | torch.device | None, threads: int | None, runtime: str | None
+    ) -> None:
+        if device is not None and torch.device(device).type != "cpu":
+            raise ValueError(f"{path} is an exported file, which runs on the CPU, not on {device}")
+        self._run = open_runtime(path, runtime=runtime, threads=threads)
+        described = parse_description(self._run.description, path)
+        if described.task != "classification":
+            raise ValueError(f"{path} is a {described.task} model; Predictor takes those of classification")
+        self.device, self.model = torch.device("cpu"), None
+        self.class_names = described.class_names
+        self.preprocessing = Preprocessing.from_dict(described.preprocessing)
+        self._in_graph, self._one_by_one = described.include_preprocessing, described.one_by_one
+        self._softmax = described.include_softmax
 
     def __call__(self, image: ImageLike, *, top_k: int = 5) -> Prediction:
         """Classify one image.
@@ -94,18 +129,23 @@ class Predictor:
         return next(self.predict([image], top_k=top_k))
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
-        """Classify images one after the other, computing ``batch_size`` at a time.
+        """Classify images one after the other, decoding and computing ``batch_size`` at a time.
+
+        They are taken as they are needed, so there may be no end of them. Files are decoded in threads: before the
+        model computes where it has the processor, and meanwhile where it has an accelerator.
 
         Raises:
             ValueError: ``top_k`` or ``batch_size`` is below 1, or an image is of another form than documented.
         """
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
-        remaining = iter(images)
-        while batch := list(islice(remaining, batch_size)):
-            pixels = np.stack([self.preprocessing.pixels(self._decoded(image)) for image in batch])
-            for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
+        prepared = in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
+        while batch := list(islice(prepared, batch_size)):
+            for probabilities in self.probabilities(torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)):
                 yield self._prediction(probabilities, top_k)
+
+    def _pixels(self, image: ImageLike) -> np.ndarray:
+        return self.preprocessing.pixels(decoded(image, self.preprocessing))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
@@ -113,62 +153,20 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU."""
-        logits = self._fast(self.preprocessing.normalize(pixels.to(self.device))).float().cpu()
-        if not logits.isfinite().all():
-            bad = [name for name, weight in self.model.state_dict().items() if not weight.isfinite().all()]
-            what = f"{bad[0]} and {len(bad) - 1} others are" if bad else "what they give is"
-            raise ValueError(
-                f"the weights of {self._source} cannot be used: {what} not finite; fetch or train them anew"
-            )
+        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU.
+
+        Where an exported file gives probabilities, to their logarithms, which are logits too.
+        """
+        pixels = pixels.to(self.device)
+        batch = pixels.permute(0, 2, 3, 1) if self._in_graph else self.preprocessing.normalize(pixels)
+        parts = batch.split(1) if self._one_by_one else [batch]
+        logits = torch.cat([self._run(part) for part in parts])
+        if self._softmax:
+            logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
+        check_finite(logits, self.model, self._source)
         return logits
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:
         values, indices = probabilities.topk(min(top_k, len(self.class_names)))
         chosen = tuple(indices.tolist())
         return Prediction(tuple(self.class_names[i] for i in chosen), chosen, tuple(values.tolist()))
-
-    def _decoded(self, image: ImageLike) -> Image.Image | np.ndarray:
-        """The image in the model's channels; as an array where there are as many as no picture has."""
-        channels, background = self.preprocessing.channels, self.preprocessing.background
-        if isinstance(image, str | Path):
-            return read_image(image, channels, background=background)
-        if isinstance(image, Tensor):
-            image = _channels_last(image, channels)
-        if isinstance(image, np.ndarray):
-            _check_array(image, channels)
-            if channels not in MODES:
-                return image
-            image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-        if not isinstance(image, Image.Image):
-            raise ValueError(f"an image must be a path, a PIL image, an array or a tensor, not {type(image).__name__}")
-        return upright(image, channels, background)
-
-
-def _channels_last(tensor: Tensor, channels: int) -> np.ndarray:
-    allowed = _planes(channels)
-    if tensor.ndim != 3 or tensor.shape[0] not in allowed or tensor.dtype != torch.uint8:
-        raise ValueError(
-            f"a tensor image must be ({_either(allowed)}, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
-        )
-    return tensor.permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def _check_array(array: np.ndarray, channels: int) -> None:
-    allowed = _planes(channels)
-    grey = array.ndim == 2 and 1 in allowed
-    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in allowed)) or not array.size:
-        raise ValueError(
-            f"an array image must be {'(H, W) or ' if 1 in allowed else ''}(H, W, {_either(allowed)}) uint8, 0–255, "
-            f"not {tuple(array.shape)} {array.dtype}"
-        )
-
-
-def _planes(channels: int) -> tuple[int, ...]:
-    """How many channels an array may have for a model of ``channels``."""
-    return tuple(MODES) if channels in MODES else (channels,)
-
-
-def _either(numbers: tuple[int, ...]) -> str:
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,88 @@
+"""What an exported model says of itself: what its outputs mean, and what it must be given."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from volo.data import Preprocessing
+
+FORMAT_VERSION = 1
+#: Under this name a file holds the description, as JSON.
+KEY = "volo"
+#: Endings of exported files: ONNX, OpenVINO, and PyTorch's archives (``torch.export`` and AOTInductor).
+ENDINGS = (".onnx", ".xml", ".pt2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """The description that stands in an exported file.
+
+    Attributes:
+        volo_version: of the package that wrote it.
+        source: the model that it was made from, as the person named it.
+        task: classification or segmentation.
+        class_names: what the outputs mean, in order.
+        preprocessing: fields of :class:`volo.data.Preprocessing`.
+        size: (height, width) of the input in pixels; of a dynamic size the one that it was made with.
+        dynamic: what may vary: none, batch, size or both. Where the batch may not, it is one image.
+        precision: fp32, fp16 or int8.
+        include_preprocessing: the input is (B, H, W, channels) uint8, 0–255; else (B, channels, H, W) float32,
+            normalised.
+        include_softmax: the first output is probabilities in the place of logits.
+        include_tokens: there is a second output, the logits of every patch token, (B, h, w, classes).
+    """
+
+    volo_version: str
+    source: str
+    task: str
+    class_names: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    size: tuple[int, int]
+    dynamic: str
+    precision: str
+    include_preprocessing: bool
+    include_softmax: bool
+    include_tokens: bool
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it takes one image at a time."""
+        return self.dynamic in ("none", "size")
+
+    def to_json(self) -> str:
+        """As it stands in the file."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)})
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a name is that of an exported file, by its ending."""
+    return Path(path).suffix in ENDINGS
+
+
+def parse_description(text: str | None, path: str | Path) -> Exported:
+    """The description of the file ``path`` from its JSON.
+
+    Raises:
+        ValueError: there is none, it is damaged, or another version of volo wrote it.
+    """
+    if not text:
+        raise ValueError(f"{path} has no description of volo's in it: give a file that `volo export` wrote")
+    try:
+        said = json.loads(text)
+        version = said.pop("format_version")
+        writer = said.get("volo_version")
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the description in {path} cannot be read: {error}; export it again") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} is of format version {version}, by volo {writer}; this volo reads version {FORMAT_VERSION}: "
+            f"export it again, or install the volo that wrote it"
+        )
+    try:
+        lists = {key: tuple(said[key]) for key in ("class_names", "size")}
+        described = Exported(**{field.name: said[field.name] for field in fields(Exported)} | lists)
+        Preprocessing.from_dict(described.preprocessing)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the description in {path} is incomplete: {error}; export it again") from error
+    return described

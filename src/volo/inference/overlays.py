@@ -1,0 +1,124 @@
+"""Pictures of segmentations: masks with a palette, photos with the classes laid over them, legends."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from volo.data import Colour
+from volo.names import shortened
+
+#: The longer side of an overlay: larger images are shown smaller, for a person to see them whole, and smaller ones
+#: enlarged to be seen at all.
+LARGEST, SMALLEST = 2048, 320
+
+_TEXT, _LINE, _SWATCH, _GAP = 13, 19, 13, 8
+
+
+class Entry(NamedTuple):
+    """A line of a legend."""
+
+    colour: Colour
+    text: str
+
+
+def palette_picture(mask: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
+    """A mask (H, W) uint8 as a picture of mode ``P``: its values are the classes, its palette the colours."""
+    picture = Image.fromarray(mask).convert("L")
+    picture.putpalette(_table(colours).tobytes())
+    return picture
+
+
+def overlay(
+    image: Image.Image,
+    mask: np.ndarray,
+    colours: Sequence[Colour],
+    names: Sequence[str],
+    *,
+    opacity: float = 0.5,
+) -> Image.Image:
+    """A photo with the colours of its classes laid over it, and beside it their names, the largest first.
+
+    Args:
+        image: of any mode.
+        mask: (H, W) uint8, of the image's size; values that are no class leave the photo as it is.
+        colours: of every class.
+        names: of every class.
+        opacity: of the colours, 0–1.
+
+    Returns:
+        RGB; the photo's longer side is brought between :data:`SMALLEST` and :data:`LARGEST` pixels.
+    """
+    shown = coloured(image, mask, colours, largest=LARGEST, smallest=SMALLEST, opacity=opacity)
+    pixels = np.bincount(mask.ravel(), minlength=256)
+    order = sorted(np.flatnonzero(pixels[: len(names)]), key=lambda index: -pixels[index])
+    entries = [
+        Entry(colours[index], f"{shortened(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
+    ]
+    room = max(1, (shown.height - _GAP) // _LINE)
+    if len(entries) > room:
+        entries = [*entries[: room - 1], Entry((255, 255, 255), f"and {len(entries) - room + 1} more")]
+    beside = _column(entries)
+    whole = Image.new("RGB", (shown.width + beside.width, max(shown.height, beside.height)), "white")
+    whole.paste(shown, (0, 0))
+    whole.paste(beside, (shown.width, 0))
+    return whole
+
+
+def coloured(
+    image: Image.Image,
+    mask: np.ndarray,
+    colours: Sequence[Colour],
+    *,
+    largest: int,
+    smallest: int = 1,
+    opacity: float = 0.5,
+) -> Image.Image:
+    """The photo with the classes' colours over it, RGB, its longer side between so many pixels."""
+    side = max(image.size)
+    scale = min(max(side, smallest), largest) / side
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # The colours of a mask cannot be averaged: where it is shown smaller, each pixel is one of those it stands for.
+    small = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    smooth = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    # Shrunk first, so that no copy of a large photo is made.
+    photo = np.asarray(image.resize(size, smooth, reducing_gap=2.0).convert("RGB"), dtype=np.float32)
+    alpha = np.where(small < len(colours), np.float32(opacity), np.float32(0))[:, :, None]
+    return Image.fromarray(np.rint(photo * (1 - alpha) + _table(colours)[small] * alpha).astype(np.uint8))
+
+
+def legend(names: Sequence[str], colours: Sequence[Colour], *, rows: int = 32) -> Image.Image:
+    """Every class's colour, number and name, in columns."""
+    entries = [Entry(colours[index], f"{index}  {shortened(name, 40)}") for index, name in enumerate(names)]
+    columns = [_column(entries[start : start + rows]) for start in range(0, len(entries), rows)]
+    whole = Image.new("RGB", (sum(column.width for column in columns), columns[0].height), "white")
+    left = 0
+    for column in columns:
+        whole.paste(column, (left, 0))
+        left += column.width
+    return whole
+
+
+def _table(colours: Sequence[Colour]) -> np.ndarray:
+    """(256, 3) uint8; black where there is no class."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colours)] = np.asarray(colours, dtype=np.uint8).reshape(-1, 3)
+    return table
+
+
+def _column(entries: Sequence[Entry]) -> Image.Image:
+    font = ImageFont.load_default(_TEXT)
+    width = max((font.getlength(entry.text) for entry in entries), default=0)
+    column = Image.new("RGB", (round(width) + _SWATCH + 3 * _GAP, len(entries) * _LINE + _GAP), "white")
+    draw = ImageDraw.Draw(column)
+    for number, entry in enumerate(entries):
+        top = _GAP // 2 + number * _LINE + (_LINE - _SWATCH) // 2
+        if entry.colour != (255, 255, 255):
+            draw.rectangle((_GAP, top, _GAP + _SWATCH, top + _SWATCH), entry.colour, "dimgray")
+        draw.text((2 * _GAP + _SWATCH, top - 2), entry.text, "black", font)
+    return column
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "<1%"
