@@ -4,8 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from volo.extras import missing_extra
+from volo.version import __version__
 
 if TYPE_CHECKING:
+    from volo.export.pipeline import export_model
     from volo.inference import Prediction, Predictor
     from volo.inference.evaluate import Evaluation, evaluate
     from volo.inference.optimize import optimize_for_inference
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from volo.ops import outlook_attention
     from volo.training.config import TrainConfig
     from volo.training.run import TrainResult, resume, train
-
-__version__ = "0.1.0"
 
 #: public name → the module that defines it, imported when the name is first used: ``import volo`` is cheap.
 _HOMES = {
@@ -32,6 +32,7 @@ _HOMES = {
     "Predictor": "volo.inference",
     "Evaluation": "volo.inference.evaluate",
     "evaluate": "volo.inference.evaluate",
+    "export_model": "volo.export.pipeline",
     "optimize_for_inference": "volo.inference.optimize",
     "TrainConfig": "volo.training.config",
     "TrainResult": "volo.training.run",
@@ -51,6 +52,7 @@ __all__ = [
     "__version__",
     "create_model",
     "evaluate",
+    "export_model",
     "from_pretrained",
     "list_models",
     "load_model",

@@ -36,7 +36,7 @@ def test_what_opens_onnx_and_openvino_needs_no_pytorch():
 
 
 def test_a_competitor_that_cannot_start_says_why(tmp_path):
-    with pytest.raises(LeftOutError, match="nowhere.onnx"):
+    with pytest.raises(LeftOutError, match=r"nowhere\.onnx"):
         Worker(Job(runtime="onnxruntime", source=str(tmp_path / "nowhere.onnx"), shape=(1, 3, 8, 8), threads=1))
 
 

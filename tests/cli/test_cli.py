@@ -13,7 +13,9 @@ import yaml
 from PIL import Image
 
 from volo.cli import VERBS, main
+from volo.cli.demo import name_photos
 from volo.data import AugmentConfig
+from volo.data.embedded import PHOTOS
 from volo.models import create_model, save_model
 from volo.tasks.classification import ClassificationTask
 from volo.training.config import TrainConfig
@@ -88,6 +90,30 @@ def test_predictions_as_json_and_csv_agree(model_folder, image_folder, tmp_path)
         assert best["name"] == first["name"]
         assert best["probability"] == pytest.approx(float(first["probability"]), abs=1e-6)
         assert best["probability"] >= record["predictions"][1]["probability"]
+
+
+def test_predict_takes_the_model_as_an_option_too(model_folder, image_folder, tmp_path, capsys):
+    photo, folder = image_folder / "val/red/00.png", image_folder / "val/blue"
+    names = ("first", "last", "middle")
+    orders = ([model_folder, photo, folder], [photo, folder, "--model", model_folder], ["--model", model_folder, photo])
+    for name, order in zip(names, orders, strict=True):
+        assert volo("predict", *order, f"--output={tmp_path / name}.json") == 0
+    first, last, middle = (json.loads((tmp_path / f"{name}.json").read_text()) for name in names)
+    assert first == last
+    assert middle == first[:1]
+    capsys.readouterr()
+    assert volo("predict", photo) == 2
+    assert f"name images too: volo predict {photo} IMAGE…, or volo predict {photo} --model" in capsys.readouterr().err
+
+
+def test_the_demonstration_names_the_photos_of_the_package(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    name_photos(tmp_path)
+    out = capsys.readouterr().out
+    assert all(str(tmp_path / "photos" / name) in out for name in PHOTOS)
+    assert (tmp_path / "photos/CREDITS.txt").exists()
+    with Image.open(tmp_path / "photos.png") as picture:
+        assert picture.width > 1000
 
 
 def test_predict_takes_files_folders_and_patterns(model_folder, image_folder, tmp_path):
@@ -287,6 +313,12 @@ def test_models_lists_every_size(capsys):
 
 @pytest.mark.slow
 def test_demo(tmp_path, capsys):
-    assert volo("demo", f"--output={tmp_path / 'demo'}", "--epochs=1") == 0
-    assert (tmp_path / "demo/summary.png").exists()
-    assert "Ankle boot" in capsys.readouterr().out
+    folder = tmp_path / "demo"
+    assert volo("demo", f"--output={folder}", "--epochs=1") == 0
+    for name in ("photos.png", "curves.png", "from-scratch/summary.png", "fine-tuned/summary.png"):
+        assert (folder / name).exists()
+    out, err = capsys.readouterr()
+    assert "Ankle boot" in out
+    assert "first convolution adapted from 3 to 1 channels; heads of 10 other classes replaced" in err
+    tops = [json.loads((folder / name / "results.json").read_text())["top1"] for name in ("from-scratch", "fine-tuned")]
+    assert tops[1] > tops[0]

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from volo.cli import main
 from volo.inference import Predictor
 from volo.models import VARIANTS, WEIGHTS, create_model, save_model
+from volo.models.published import shipped_weights
 
 NAMES = tuple("abcdefghij")
 
@@ -91,11 +92,19 @@ def test_list_has_a_row_for_each_published_checkpoint(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["weights", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(WEIGHTS) + 2
+    assert len(lines) == len(WEIGHTS) + len(shipped_weights()) + 3
     assert "…" not in "".join(lines)
     row = next(line for line in lines if line.startswith("volo_d4_448.sail_in1k")).split()
     assert row[1:-1] == ["448", "193.41M", "197.13", "86.8", "86.788", "1.15", "apache-2.0"]
     assert row[-1] in ("yes", "no")
+    row = next(line for line in lines if line.startswith("volo_tiny_32.cifar10")).split()
+    assert (row[1], row[-2:]) == ("32", ["apache-2.0", "shipped"])
+
+
+def test_what_comes_with_the_package_is_not_fetched(capsys):
+    for name in ("volo_tiny_32.cifar10", "volo_tiny_32", "volo_tiny"):
+        assert main(["weights", "fetch", name]) == 0
+        assert "volo_tiny_32.cifar10 comes with the package: " in capsys.readouterr().out
 
 
 def test_convert_says_what_it_wrote(tmp_path, peer, capsys):

@@ -33,6 +33,35 @@ def test_only_matrices_decay(model):
         assert decay[id(parameter)] == expected, name
 
 
+def ratio(matrix):
+    """Of the greatest singular value to the eighth."""
+    values = torch.linalg.svdvals(matrix)
+    return values[0] / values[7]
+
+
+def test_muon_turns_the_matrices_of_the_blocks_alone():
+    model = volo.create_model("volo_micro_32")
+    config = OptimConfig(optimizer="muon", weight_decay=0.0, warmup_epochs=0.0)
+    optimizer = configure_optimizers(model, config, epochs=2, steps_per_epoch=5, global_batch=64)["optimizer"]
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    logits = model.forward_head(model.forward_features(torch.randn(4, 3, 32, 32)))
+    (logits.cls.square().mean() + logits.tokens.square().mean()).backward()
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        step = (before[name] - parameter.detach()).flatten(1) if parameter.ndim > 1 else None
+        if step is None or "head" in name or name in ("pos_embed", "cls_token"):
+            moved = (before[name] - parameter.detach()).abs().max().item()
+            assert moved == pytest.approx(1.9 * config.lr, rel=0.01), (
+                name
+            )  # the first step of Adam with Nesterov's look
+        else:
+            assert 0.0 < step.square().mean().sqrt() < 0.3 * config.lr, name
+        if (
+            name.startswith("network") and "mlp" in name and parameter.ndim > 1
+        ):  # the strongest directions go equally far, unlike the gradient's
+            assert ratio(step) < 1.5 < ratio(parameter.grad), name
+
+
 def test_the_rate_warms_up_linearly_follows_a_cosine_and_cools_down(model):
     config = OptimConfig(lr=1e-3, warmup_epochs=2, cooldown_epochs=3, warmup_lr=1e-6, min_lr=1e-5)
     used = rates(model, config, epochs=13, steps=10)

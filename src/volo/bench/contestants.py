@@ -9,6 +9,9 @@ import torch
 
 from volo.bench.models import ExportedFile, Model, Ours, TimmModel, find_model
 from volo.bench.worker import Job
+from volo.export.capture import capture
+from volo.export.onnx import write_onnx
+from volo.export.openvino import read_as_openvino, write_openvino
 from volo.names import nearest
 
 #: runtime → the packages it needs beside PyTorch. Models are exported for the last two, files are just opened.
@@ -107,22 +110,18 @@ class Preparation:
 
     def _graph(self, model: Ours | TimmModel, batch: int) -> Path:
         """The model as ONNX, for batches of this size alone."""
-        from volo.export.onnx import write_onnx
-
         key = (model, batch)
         if key not in self._graphs:
             path = self._room() / "model.onnx"
-            write_onnx(model.graph(), torch.zeros(batch, *model.size), path)
+            write_onnx(capture(model.graph(), torch.zeros(batch, *model.size), batches=False, sizes=False), path)
             self._graphs[key] = path
         return self._graphs[key]
 
     def _intermediate(self, graph: Path) -> Path:
         """The same graph in OpenVINO's own format."""
-        from volo.export.openvino import write_openvino
-
         path = graph.with_suffix(".xml")
         if not path.exists():
-            write_openvino(graph, path)
+            write_openvino(read_as_openvino(graph), path)
         return path
 
     def _room(self) -> Path:

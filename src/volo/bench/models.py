@@ -8,6 +8,7 @@ from torch import nn
 
 from volo.bench.worker import TIMM
 from volo.data import Preprocessing
+from volo.export.graph import Graph
 from volo.inference.exported import is_exported, parse_description
 from volo.inference.runtimes import open_runtime
 from volo.models import VARIANTS, VOLO, create_model, load_model
@@ -46,9 +47,7 @@ class Ours:
 
     def graph(self) -> nn.Module:
         """What is exported of it, in standard operators: images (B, C, H, W), normalised, to logits."""
-        from volo.export.graph import export_graph
-
-        return export_graph(self._built().eval())
+        return Graph(self._built(), self.size[1:])
 
     def _built(self) -> VOLO:
         return self._model or create_model(self.name, img_size=self.size[1:])

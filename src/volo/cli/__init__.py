@@ -23,6 +23,7 @@ VERBS = {
     "compare": "lay training runs side by side",
     "predict": "name what is on images with a trained model",
     "bench": "measure how fast models are here, beside others",
+    "export": "write a trained model for another runtime, and check the file",
     "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",
     "weights": "look at, convert, list and fetch weights",

@@ -1,38 +1,66 @@
-"""``volo demo``: the main job on the embedded data, from nothing to a picture."""
+"""``volo demo``: the main job on what the package carries, from nothing to pictures."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from volo.cli import compare, predict, train
 from volo.cli import eval as eval_verb
-from volo.cli import predict, train
 from volo.cli.parser import VerbParser, parse
 from volo.data import open_validation_data
+from volo.data.embedded import PHOTOS, photo_folder
+from volo.files import check_folder
+from volo.inference import Predictor
 
 DATA = "fashion-mini"
+#: The weights that name the photos; the second recipe begins from them.
+WEIGHTS = "volo_tiny_32.cifar10"
+#: Folder of a run → its recipe.
+RUNS = {"from-scratch": "fashion-mini", "fine-tuned": "fashion-mini-transfer"}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train by the recipe ``fashion-mini``, judge, predict some files, and say where the picture is."""
+    """Name photos by the weights of the package, train with and without them, judge, predict, and draw it all."""
     parser = VerbParser(
-        prog="volo demo", description="Train on the embedded data, judge, predict, and draw a picture of it all."
+        prog="volo demo",
+        description="Name photos by the model in the package; train on the embedded data, from nothing and from that "
+        "model; compare, judge, predict, and draw pictures of it all.",
     )
-    parser.add_argument("--output", default="runs/demo", help="run folder")
-    parser.add_argument("--epochs", type=int | None, help="fewer are faster and worse; default: the recipe's")
+    parser.add_argument("--output", default="runs/demo", help="folder for everything")
+    parser.add_argument("--epochs", type=int | None, help="fewer are faster and worse; default: the recipes'")
     given = parse(parser, arguments)
     folder = Path(given["output"])
+    check_folder(folder)
+    runs = {name: folder / name for name in RUNS}
 
+    name_photos(folder)
     shorter = [] if given["epochs"] is None else [f"--epochs={given['epochs']}", "--optim.warmup_epochs=0"]
-    code = train.run(["--recipe", DATA, f"--output={folder}", *shorter])
-    if code:
-        return code
-    eval_verb.run([str(folder), DATA])
+    for name, recipe in RUNS.items():
+        code = train.run(["--recipe", recipe, f"--output={runs[name]}", *shorter])
+        if code:
+            return code
+    compare.run([*map(str, runs.values()), f"--output={folder / 'curves.png'}"])
+    tuned = runs["fine-tuned"]
+    eval_verb.run([str(tuned), DATA])
     samples = _write_samples(folder / "samples")
-    predict.run([str(folder), str(samples)])
-    print(f"the picture:   {folder / 'summary.png'}")
-    print(f"the model:     {folder / 'model.safetensors'} with {folder / 'config.json'}")
-    print(f"everything:    {folder}")
-    print(f"use it:        volo predict {folder} {samples}")
+    predict.run([str(tuned), str(samples)])
+    print(f"photos named:      {folder / 'photos.png'}")
+    print(f"both trainings:    {folder / 'curves.png'}")
+    print(f"the tuned model:   {tuned / 'model.safetensors'}, at a glance {tuned / 'summary.png'}")
+    print(f"use it:            volo predict {tuned} {samples}")
+    print(f"or the package's:  volo predict {folder / 'photos'} --model {WEIGHTS}")
     return 0
+
+
+def name_photos(folder: Path) -> None:
+    """Let the weights of the package name the photos that lie beside them, in a table and a picture."""
+    photos = folder / "photos"
+    shutil.copytree(photo_folder(), photos, dirs_exist_ok=True)
+    predict.run([str(photos), f"--model={WEIGHTS}"])
+
+    from volo.inference.pictures import draw_answers
+
+    draw_answers(Predictor(WEIGHTS), [photos / name for name in PHOTOS], list(PHOTOS.values()), folder / "photos.png")
 
 
 def _write_samples(folder: Path) -> Path:

@@ -29,7 +29,7 @@ _WORST, _BEST = 10, 5
 def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them, the predictions and the pictures where asked."""
     parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
-    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of volo weights list")
     parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
     parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
     add_data_options(parser)

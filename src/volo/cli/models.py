@@ -8,6 +8,7 @@ from rich.table import Table
 from volo.cli.parser import VerbParser, parse
 from volo.cli.terminal import Console
 from volo.models import create_model, list_models
+from volo.models.published import shipped_weights
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -30,4 +31,5 @@ def run(arguments: Sequence[str]) -> int:
             ", ".join(map(str, config.depths)),
         )
     Console().print(table)
+    print(f"trained weights: {', '.join(shipped_weights())} in the package; volo weights list has all")
     return 0

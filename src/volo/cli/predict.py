@@ -32,13 +32,16 @@ from volo.names import shown
 def run(arguments: Sequence[str]) -> int:
     """Print a table, or JSON or CSV."""
     parser = VerbParser(prog="volo predict", description="Name what is on images with a trained model.")
-    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
+    parser.usage = "volo predict MODEL IMAGE... [options]\n       volo predict IMAGE... --model MODEL [options]"
     parser.add_argument(
-        "images",
+        "model_and_images",
         nargs="+",
-        help="files, folders (all images below them) and patterns such as 'a/*.jpg'; - reads names of files, one a "
-        "line or with NUL between them, from standard input",
+        help="first the model, unless --model names it: run folder, file of weights, hf-hub:org/name, or name of "
+        "weights, such as volo_tiny_32.cifar10, which comes with the package; then images: files, folders (all images "
+        "below them) and patterns such as 'a/*.jpg'; - reads names of files, one a line or with NUL between them, from "
+        "standard input",
     )
+    parser.add_argument("--model", type=str | None, help="the model; what stands without an option is all images then")
     parser.add_argument("--top_k", type=int, default=3, help="names for each image")
     parser.add_argument("--output", type=str | None, help="file to write, *.json or *.csv, in place of the table")
     parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
@@ -50,6 +53,10 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
     given = parse(parser, arguments)
+    words: list[str] = given["model_and_images"]
+    model, *images = words if given["model"] is None else [given["model"], *words]
+    if not images:
+        raise ValueError(f"name images too: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
     if min(given["top_k"], given["batch_size"], given["max_pixels"]) < 1:
         raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
     output = Path(given["output"]) if given["output"] else None
@@ -58,8 +65,8 @@ def run(arguments: Sequence[str]) -> int:
             raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
         check_file(output)  # before the work, not after it
 
-    paths = listed_images(sys.stdin) if given["images"] == ["-"] else find_images(given["images"])
-    predictor = Predictor(given["model"], device=given["device"])
+    paths = listed_images(sys.stdin) if images == ["-"] else find_images(images)
+    predictor = Predictor(model, device=given["device"])
     mode_of(predictor.preprocessing.channels)
     strict = given["strict"] or len(paths) == 1  # there is no other image to go on with
     reader = _Reader(

@@ -1,20 +1,22 @@
 """``volo weights``: look at, convert, list and fetch weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, parse
 from volo.cli.terminal import Console
-from volo.models import VARIANTS, WEIGHTS, create_model
+from volo.models import VARIANTS, WEIGHTS, create_model, load_model
 from volo.models.convert import SYSTEMS, convert
 from volo.models.hub import cached, fetch
 from volo.models.identify import Identity, identify
 from volo.models.loading import HUB, Found, find
-from volo.models.published import published_weights
+from volo.models.published import shipped_weights, weights_name
+from volo.models.trained import CARD_FILE
 from volo.names import nearest
 
 _SOURCE = "file, run folder, hf-hub:org/name[@revision], web address, or name of published weights"
@@ -127,24 +129,30 @@ def _list(arguments: Sequence[str]) -> int:
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("name", "px", "params", "GMACs", "top-1", "timm", "crop", "licence", "cached"):
         table.add_column(heading, justify="left" if heading in ("name", "licence") else "right", no_wrap=True)
-    for row in WEIGHTS.values():
+    for name, *figures in (*_published(), *_shipped()):
+        model = name.partition(".")[0]
         with torch.device("meta"):
-            values = sum(parameter.numel() for parameter in create_model(row.model).parameters())
-        table.add_row(
-            row.name,
-            str(row.size),
-            f"{values / 1e6:.2f}M",
-            f"{row.gmacs:g}",
-            f"{row.authors_top1:.1f}",
-            f"{row.top1:.3f}",
-            f"{row.crop_pct:g}",
-            row.licence,
-            "yes" if cached(row.repo) else "no",
-        )
+            values = sum(parameter.numel() for parameter in create_model(model).parameters())
+        table.add_row(name, str(VARIANTS[model].img_size[0]), f"{values / 1e6:.2f}M", *figures)
     console = Console()
     console.print(table)
     console.print("top-1: ImageNet-1k, %, by the authors and by timm; interpolation: bicubic")
+    console.print("shipped: in the package, top-1 on held-out images of its own data", soft_wrap=True)
     return 0
+
+
+def _published() -> Iterator[tuple[str, ...]]:
+    """Name, multiply-adds, scores, crop, licence and whether it is cached, of what the authors published."""
+    for row in WEIGHTS.values():
+        figures = (f"{row.gmacs:g}", f"{row.authors_top1:.1f}", f"{row.top1:.3f}", f"{row.crop_pct:g}", row.licence)
+        yield row.name, *figures, "yes" if cached(row.repo) else "no"
+
+
+def _shipped() -> Iterator[tuple[str, ...]]:
+    """The same of what comes with the package, as far as it is known."""
+    for name, folder in shipped_weights().items():
+        card, crop = ModelCard.load(folder / CARD_FILE).data, load_model(folder).preprocessing["crop_pct"]
+        yield name, "", f"{100 * card.eval_results[0].metric_value:.1f}", "", f"{crop:g}", card.license, "shipped"
 
 
 def _fetch(arguments: Sequence[str]) -> int:
@@ -153,7 +161,12 @@ def _fetch(arguments: Sequence[str]) -> int:
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     given = parse(parser, arguments)
     name = given["name"]
-    repo = name.removeprefix(HUB) if name.startswith(HUB) else published_weights(name).repo
+    if not name.startswith(HUB):
+        name = weights_name(name)
+        if name in shipped_weights():
+            print(f"{name} comes with the package: {shipped_weights()[name]}")
+            return 0
+    repo = name.removeprefix(HUB) if name.startswith(HUB) else WEIGHTS[name].repo
     folder = fetch(repo, revision=given["revision"], refresh=True)
     files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
     print(f"{repo} is in {folder}: {files}")

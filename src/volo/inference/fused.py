@@ -20,6 +20,7 @@ from volo.inference.blocks import (
 from volo.inference.packed import InferenceLinear
 from volo.layers import ClassBlock
 from volo.models import VOLO
+from volo.models.volo import Logits
 
 
 class FusedVOLO(VOLO):
@@ -64,15 +65,25 @@ class FusedVOLO(VOLO):
         return self._logits(images)
 
     def _logits(self, images: Tensor) -> Tensor:
+        cls, tokens = self.plain_heads(images)
+        return cls + 0.5 * tokens.flatten(1, 2).amax(dim=1)
+
+    def plain_heads(self, images: Tensor) -> Logits:
+        """As ``forward_head(forward_features(images))``, by the shortest way from the images to both heads.
+
+        Raises:
+            RuntimeError: the model was made with ``num_classes=0``.
+        """
         if self.head is None or self.token_head is None:
             raise RuntimeError("this model has no heads (num_classes=0); use forward_features or forward_feature_maps")
         _, coarse = self._stages(VOLO.embed(self, images))
         # Every class block and the last norm read these tokens: normalise them once, gains and shifts are in weights.
-        tokens = F.layer_norm(coarse.flatten(1, 2), self.norm.normalized_shape, eps=self.norm.eps)
-        cls = self.cls_token.expand(tokens.shape[0], -1, -1)
+        tokens = F.layer_norm(coarse, self.norm.normalized_shape, eps=self.norm.eps)
+        flat = tokens.flatten(1, 2)
+        cls = self.cls_token.expand(flat.shape[0], -1, -1)
         for block in self.post_network:
-            cls = cast(InferenceClassBlock, block).attend(cls, tokens)
-        return self.head(self.norm(cls.squeeze(1))) + 0.5 * self.token_head(tokens).amax(dim=1)
+            cls = cast(InferenceClassBlock, block).attend(cls, flat)
+        return Logits(self.head(self.norm(cls.squeeze(1))), self.token_head(tokens))
 
 
 def _frozen(parameter: nn.Parameter) -> nn.Parameter:

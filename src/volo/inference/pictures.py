@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from volo.data import ImageError, ImageSet
+from volo.data import ImageError, ImageSet, read_image
 from volo.files import replacing
 from volo.inference.confusion import confused_pairs
 from volo.inference.evaluate import Evaluation
+from volo.inference.predictor import Predictor
 from volo.inference.scores import BINS, calibration_bins
 from volo.names import shortened
 
@@ -226,6 +228,35 @@ def draw_mistakes(evaluation: Evaluation, images: ImageSet, path: Path) -> None:
         style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 7, "color": "dimgray", "parse_math": False}
         axes.set(adjustable="datalim", box_aspect=1)  # a square, whatever the image's shape
         axes.text(0.5, -0.03, shortened(str(name), 36), transform=axes.transAxes, **style)
+    save_figure(figure, path)
+
+
+def draw_answers(predictor: Predictor, photos: Sequence[Path], classes: Sequence[str | None], path: Path) -> None:
+    """Draw photos, below each what the model sees of it, and its answer, into a PNG.
+
+    Args:
+        predictor: the model.
+        photos: files.
+        classes: of each photo the right answer; None where no class of the model's is right.
+        path: where to write.
+    """
+    figure = Figure(figsize=(2.2 * len(photos), 4.9), layout="constrained")
+    grid = figure.subplots(2, len(photos), squeeze=False)
+    answers = predictor.predict(photos, top_k=1)
+    for (above, below), photo, true, answer in zip(grid.T, photos, classes, answers, strict=True):
+        image = read_image(photo, predictor.preprocessing.channels)
+        above.imshow(image)
+        below.imshow(predictor.preprocessing.pixels(image), interpolation="nearest")
+        above.set_title(shortened(photo.name), fontsize=9, parse_math=False)
+        right = answer.name == true
+        said = f"{shortened(answer.name)} {answer.probability:.0%}"
+        title = said if right else f"{said}\nis {shortened(true) if true else 'none of its classes'}"
+        color = "dimgray" if true is None else RIGHT if right else WRONG
+        below.set_title(title, fontsize=9, parse_math=False, color=color)
+        above.axis("off")
+        below.axis("off")
+    height, width = predictor.preprocessing.size
+    figure.suptitle(f"photos, what the model sees of them ({width}×{height} pixels), and its answers", fontsize=10)
     save_figure(figure, path)
 
 

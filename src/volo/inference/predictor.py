@@ -53,8 +53,8 @@ class Predictor:
 
     Args:
         path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
-            authors', ``hf-hub:org/name``, the name of published weights; or a file that :func:`volo.export_model`
-            wrote.
+            authors', ``hf-hub:org/name``, the name of weights that are published or come with the package; or a
+            file that :func:`volo.export_model` wrote.
         device: where to compute; None takes an accelerator where there is one. Exported files run on the CPU.
         threads: to compute with on the CPU; None leaves it to the runtime.
         runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.

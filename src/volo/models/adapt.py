@@ -14,7 +14,13 @@ STEM = "patch_embed.conv.0.weight"
 
 
 def adapt(
-    weights: dict[str, Tensor], identity: Identity, config: VOLOConfig, *, origin: str, new_heads: bool
+    weights: dict[str, Tensor],
+    identity: Identity,
+    config: VOLOConfig,
+    *,
+    origin: str,
+    new_heads: bool,
+    other_classes: bool = False,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Give the state dict of a ``config`` model from weights of any image size, channels and precision.
 
@@ -28,6 +34,7 @@ def adapt(
         config: the model that is wanted.
         origin: what messages call the weights.
         new_heads: the caller asked for ``config.num_classes``: heads of another number are replaced by fresh ones.
+        other_classes: the heads were trained for other classes: they are replaced whatever their number.
 
     Returns:
         The state dict, and a phrase for each thing that was done to the weights.
@@ -45,7 +52,7 @@ def adapt(
     adapted = _float32(weights, origin, notes)
     _resize(adapted, config, notes)
     _channels(adapted, config, notes)
-    _heads(adapted, identity, config, origin, new_heads, notes)
+    _heads(adapted, identity, config, origin, notes, new=new_heads, others=other_classes)
     for name in [name for name in adapted if name.endswith("running_mean")]:
         adapted.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
     return adapted, notes
@@ -63,8 +70,8 @@ def _float32(weights: dict[str, Tensor], origin: str, notes: list[str]) -> dict[
     found = {tensor.dtype for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
     if strange := [dtype for dtype in found if not dtype.is_floating_point or dtype.itemsize < 2]:
         raise ValueError(f"{origin} holds {strange[0]} weights; those of a VOLO are floating point of 16 bits or more")
-    if others := sorted(str(dtype).removeprefix("torch.") for dtype in found - {torch.float32}):
-        notes.append(f"{' and '.join(others)} became float32")
+    if torch.float64 in found:  # narrower kinds keep their values
+        notes.append("float64 became float32")
     return {
         name: tensor.to(torch.int64 if name.endswith("num_batches_tracked") else torch.float32)
         for name, tensor in weights.items()
@@ -97,19 +104,22 @@ def _heads(
     identity: Identity,
     config: VOLOConfig,
     origin: str,
-    new_heads: bool,
     notes: list[str],
+    *,
+    new: bool,
+    others: bool,
 ) -> None:
     """Keep the heads, or put others in their place where that was asked for."""
-    if identity.classes == (config.num_classes or None) and (config.num_classes or not identity.token_head):
+    as_many = identity.classes == (config.num_classes or None)
+    if as_many and not others and (config.num_classes or not identity.token_head):
         if config.num_classes and not identity.token_head:
             weights["aux_head.weight"] = torch.zeros_like(weights["head.weight"])
             weights["aux_head.bias"] = torch.zeros_like(weights["head.bias"])
             notes.append("there is no token head: a zero one gives the same logits")
         return
     alone = "a token head alone" if identity.token_head else "no class head"
-    has = f"heads of {identity.classes} classes" if identity.classes else alone
-    if not new_heads:
+    has = f"heads of {identity.classes} {'other ' if others else ''}classes" if identity.classes else alone
+    if not new:
         keep = f"num_classes={identity.classes or 0}"
         raise ValueError(
             f"{origin} has {has}, the model asked for {config.num_classes}; give {keep} to keep what it has, "

@@ -34,7 +34,7 @@ In the order of the outputs:
 ```json
 {class_names}
 ```
-"""
+{notes}"""
 
 
 def model_card(
@@ -46,6 +46,7 @@ def model_card(
     preprocessing: Mapping[str, Any],
     results: Mapping[str, Any] | None = None,
     license: str | None = None,
+    notes: str = "",
 ) -> "ModelCard":
     """Write the card of a model.
 
@@ -58,6 +59,7 @@ def model_card(
         results: scores, 0–1, and ``images``, their number, as in a run's ``results.json``; other entries are passed
             over.
         license: the hub's word for it, such as apache-2.0; None says nothing of it.
+        notes: Markdown to end with: what else people should know, such as the data and what the model is not for.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData  # the hub's client takes a while to import
 
@@ -99,5 +101,6 @@ def model_card(
         source=json.dumps(source, ensure_ascii=False),
         preprocessing=", ".join(f"{name} {value}" for name, value in preprocessing.items()),
         class_names=json.dumps(class_names, ensure_ascii=False),
+        notes=f"\n{notes}" if notes else "",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{page}")

@@ -1,11 +1,12 @@
 """Models by name."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from volo.models.config import VARIANTS, VOLOConfig
 from volo.models.loading import Source, load_weights
-from volo.models.published import published_weights
+from volo.models.published import weights_name
 from volo.models.volo import VOLO
 from volo.names import nearest
 
@@ -32,21 +33,25 @@ def create_model(
     *,
     pretrained: bool | Source = False,
     ema: bool | None = None,
+    class_names: Sequence[str] | None = None,
     img_size: int | tuple[int, int] | None = None,
     **overrides: Any,
 ) -> VOLO:
     """Build a VOLO with fresh weights, or with trained ones fitted to what is asked for.
 
     Position embeddings are resized to ``img_size``, the first convolution is adapted to ``in_chans``, and heads of
-    another class count are replaced by fresh ones where ``num_classes`` is given; each of these is logged. Anything
-    else that does not fit is an error.
+    another class count are replaced by fresh ones where ``num_classes`` is given, and heads that were trained for other
+    ``class_names`` wherever the weights tell theirs; each of these is logged. Anything else that does not fit is an
+    error.
 
     Args:
         name: one of :func:`list_models`, or such a name without its size, or with the ``.tag`` of its weights.
-        pretrained: False for fresh weights; True for the published ones of this name; or where they are: a file, a
-            run folder, ``hf-hub:org/name``, a web address, a module, a state dict.
+        pretrained: False for fresh weights; True for those that have this name, published or in the package; or where
+            they are: a name with its tag, a file, a run folder, ``hf-hub:org/name``, a web address, a module, a state
+            dict.
         ema: of weights that are there averaged over the training steps as well: take these (True), the last ones
             (False), or the averaged ones where there are any (None).
+        class_names: what the outputs are to mean, in order; gives ``num_classes``.
         img_size: pixels, a side or (height, width), for which the position embeddings are laid out.
         **overrides: fields of :class:`volo.models.VOLOConfig`: ``num_classes``, ``in_chans``,
             ``drop_path_rate`` and every other.
@@ -60,7 +65,9 @@ def create_model(
     """
     model_name, _, tag = name.partition(".")
     if tag:
-        published_weights(name)  # an unknown tag is an error, whatever the weights
+        weights_name(name)  # an unknown tag is an error, whatever the weights
+    if class_names is not None:
+        overrides["num_classes"] = len(class_names)
     if img_size is not None:
         overrides["img_size"] = img_size if isinstance(img_size, tuple) else (img_size, img_size)
     config = VOLOConfig.from_dict({**asdict(model_config(model_name)), **overrides})
@@ -68,5 +75,5 @@ def create_model(
         if ema is not None:
             raise ValueError("ema chooses among trained weights; give pretrained as well")
         return VOLO(config)
-    source = published_weights(name).name if pretrained is True else pretrained
-    return load_weights(source, config, ema=ema, new_heads="num_classes" in overrides)
+    source = weights_name(name) if pretrained is True else pretrained
+    return load_weights(source, config, ema=ema, new_heads="num_classes" in overrides, class_names=class_names)

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from volo.models.adapt import adapt, build
 from volo.models.config import VOLOConfig
 from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES, Description, read_description
 from volo.models.identify import Identity, identify
-from volo.models.published import WEIGHTS, PublishedWeights, published_weights
+from volo.models.published import WEIGHTS, PublishedWeights, shipped_weights
 from volo.models.sources import Checkpoint, from_object, read_checkpoint
 from volo.models.trained import TrainedModel
 from volo.models.volo import VOLO
@@ -128,17 +128,36 @@ def from_pretrained(source: str | Path, *, revision: str | None = None) -> Train
         raise ValueError(f"there is no folder {source}, and on the hub: {error}") from error
 
 
-def load_weights(source: Source, config: VOLOConfig, *, ema: bool | None, new_heads: bool) -> VOLO:
+def load_weights(
+    source: Source, config: VOLOConfig, *, ema: bool | None, new_heads: bool, class_names: Sequence[str] | None
+) -> VOLO:
     """A ``config`` model with the weights of ``source`` fitted to it; what was done to them is logged in one line.
+
+    ``class_names``, where given, are what its outputs are to mean; the other arguments: see :func:`adapt`.
 
     Raises:
         ValueError: see :func:`find` and :func:`volo.models.adapt.adapt`.
     """
     found = find(source, ema=ema)
     checkpoint, identity = found.checkpoint, _identify(found)
-    weights, notes = adapt(checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=new_heads)
+    weights, notes = adapt(
+        checkpoint.weights,
+        identity,
+        config,
+        origin=checkpoint.origin,
+        new_heads=new_heads,
+        other_classes=_others(found.description, class_names),
+    )
     report(checkpoint, notes)
     return build(config, weights)
+
+
+def _others(description: Description | None, class_names: Sequence[str] | None) -> bool:
+    """Whether weights are described with other classes than ``class_names``; ImageNet's 1000 go by several names."""
+    theirs = description.class_names if description else None
+    if theirs is None or class_names is None or len(theirs) == len(class_names) == 1000:
+        return False
+    return theirs != tuple(class_names)
 
 
 def report(checkpoint: Checkpoint, notes: list[str]) -> None:
@@ -171,14 +190,22 @@ def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
     if path.is_dir():
         return _file_in(path, described=True), None
     if text.startswith("volo") and path.parent == Path() and not path.is_symlink() and not path.exists():
-        names = [name for row in WEIGHTS.values() for name in (row.name, row.model)]
-        if text in names:
-            from volo.models.hub import fetch
-
-            row = published_weights(text)
-            return _file_in(fetch(row.repo)), row
-        raise ValueError(f"{text} is no file or folder, and no weights are published as {text!r}{nearest(text, names)}")
+        return _named(text)
     return path, None
+
+
+def _named(name: str) -> tuple[Path, PublishedWeights | None]:
+    """The file of weights of a name, with its tag or without."""
+    shipped = shipped_weights()
+    known = {alias: full for full in (*WEIGHTS, *shipped) for alias in (full.partition(".")[0], full)}
+    full = known.get(name)
+    if full is None:
+        raise ValueError(f"{name} is no file or folder, and no weights are published as {name!r}{nearest(name, known)}")
+    if full in shipped:
+        return _file_in(shipped[full]), None
+    from volo.models.hub import fetch  # the hub's client takes long to import, and a file needs none
+
+    return _file_in(fetch(WEIGHTS[full].repo)), WEIGHTS[full]
 
 
 def _described(path: Path) -> Description | None:

@@ -1,4 +1,4 @@
-"""Every published VOLO checkpoint in one table.
+"""Weights that have a name: every published VOLO checkpoint in one table, and those that lie in the package.
 
 Sources: the files, ``authors_top1`` and the crop are the authors' (https://github.com/sail-sg/volo, release ``volo_1``;
 the crop also timm's configurations), the other scores timm's results files and GMACs timm's count. Nobody else has
@@ -6,8 +6,10 @@ published weights of these sizes for ImageNet-1k under a free licence.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from volo.models.config import VARIANTS
+from volo.models.deliverable import CONFIG_FILE
 from volo.names import nearest
 
 _RELEASE = "https://github.com/sail-sg/volo/releases/download/volo_1"
@@ -96,13 +98,21 @@ WEIGHTS: dict[str, PublishedWeights] = {
 }
 
 
-def published_weights(name: str) -> PublishedWeights:
-    """The published checkpoint of a name with or without its tag; ``volo_d1`` means the first of its size.
+def shipped_weights() -> dict[str, Path]:
+    """Name with tag → folder of the weights that lie in the package and need no download."""
+    folders = sorted(Path(__file__).with_name("shipped").iterdir())
+    return {folder.name: folder for folder in folders if (folder / CONFIG_FILE).is_file()}
+
+
+def weights_name(name: str) -> str:
+    """The name with its tag of weights named with or without it; ``volo_d1`` means the first of its size.
 
     Raises:
-        ValueError: there is none of this name; the message gives the nearest.
+        ValueError: there are none of this name; the message gives the nearest.
     """
-    for row in WEIGHTS.values():
-        if name in (row.name, row.model, row.model.rpartition("_")[0]):
-            return row
-    raise ValueError(f"no weights are published as {name!r}{nearest(name, WEIGHTS)}")
+    known = [*WEIGHTS, *shipped_weights()]
+    for full in known:
+        model = full.partition(".")[0]
+        if name in (full, model, model.rpartition("_")[0]):
+            return full
+    raise ValueError(f"no weights are published as {name!r}{nearest(name, known)}")

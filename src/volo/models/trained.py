@@ -29,7 +29,12 @@ class TrainedModel:
     preprocessing: dict[str, Any]
 
     def save_pretrained(
-        self, folder: str | Path, *, results: Mapping[str, Any] | None = None, license: str | None = None
+        self,
+        folder: str | Path,
+        *,
+        results: Mapping[str, Any] | None = None,
+        license: str | None = None,
+        notes: str = "",
     ) -> None:
         """Write ``model.safetensors``, ``config.json`` and a model card, ``README.md``, into ``folder``.
 
@@ -37,11 +42,12 @@ class TrainedModel:
             folder: made where it does not exist; these files in it are replaced.
             results: scores for the card, as in a run's ``results.json`` or an evaluation's ``summary()``.
             license: for the card, in the hub's words, such as apache-2.0.
+            notes: Markdown with which the card ends.
 
         Raises:
             ValueError: there is not one name for each class.
         """
-        self._save(Path(folder), Path(folder).resolve().name, results, license)
+        self._save(Path(folder), Path(folder).resolve().name, results, license, notes)
 
     def push_to_hub(
         self,
@@ -49,6 +55,7 @@ class TrainedModel:
         *,
         results: Mapping[str, Any] | None = None,
         license: str | None = None,
+        notes: str = "",
         private: bool | None = None,
         token: str | None = None,
         message: str = "A VOLO, with how to use it",
@@ -59,6 +66,7 @@ class TrainedModel:
             repo: ``org/name``; made where it does not exist.
             results: see :meth:`save_pretrained`.
             license: see :meth:`save_pretrained`.
+            notes: see :meth:`save_pretrained`.
             private: of a repository that is made: whether others cannot see it; None leaves it to the hub.
             token: None takes that of ``HF_TOKEN`` or ``hf auth login``.
             message: of the commit.
@@ -70,10 +78,12 @@ class TrainedModel:
             ValueError: what is asked for is not possible, a missing token among it. RuntimeError: the hub failed.
         """
         with TemporaryDirectory() as folder:
-            self._save(Path(folder), f"hf-hub:{repo}", results, license)
+            self._save(Path(folder), f"hf-hub:{repo}", results, license, notes)
             return _send(Path(folder), repo, private=private, token=token, message=message)
 
-    def _save(self, folder: Path, source: str, results: Mapping[str, Any] | None, license: str | None) -> None:
+    def _save(
+        self, folder: Path, source: str, results: Mapping[str, Any] | None, license: str | None, notes: str
+    ) -> None:
         config = self.model.config
         if len(self.class_names) != config.num_classes:
             raise ValueError(f"class_names must be {config.num_classes} names, not {len(self.class_names)}")
@@ -85,6 +95,7 @@ class TrainedModel:
             preprocessing=self.preprocessing,
             results=results,
             license=license,
+            notes=notes,
         )
         folder.mkdir(parents=True, exist_ok=True)
         save_model(

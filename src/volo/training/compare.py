@@ -129,7 +129,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         raise ValueError(f"name at least two different runs to compare, not {', '.join(map(str, paths)) or 'none'}")
     short = [path.resolve().name for path in paths]
     names = short if len(set(short)) == len(short) else [str(path) for path in paths]
-    runs = tuple(_read_run(path, name) for path, name in zip(paths, names, strict=True))
+    runs = tuple(read_run(path, name) for path, name in zip(paths, names, strict=True))
     notes = [f"{run.name} is {run.state}; it has no final scores" for run in runs if not run.results]
     answers = [_read_answers(run, notes) for run in runs]
     tests: list[PairedTest | None] = []
@@ -145,7 +145,12 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     return Comparison(runs=runs, settings=_differing(runs), tests=tuple(tests), notes=tuple(notes))
 
 
-def _read_run(folder: Path, name: str) -> Run:
+def read_run(folder: Path, name: str) -> Run:
+    """Read what a run folder tells, to be called ``name`` beside others.
+
+    Raises:
+        ValueError: it holds no run, or a damaged one.
+    """
     if not (folder / CONFIG_FILE).is_file():
         reason = "does not exist" if not folder.exists() else f"has no {CONFIG_FILE}"
         raise ValueError(f"{folder} is no run: it {reason}; give folders that volo train made")

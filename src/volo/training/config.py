@@ -16,6 +16,7 @@ from volo.tasks.losses import LossConfig
 CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
 #: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+OPTIMIZERS = ("adamw", "muon")
 #: loggers that may run beside ``metrics.csv``.
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 
@@ -124,14 +125,17 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, and a learning rate that warms up and falls along a cosine.
+    """The optimizer, and a learning rate that warms up and falls along a cosine.
 
     Attributes:
+        optimizer: ``adamw``, the paper's; or ``muon``, which learns more from few epochs: it orthogonalises the
+            momentum of every weight matrix and convolution (timm's, scaled to the size of AdamW's steps, so that rates
+            are alike), and leaves the heads, embeddings, biases and norms to AdamW.
         lr: the learning rate at its height.
         lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
             None uses the rates as they are.
         weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
-        betas: decay of AdamW's two averages.
+        betas: decay of AdamW's two averages; Muon's momentum is 0.95.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
         warmup_lr: where the warm-up begins.
         min_lr: where the cosine ends.
@@ -142,6 +146,7 @@ class OptimConfig:
         ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
     lr_batch: int | None = None
     weight_decay: float = 0.05
@@ -155,6 +160,8 @@ class OptimConfig:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optim.optimizer {self.optimizer!r}{nearest(self.optimizer, OPTIMIZERS)}")
         if self.lr <= 0 or self.warmup_lr < 0 or self.min_lr < 0:
             raise ValueError("optim.lr must be positive, optim.warmup_lr and optim.min_lr at least 0")
         if self.min_lr > self.lr:
@@ -235,6 +242,10 @@ class TrainConfig:
                 raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
         if self.data.token_labels and self.loss.class_balance != "none":
             raise ValueError("loss.class_balance weighs labels of images, not of tokens: leave out data.token_labels")
+        if self.strategy == "fsdp2" and self.optim.optimizer == "muon":
+            raise ValueError(
+                "strategy fsdp2 leaves no process a whole matrix, which optim.optimizer muon needs; take ddp"
+            )
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
                 "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"

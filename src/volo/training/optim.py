@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from timm.optim import Muon
 from timm.scheduler import CosineLRScheduler
 
 from volo.models import VOLO, VOLOConfig
@@ -53,21 +54,33 @@ def layer_of(name: str, config: VOLOConfig) -> int:
 
 
 def parameter_groups(model: VOLO, config: OptimConfig) -> list[dict[str, Any]]:
-    """What AdamW is to move: groups of one weight decay and one ``lr_scale`` (by which timm's schedules multiply).
+    """What is to be moved: groups of one weight decay and one ``lr_scale`` (by which timm's schedules multiply).
 
     Biases, norms, ``pos_embed`` and ``cls_token`` do not decay. The first group has the whole rate.
     """
     last = layer_of("head.weight", model.config)
-    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             scale = config.layer_decay ** (last - layer_of(name, model.config))
             decays = parameter.ndim > 1 and name not in model.no_weight_decay()
-            groups.setdefault((scale, decays), []).append(parameter)
+            matrix = config.optimizer == "muon" and decays and "head" not in name
+            groups.setdefault((scale, decays, matrix), []).append(parameter)
     return [
-        {"params": groups[scale, decays], "lr_scale": scale, "weight_decay": config.weight_decay if decays else 0.0}
-        for scale, decays in sorted(groups, key=lambda key: (-key[0], key[1]))
+        {
+            "params": groups[scale, decays, matrix],
+            "lr_scale": scale,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            **({} if config.optimizer == "adamw" else {"use_fallback": not matrix}),
+        }
+        for scale, decays, matrix in sorted(groups, key=lambda key: (-key[0], key[1:]))
     ]
+
+
+def _optimizer(groups: list[dict[str, Any]], config: OptimConfig, rate: float) -> torch.optim.Optimizer:
+    if config.optimizer == "muon":
+        return Muon(groups, lr=rate, betas=config.betas, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True)
 
 
 class _EpochwiseCosine(CosineLRScheduler):
@@ -84,14 +97,14 @@ class _EpochwiseCosine(CosineLRScheduler):
 def configure_optimizers(
     model: VOLO, config: OptimConfig, *, epochs: int, steps_per_epoch: int, global_batch: int
 ) -> dict[str, Any]:
-    """AdamW with the paper's parameter groups, and a schedule to be stepped after every optimizer step.
+    """The optimizer with the paper's parameter groups, and a schedule to be stepped after every optimizer step.
 
     The cosine spans all epochs but the cool-down, the warm-up being the beginning of it. The whole curve scales with
     the global batch.
     """
     scale = _scale(config, global_batch)
     groups = parameter_groups(model, config)
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate(config, global_batch), betas=config.betas, fused=True)
+    optimizer = _optimizer(groups, config, learning_rate(config, global_batch))
     scheduler = _EpochwiseCosine(
         optimizer,
         steps_per_epoch=steps_per_epoch if config.interval == "epoch" else 1,

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ _STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 
 
-def make_model(config: TrainConfig, *, num_classes: int, in_chans: int) -> VOLO:
+def make_model(config: TrainConfig, *, class_names: Sequence[str], in_chans: int) -> VOLO:
     """The model that the configuration names, its first weights drawn from the seed; PyTorch's draws stay as they were.
 
     Raises:
@@ -42,7 +42,7 @@ def make_model(config: TrainConfig, *, num_classes: int, in_chans: int) -> VOLO:
     """
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = create_model(config.model.name, num_classes=num_classes, in_chans=in_chans, **config.model.overrides())
+        model = create_model(config.model.name, class_names=class_names, in_chans=in_chans, **config.model.overrides())
     model.set_grad_checkpointing(config.model.grad_checkpointing)
     if config.model.freeze:
         freeze_backbone(model)

@@ -195,7 +195,7 @@ class Run:
             with_channels(images, channels, config.data.background) for images in (train_images, self.val_images)
         )
         self.counts = class_counts(train_images.labels, len(self.class_names))
-        model = make_model(config, num_classes=len(self.class_names), in_chans=channels)
+        model = make_model(config, class_names=self.class_names, in_chans=channels)
         self.architecture = model.config
         self.preprocessing = make_preprocessing(model.config, config.data)
         self.workers = default_workers() if config.data.workers is None else config.data.workers

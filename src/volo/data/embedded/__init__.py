@@ -1,6 +1,7 @@
-"""The data set that the package carries."""
+"""The data set and the photos that the package carries."""
 
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,23 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+
+#: A photo of the package → its class among CIFAR-10's; None where it has none. ``CREDITS.txt`` beside them says whose
+#: they are; all are CC0 or in the public domain.
+PHOTOS: dict[str, str | None] = {
+    "cat.jpg": "cat",
+    "coffee.jpg": None,
+    "dog.jpg": "dog",
+    "duck.jpg": "bird",
+    "horses.jpg": "horse",
+    "kingfisher.jpg": "bird",
+    "moose.jpg": "deer",
+}
+
+
+def photo_folder() -> Path:
+    """Where the files of ``PHOTOS`` are."""
+    return Path(__file__).with_name("photos")
 
 
 def fashion_mini(part: str) -> ArrayImages:

@@ -1,0 +1,70 @@
+"""``volo export``: write a trained model for another runtime, and check the file."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from volo.cli.parser import VerbParser, parse
+from volo.cli.terminal import Console
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Write the file, print the comparison with PyTorch."""
+    parser = VerbParser(
+        prog="volo export", description="Write a trained model for another runtime, and compare it with PyTorch."
+    )
+    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
+    parser.add_argument("--to", type=str, required=True, help="onnx, openvino, torch-export or aotinductor")
+    parser.add_argument("--output", type=str | None, help="file to write; default: the model's name in this folder")
+    parser.add_argument("--size", type=str | None, help="pixels of the input: 384, or 256x384; default: the model's")
+    parser.add_argument("--dynamic", type=str, default="batch", help="what may vary: none, batch, size or both")
+    parser.add_argument("--precision", type=str, default="fp32", help="fp32, fp16, or int8 (onnx and openvino)")
+    parser.add_argument("--include_preprocessing", action="store_true", help="take uint8 NHWC, and normalise inside")
+    parser.add_argument("--include_softmax", action="store_true", help="give probabilities in the place of logits")
+    parser.add_argument("--include_tokens", action="store_true", help="give the logits of every patch token, too")
+    parser.add_argument("--images", type=str, nargs="+", help="to compare on; default: the photos here")
+    parser.add_argument("--calibration", type=str, nargs="+", help="images that int8 is fitted to")
+    parser.add_argument("--threads", type=int | None, help="of the runtime in the comparison")
+    given = parse(parser, arguments)
+
+    from volo.export.formats import FORMATS, Asked
+    from volo.export.pipeline import export_model
+
+    size = _size(given.pop("size"))
+    source, output = given.pop("model"), given.pop("output")
+    Asked(to=given["to"], dynamic=given["dynamic"], precision=given["precision"], threads=given["threads"])
+    if output is None:
+        output = f"{Path(source.rstrip('/')).stem or 'model'}{FORMATS[given['to']].ending}"
+    console = Console()
+    result = export_model(
+        source, output=output, size=size, on_step=lambda step: console.print(step, soft_wrap=True), **given
+    )
+    console.print(_table(result.report.to_dict(), result.described.include_softmax))
+    console.print(f"{result.path}; the comparison is in {result.report_path}", soft_wrap=True)
+    if result.report.problems:
+        raise RuntimeError(f"{result.path} does not say what PyTorch says: {'; '.join(result.report.problems)}")
+    return 0
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if sides is None:
+        raise ValueError(f"--size must be a side, such as 224, or height x width, such as 256x384; not {text!r}")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def _table(report: dict, probabilities: bool) -> Table:
+    table = Table(title=f"{report['images']} images, {report['runtime']} beside PyTorch")
+    for column in ("", "value", "allowed"):
+        table.add_column(column, justify="right" if column else "left")
+    bound = "" if report["bound"] is None else f"{report['bound']:.1e}"
+    what = "probability" if probabilities else "logit"
+    table.add_row(f"largest difference of a {what}", f"{report['difference']:.1e}", bound)
+    table.add_row("same answer", f"{report['agreement']:.1%}", f"{report['least_agreement']:.0%}")
+    for name, value in report["milliseconds"].items():
+        table.add_row(f"one image, {name}", f"{value:.1f} ms", "")
+    return table

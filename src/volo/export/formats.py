@@ -1,0 +1,93 @@
+"""What a model can be exported to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from volo.names import nearest
+
+DYNAMIC = ("none", "batch", "size", "both")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        name: what people call it.
+        ending: of the file's name.
+        runtime: the one of :mod:`volo.inference.runtimes` that runs it.
+        precisions: those that it can have.
+    """
+
+    name: str
+    ending: str
+    runtime: str
+    precisions: tuple[str, ...]
+
+
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("onnx", ".onnx", "onnxruntime", PRECISIONS),
+        Format("openvino", ".xml", "openvino", PRECISIONS),
+        Format("torch-export", ".pt2", "torch-export", ("fp32", "fp16")),
+        Format("aotinductor", ".pt2", "aotinductor", ("fp32", "fp16")),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What somebody wants of an export; see :func:`volo.export.pipeline.export_model`.
+
+    Raises:
+        ValueError: there is no such thing, or these things do not go together.
+    """
+
+    to: str
+    size: tuple[int, int] | None = None
+    dynamic: str = "batch"
+    precision: str = "fp32"
+    include_preprocessing: bool = False
+    include_softmax: bool = False
+    include_tokens: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, allowed in (
+            ("format", self.to, tuple(FORMATS)),
+            ("kind of dynamic shape", self.dynamic, DYNAMIC),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"there is no {what} {value!r}{nearest(value, allowed)}")
+        if self.precision not in self.format.precisions:
+            able = [form.name for form in FORMATS.values() if self.precision in form.precisions]
+            raise ValueError(f"{self.to} has no {self.precision} here; {' and '.join(able)} have")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, not {self.threads}")
+
+    @property
+    def format(self) -> Format:
+        """The kind of file."""
+        return FORMATS[self.to]
+
+    @property
+    def batches(self) -> bool:
+        """Whether the number of images may vary."""
+        return self.dynamic in ("batch", "both")
+
+    @property
+    def sizes(self) -> bool:
+        """Whether the size of the images may vary."""
+        return self.dynamic in ("size", "both")
+
+    def check_output(self, output: Path) -> None:
+        """See that a file's name has the format's ending.
+
+        Raises:
+            ValueError: it has another.
+        """
+        if output.suffix != self.format.ending:
+            raise ValueError(f"a file of {self.to} must end in {self.format.ending}, not {output.name!r}")

@@ -1,0 +1,121 @@
+"""The model as it is exported: standard operators alone, weights fused, and what may stand around it.
+
+Outlook attention is written as slices (``volo.ops.slices``), not as unfold and fold: no Col2Im, no custom operator.
+
+Shape letters: B batch, H W image, h w tokens, K classes.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from volo.data import Preprocessing
+from volo.inference.fused import FusedVOLO
+from volo.layers import OutlookAttention, resize_position_embedding
+from volo.models import VOLO
+
+
+class GraphVOLO(FusedVOLO):
+    """A VOLO of inference layers whose position embeddings are laid out for one size, or resized in the graph."""
+
+    def __init__(self, model: VOLO, size: tuple[int, int] | None) -> None:
+        """For images of ``size``; None for any."""
+        super().__init__(model, pack=False)
+        self.resizes = size is None
+        for outlooker in self.network[0].children():
+            outlooker.backend = "slices"  # type: ignore[assignment]
+        if size is not None:
+            # As the stem halves rounding up, and the two steps after it round down.
+            half = self.config.patch_size // 2
+            tokens = tuple((side + 1) // 2 // half // 2 for side in size)
+            resized = resize_position_embedding(self.pos_embed, (tokens[0], tokens[1]))
+            self.pos_embed = nn.Parameter(resized.contiguous(), requires_grad=False)
+
+    def _coarsen(self, fine: Tensor) -> Tensor:
+        coarse = self.network[1](fine)
+        if not self.resizes:
+            return coarse + self.pos_embed
+        # Without asking whether the size is the trained one, where this changes nothing: a graph has no such branch.
+        positions = self.pos_embed.permute(0, 3, 1, 2)
+        resized = F.interpolate(positions, size=coarse.shape[1:3], mode="bicubic", align_corners=False)
+        return coarse + resized.permute(0, 2, 3, 1)
+
+
+class Graph(nn.Module):
+    """What is exported: images to logits (B, K), or to scores (B, K, H, W) of every pixel.
+
+    Args:
+        model: a VOLO with heads, or any module with VOLOs in it that maps normalised images to logits.
+        size: (height, width) of the images; None for any.
+        preprocessing: where given, images are (B, H, W, channels) uint8, 0–255, and normalised here; else they are
+            (B, channels, H, W) float32, normalised.
+        softmax: give probabilities over the classes in the place of logits.
+        tokens: give the logits of every patch token as well, (B, h, w, K).
+        half: hold the weights, and compute, in float16; input and output stay float32.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        size: tuple[int, int] | None,
+        *,
+        preprocessing: Preprocessing | None = None,
+        softmax: bool = False,
+        tokens: bool = False,
+        half: bool = False,
+    ) -> None:
+        super().__init__()
+        self.normalizes, self.softmax, self.tokens = preprocessing is not None, softmax, tokens
+        self.dtype = torch.float16 if half else torch.float32
+        model = deepcopy(model).to(self.dtype).eval()
+        self.model = GraphVOLO(model, size) if isinstance(model, VOLO) else _rewritten(model, size)
+        if preprocessing is not None:
+            for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+                self.register_buffer(name, torch.tensor([255 * value for value in values]).view(1, -1, 1, 1))
+        _own_memory(self)
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if self.normalizes:
+            images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        images = images.to(self.dtype)
+        if not isinstance(self.model, GraphVOLO):
+            return self._scores(self.model(images))
+        cls, tokens = self.model.plain_heads(images)
+        scores = self._scores(cls + 0.5 * tokens.flatten(1, 2).amax(dim=1))
+        return (scores, tokens.float()) if self.tokens else scores
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
+        return logits.softmax(dim=1) if self.softmax else logits
+
+
+def _rewritten(model: nn.Module, size: tuple[int, int] | None) -> nn.Module:
+    """A module whose VOLOs are replaced by those of inference layers."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, VOLO):
+                setattr(parent, name, GraphVOLO(child, size))
+    for module in model.modules():
+        if isinstance(module, OutlookAttention):
+            module.backend = "slices"
+    return model
+
+
+def _own_memory(module: nn.Module) -> None:
+    """Lay every tensor out by itself: archives keep whole storages, and warn of views of them."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        tensor.requires_grad_(False)
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+
+
+def example(graph: Graph, channels: int, size: Sequence[int], *, batch: int) -> Tensor:
+    """A batch of grey images as the graph takes them."""
+    if graph.normalizes:
+        return torch.full((batch, *size, channels), 128, dtype=torch.uint8)
+    return torch.zeros(batch, channels, *size)

@@ -1,0 +1,83 @@
+"""ONNX, by PyTorch's exporter."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from volo.inference.exported import KEY
+
+#: Version of the operator set: the first with Gelu, the last that TensorRT 10's list of operators covers.
+OPSET = 20
+
+
+def write_onnx(program: ExportedProgram, path: Path, description: str | None = None) -> None:
+    """Write a program as one ONNX file, checked by ``onnx.checker``.
+
+    What PyTorch notes of every operator's origin, paths of source files among it, is left out.
+
+    Args:
+        program: of :func:`volo.export.capture.capture`.
+        path: the file.
+        description: kept in ``metadata_props``.
+
+    Raises:
+        RuntimeError: ``onnx.checker`` refuses the graph.
+    """
+    import onnx
+
+    with _silence():
+        made = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
+    assert made is not None
+    model = made.model_proto
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    _name(model.graph)
+    if description is not None:
+        onnx.helper.set_model_props(model, {KEY: description})
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise RuntimeError(f"onnx.checker refuses the graph: {str(error).splitlines()[0]}") from error
+    path.write_bytes(model.SerializeToString())
+
+
+def operators(path: Path) -> frozenset[str]:
+    """The kinds of operators in a file, with their domain where it is not the standard one."""
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return frozenset(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
+
+
+def _name(graph: Any) -> None:
+    """Call input and outputs by what they are."""
+    names = {graph.input[0].name: "images"}
+    names |= dict(zip((output.name for output in graph.output), ("scores", "tokens"), strict=False))
+    for part in (*graph.input, *graph.output):
+        part.name = names[part.name]
+    for node in graph.node:
+        for places in (node.input, node.output):
+            for index, name in enumerate(places):
+                places[index] = names.get(name, name)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what the exporter prints and logs of its steps."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,221 @@
+"""From a trained model to a file for another runtime, and the check of that file."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from volo.data import Preprocessing
+from volo.export.capture import capture
+from volo.export.formats import Asked
+from volo.export.graph import Graph, example
+from volo.export.images import real_images
+from volo.export.verify import Report, verify
+from volo.files import check_file, making, replacing
+from volo.inference.exported import Exported
+from volo.inference.inputs import preprocessing_of
+from volo.inference.runtimes import open_runtime
+from volo.models import VOLO, load_model
+from volo.version import __version__
+
+#: Images that quantisation is calibrated on, at most.
+CALIBRATED = 300
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file.
+
+    Attributes:
+        path: of the file.
+        described: what it says of itself.
+        report: of the check.
+        report_path: where the report is, as JSON.
+    """
+
+    path: Path
+    described: Exported
+    report: Report
+    report_path: Path
+
+
+def export_model(
+    source: str | Path,
+    *,
+    to: str,
+    output: str | Path,
+    size: tuple[int, int] | None = None,
+    dynamic: str = "batch",
+    precision: str = "fp32",
+    include_preprocessing: bool = False,
+    include_softmax: bool = False,
+    include_tokens: bool = False,
+    images: Sequence[str] | None = None,
+    calibration: Sequence[str] | None = None,
+    threads: int | None = None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Export:
+    """Write a trained model for another runtime, and compare the file with PyTorch on real images.
+
+    A file that fails the comparison stays where it is: look at ``report.problems``.
+
+    Args:
+        source: a trained model, as :func:`volo.load_model` takes it.
+        to: onnx, openvino, torch-export or aotinductor.
+        output: the file; OpenVINO's weights come beside it.
+        size: (height, width) of the images in pixels; None takes the model's.
+        dynamic: what may vary: none (one image of one size), batch, size or both.
+        precision: fp32, fp16, or int8 (onnx and openvino).
+        include_preprocessing: the file takes (B, H, W, channels) uint8, 0–255, and normalises; else (B, channels, H,
+            W) float32, normalised. Resizing and cropping stay outside.
+        include_softmax: the file gives probabilities.
+        include_tokens: the file gives the logits of every patch token, too.
+        images: files, folders and patterns to compare on; None takes the photos of the package.
+        calibration: the same, of the images that int8 is fitted to; the comparison is on others among them, where
+            ``images`` is None.
+        threads: of the runtime in the comparison.
+        on_step: told what is done next.
+
+    Raises:
+        ValueError: there is no such model or format, or they do not go together. RuntimeError: a compiler failed.
+    """
+    asked = Asked(
+        to=to,
+        size=size,
+        dynamic=dynamic,
+        precision=precision,
+        include_preprocessing=include_preprocessing,
+        include_softmax=include_softmax,
+        include_tokens=include_tokens,
+        threads=threads,
+    )
+    output = Path(output)
+    asked.check_output(output)
+    check_file(output)
+    if (precision == "int8") != (calibration is not None):
+        raise ValueError(
+            "int8 is fitted to images: name some with calibration (--calibration FOLDER)"
+            if precision == "int8"
+            else f"calibration images are for int8, not for {precision}"
+        )
+    model, described = _load(source, asked)
+    preprocessing = Preprocessing.from_dict(described.preprocessing)
+    fitted = real_images(calibration, preprocessing, most=CALIBRATED) if calibration is not None else None
+    if images is None and fitted is not None:
+        fitted, shown = _parted(fitted)
+    else:
+        shown = real_images(images, preprocessing)
+    with making(output.parent):
+        on_step("tracing and writing")
+        _write(model, asked, described, fitted, output, on_step)
+    on_step("comparing with PyTorch")
+    pixels = [shown, *([_other_size(shown)] if asked.sizes else [])]
+    report = verify(model, open_runtime(output, threads=threads), described, pixels)
+    report_path = output.with_name(f"{output.name}.report.json")
+    with replacing(report_path) as temporary:
+        temporary.write_text(json.dumps(report.to_dict() | {"file": asdict(described)}, indent=2) + "\n")
+    return Export(output, described, report, report_path)
+
+
+def _load(source: str | Path, asked: Asked) -> tuple[nn.Module, Exported]:
+    """The model in evaluation mode, and the description of what becomes of it."""
+    trained = load_model(source)
+    if not trained.model.num_classes:
+        raise ValueError(f"the model in {source} has no heads: there is nothing for an exported file to say")
+    preprocessing = preprocessing_of(trained.preprocessing, trained.model.config.in_chans, source)
+    if asked.size is not None:
+        preprocessing = replace(preprocessing, size=asked.size)
+    smallest = 2 * trained.model.config.patch_size
+    if min(preprocessing.size) < smallest:
+        height, width = preprocessing.size
+        raise ValueError(f"size must be at least {smallest}x{smallest} pixels for this model, not {height}x{width}")
+    return trained.model, Exported(
+        volo_version=__version__,
+        source=str(source),
+        task="classification",
+        class_names=trained.class_names,
+        preprocessing=asdict(preprocessing),
+        size=preprocessing.size,
+        dynamic=asked.dynamic,
+        precision=asked.precision,
+        include_preprocessing=asked.include_preprocessing,
+        include_softmax=asked.include_softmax,
+        include_tokens=asked.include_tokens,
+    )
+
+
+def trace(model: nn.Module, asked: Asked, described: Exported) -> torch.export.ExportedProgram:
+    """The program that every format is written from."""
+    preprocessing = Preprocessing.from_dict(described.preprocessing)
+    graph = Graph(
+        model,
+        None if asked.sizes else described.size,
+        preprocessing=preprocessing if asked.include_preprocessing else None,
+        softmax=asked.include_softmax,
+        tokens=asked.include_tokens,
+        half=asked.precision == "fp16" and asked.to != "openvino",  # OpenVINO keeps the weights in half by itself
+    )
+    height, width = described.size
+    if asked.sizes:  # two different sides: the tracer takes equal ones to be equal always
+        step = 2 * model.config.patch_size if isinstance(model, VOLO) else 32
+        height, width = height + 2 * step, height + 4 * step
+    images = example(graph, preprocessing.channels, (height, width), batch=2 if asked.batches else 1)
+    return capture(graph, images, batches=asked.batches, sizes=asked.sizes)
+
+
+def _write(
+    model: nn.Module,
+    asked: Asked,
+    described: Exported,
+    fitted: Tensor | None,
+    output: Path,
+    on_step: Callable[[str], None],
+) -> None:
+    program, description = trace(model, asked, described), described.to_json()
+    if asked.to in ("torch-export", "aotinductor"):
+        from volo.export.torch_export import write_aotinductor, write_torch_export
+
+        write = write_torch_export if asked.to == "torch-export" else write_aotinductor
+        with replacing(output) as temporary:
+            write(program, temporary, description)
+        return
+    from volo.export.onnx import write_onnx
+
+    # Beside the output, for what is finished to be renamed.
+    with TemporaryDirectory(prefix=".export.", dir=output.parent) as folder:
+        plain, done = Path(folder, "plain.onnx"), Path(folder, output.name)
+        write_onnx(program, plain, description)
+        if asked.precision == "int8" and fitted is not None:
+            from volo.export.quantize import quantize_onnx, quantize_openvino
+
+            write_int8 = quantize_onnx if asked.to == "onnx" else quantize_openvino
+            write_int8(plain, done, described, fitted, on_step)
+        elif asked.to == "onnx":
+            plain.rename(done)
+        else:
+            from volo.export.openvino import read_as_openvino, write_openvino
+
+            write_openvino(read_as_openvino(plain), done, description, half=asked.precision == "fp16")
+        if asked.to == "openvino":
+            done.with_suffix(".bin").replace(output.with_suffix(".bin"))
+        done.replace(output)
+
+
+def _parted(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Images to fit to, and others, at most half of them, to compare on."""
+    if len(pixels) < 2:
+        raise ValueError("one calibration image is too few: int8 is fitted to some images and compared on others")
+    compared = min(len(pixels) // 2, 100)
+    return pixels[compared:], pixels[:compared]
+
+
+def _other_size(pixels: Tensor) -> Tensor:
+    """A few of the images at another size, a rectangle."""
+    height, width = pixels.shape[2:]
+    resized = F.interpolate(pixels[:4].float(), (height * 5 // 4, height + width // 2), mode="bilinear")
+    return resized.round().clamp(0, 255).byte()

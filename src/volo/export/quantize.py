@@ -1,0 +1,169 @@
+"""int8 by NNCF (OpenVINO) and by ONNX Runtime, fitted to images, what suffers most kept in float."""
+
+import logging
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volo.data import Preprocessing
+from volo.export.verify import as_input
+from volo.inference.exported import Exported
+from volo.inference.runtimes import OnnxRuntime
+
+#: The share of the images fitted to whose answer must stay, for no more layers to be put back to float.
+KEPT = 0.99
+#: ONNX Runtime: how often layers are put back, the share of them at a time, and the images that they are measured on.
+_ROUNDS, _SHARE, _MEASURED = 5, 0.1, 8
+
+Step = Callable[[str], None]
+
+
+def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tensor, on_step: Step) -> None:
+    """Write an ONNX file as an OpenVINO model in int8, by NNCF.
+
+    NNCF quantises everything, and then puts layers back to float, those first whose quantisation changes the outputs
+    most, until ``KEPT`` of the images keep their answer. It shows its own progress.
+
+    Args:
+        plain: the ONNX file.
+        done: the file to write; its weights come beside it.
+        described: what stands in it.
+        pixels: (N, channels, H, W) uint8.
+        on_step: told what is done next.
+    """
+    import nncf
+
+    from volo.export.openvino import read_as_openvino, write_openvino
+
+    model, inputs = read_as_openvino(plain), _inputs(described, pixels)
+    expected: list[int] = []
+
+    def agreement(compiled: Any, places: Iterable[int]) -> tuple[float, None]:
+        answers = {place: int(compiled([inputs[place]])[0].argmax()) for place in places}
+        if not expected:  # NNCF judges the model in float first
+            expected.extend(answers[place] for place in sorted(answers))
+        return float(np.mean([expected[place] == said for place, said in answers.items()])), None
+
+    places = list(range(len(inputs)))
+    on_step(f"quantising for OpenVINO, fitted to {len(inputs)} images")
+    with _quiet("nncf"):
+        quantised = nncf.quantize_with_accuracy_control(
+            model,
+            calibration_dataset=nncf.Dataset(inputs),
+            validation_dataset=nncf.Dataset(places),
+            validation_fn=agreement,
+            max_drop=1 - KEPT,
+            preset=nncf.QuantizationPreset.MIXED,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(inputs),
+            advanced_quantization_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.ENABLE if saturates() else nncf.OverflowFix.DISABLE
+            ),
+        )
+    write_openvino(quantised, done, described.to_json())
+
+
+def quantize_onnx(plain: Path, done: Path, described: Exported, pixels: Tensor, on_step: Step) -> None:
+    """Write an ONNX file in int8, by ONNX Runtime's static quantization: the arguments of ``quantize_openvino``.
+
+    Products with weights, and convolutions, are quantised, weights by channel. While fewer than ``KEPT`` of the images
+    keep their answer, the tenth of them whose inputs lose most (signal to noise, by ONNX Runtime's own measure) are
+    put back to float.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    inputs, floating = _inputs(described, pixels), OnnxRuntime(plain)
+    expected = _answers(floating, inputs)
+    kept_float: list[str] = []
+    for turn in range(_ROUNDS + 1):
+        on_step(f"quantising for ONNX Runtime, fitted to {len(inputs)} images, {len(kept_float)} layers in float")
+        with _quiet("root"):
+            quantize_static(
+                plain,
+                done,
+                _Reader(inputs, on_step),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+                per_channel=True,
+                reduce_range=saturates(),
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=kept_float,
+                extra_options={"MatMulConstBOnly": True},
+            )
+        same = float(np.mean(_answers(OnnxRuntime(done), inputs) == expected))
+        on_step(f"{same:.1%} of the images keep their answer")
+        if same >= KEPT or turn == _ROUNDS:
+            return
+        kept_float += _worst(plain, done, inputs[:_MEASURED], set(kept_float))
+
+
+def saturates() -> bool:
+    """Whether products of full 8-bit ranges overflow 16 bits on this processor: x86 without VNNI."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    facts = Path("/proc/cpuinfo")
+    return not (facts.exists() and "vnni" in facts.read_text(encoding="utf-8", errors="replace"))
+
+
+def _inputs(described: Exported, pixels: Tensor) -> list[np.ndarray]:
+    """Batches of one image as the file takes them."""
+    preprocessing = Preprocessing.from_dict(described.preprocessing)
+    return [as_input(image, described, preprocessing).numpy() for image in pixels.split(1)]
+
+
+def _answers(runtime: OnnxRuntime, inputs: list[np.ndarray]) -> np.ndarray:
+    return np.array([int(runtime(torch.from_numpy(images)).argmax()) for images in inputs])
+
+
+class _Reader:
+    """Images as ONNX Runtime's calibration reads them, with progress."""
+
+    def __init__(self, inputs: list[np.ndarray], on_step: Step) -> None:
+        self.inputs, self.on_step, self.done = inputs, on_step, 0
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        if self.done == len(self.inputs):
+            return None
+        self.done += 1
+        if self.done % max(1, len(self.inputs) // 4) == 0:
+            self.on_step(f"{self.done} of {len(self.inputs)} images seen")
+        return {"images": self.inputs[self.done - 1]}
+
+
+def _worst(plain: Path, quantised: Path, inputs: list[np.ndarray], excluded: set[str]) -> list[str]:
+    """Names of the quantised layers whose inputs lose most, a share of all of them."""
+    import onnx
+    from onnxruntime.quantization import qdq_loss_debug as debug
+
+    def activations(path: Path) -> dict[str, list[np.ndarray]]:
+        watched = path.with_name(f"watched.{path.name}")
+        debug.modify_model_output_intermediate_tensors(path, watched)
+        return debug.collect_activations(str(watched), _Reader(inputs, lambda step: None))
+
+    matched = debug.create_activation_matching(activations(quantised), activations(plain))
+    noise = {name: error["qdq_err"] for name, error in debug.compute_activation_error(matched).items()}
+    layers = {
+        node.name: noise[node.input[0]]
+        for node in onnx.load(plain).graph.node
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[0] in noise and node.name not in excluded
+    }
+    return sorted(layers, key=lambda name: layers[name])[: max(1, round(_SHARE * len(layers)))]
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without what a library logs of its steps."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
