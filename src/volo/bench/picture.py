@@ -31,28 +31,33 @@ def draw_speed(together: Sequence[Heat], path: Path) -> None:
         axes.bar_label(bars, [f"{value:.4g}" for value in values], padding=4)
         axes.set_yticks(np.arange(len(values)), names, parse_math=False)
         axes.invert_yaxis()
-        axes.set(title=f"batch {heat.batch}, threads {heat.threads}", xlabel="images/s", xlim=(0, 1.2 * max(values)))
+        axes.set(title=f"batch {heat.batch}, threads {heat.threads}", xlabel="images/s", xlim=(0, 1.3 * max(values)))
     save_figure(figure, path)
 
 
 def draw_pareto(heat: Heat, path: Path) -> None:
-    """Draw published accuracy by measured speed into a PNG: every model in its fastest runtime, the front as a line."""
-    best = fastest_of_each(heat)
-    points = [(throughput(each).value, published_top1(each.contestant.model.name), each) for each in best]
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    """Draw published accuracy by measured speed into a PNG: every model in its fastest runtime, the front as steps."""
+    points = [
+        (throughput(each).value, published_top1(each.contestant.model.name), each) for each in fastest_of_each(heat)
+    ]
+    points.sort(key=lambda point: point[:2])
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
     axes = figure.subplots()
-    for speed, accuracy, each in points:
+    for number, (speed, accuracy, each) in enumerate(points, 1):
         colour, marker = (_PEER, "s") if each.contestant.peer else (_OURS, "o")
-        axes.plot(speed, accuracy, marker, color=colour)
-        axes.annotate(_label(each), (speed, accuracy), (5, 4), textcoords="offset points", size=8, parse_math=False)
-    front = pareto_front([(speed, accuracy) for speed, accuracy, _ in points])
-    axes.plot(*zip(*front, strict=True), color="black", linewidth=0.8, linestyle="--", zorder=0)
+        label = f"{number:2}  {_label(each)}: {accuracy:.1f} %, {speed:.3g}/s"
+        axes.plot(speed, accuracy, marker, color=colour, label=label)
+        axes.annotate(str(number), (speed, accuracy), (5, 4), textcoords="offset points", size=8)
+    front = pareto_front([point[:2] for point in points])
+    axes.plot(*zip(*front, strict=True), color="black", linewidth=0.8, linestyle="--", drawstyle="steps-post", zorder=0)
     axes.set_xscale("log")
-    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
     axes.set(xlabel=f"measured: images/s, batch {heat.batch}, threads {heat.threads}")
     axes.set(ylabel="published: top-1 on ImageNet-1k, % (timm's results table)")
     axes.grid(alpha=0.3)
+    for text in figure.legend(loc="outside right upper", fontsize=8).get_texts():
+        text.set_parse_math(False)
     save_figure(figure, path)
 
 

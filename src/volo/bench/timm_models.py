@@ -37,4 +37,5 @@ def input_size(name: str) -> tuple[int, int, int]:
         names = timm.list_models(pretrained="." in name)
         raise ValueError(f"timm has no model {name!r}{nearest(name, names)}") from error
     assert settings is not None
-    return tuple(settings.input_size)
+    channels, height, width = settings.input_size
+    return channels, height, width

@@ -135,29 +135,28 @@ def _drawing(given: dict[str, Any]) -> Callable[[Sequence["Heat"], Path], None]:
 
 
 def _table(heat: "Heat") -> Table:
-    from volo.bench.results import latencies, speedup, throughput
+    """Two lines for each: a value, and below it what goes with it."""
+    from volo.bench.results import Estimate, latencies, speedup, throughput
 
-    table = Table(title=f"batch {heat.batch}, threads {heat.threads}, {_rounds(heat)}", title_justify="left")
-    table.add_column("model", overflow="fold")
-    table.add_column("runtime")
-    for heading in ("images/s (95 %)", "times the first *", "ms p50, p90, p99", "peak MiB", "start s"):
+    def lines(estimate: Estimate) -> str:
+        return f"{estimate.value:.3g}\n{estimate.low:.3g} to {estimate.high:.3g}"
+
+    rounds = max(len(each.rounds) for each in heat.measured)
+    table = Table(title=f"batch {heat.batch}, threads {heat.threads}, {rounds} rounds", title_justify="left")
+    table.add_column("model\nruntime", overflow="fold")
+    for heading in ("images/s\n95 %", "times *\n95 %", "ms p50\np90, p99", "peak\nMiB", "start\ns"):
         table.add_column(heading, justify="right")
     for each in heat.measured:
-        reference = each is heat.reference
+        median, *later = (f"{value:.3g}" for value in latencies(each))
         table.add_row(
-            each.contestant.model.name,
-            each.contestant.runtime,
-            str(throughput(each)),
-            "*" if reference else str(speedup(each, heat.reference)),
-            ", ".join(f"{value:.4g}" for value in latencies(each)),
+            f"{each.contestant.model.name}\n{each.contestant.runtime}",
+            lines(throughput(each)),
+            "*" if each is heat.reference else lines(speedup(each, heat.reference)),
+            f"{median}\n{', '.join(later)}",
             f"{each.peak / 2**20:.0f}",
             f"{each.start:.2f}",
         )
     return table
-
-
-def _rounds(heat: "Heat") -> str:
-    return f"{max(len(each.rounds) for each in heat.measured)} rounds"
 
 
 def _fastest(heat: "Heat") -> str:
