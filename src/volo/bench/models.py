@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from volo.bench.worker import TIMM
-from volo.data import Preprocessing
 from volo.export.graph import Graph
 from volo.inference.exported import is_exported, parse_description
 from volo.inference.runtimes import open_runtime
@@ -87,13 +86,13 @@ class ExportedFile:
 
     def __init__(self, name: str, pixels: int | None) -> None:
         self.name, self.exported = name, parse_description(open_runtime(name).description, name)
-        height, width = self.exported.size
+        preprocessing = self.exported.preprocessing
+        height, width = preprocessing.size
         if pixels and (height, width) != (pixels, pixels) and self.exported.dynamic not in ("size", "both"):
             raise ValueError(
                 f"{name} takes images of {height} × {width} pixels alone; leave out --size, or export anew"
             )
-        channels = Preprocessing.from_dict(self.exported.preprocessing).channels
-        self.size = (channels, pixels or height, pixels or width)
+        self.size = (preprocessing.channels, pixels or height, pixels or width)
         self.float32 = self.exported.precision == "fp32"
 
     def runtimes(self, asked: Sequence[str]) -> list[str]:

@@ -31,7 +31,11 @@ def draw_speed(together: Sequence[Heat], path: Path) -> None:
         axes.bar_label(bars, [f"{value:.4g}" for value in values], padding=4)
         axes.set_yticks(np.arange(len(values)), names, parse_math=False)
         axes.invert_yaxis()
-        axes.set(title=f"batch {heat.batch}, threads {heat.threads}", xlabel="images/s", xlim=(0, 1.25 * max(each.high for each in estimates)))
+        axes.set(
+            title=f"batch {heat.batch}, threads {heat.threads}",
+            xlabel="images/s",
+            xlim=(0, 1.25 * max(each.high for each in estimates)),
+        )
     save_figure(figure, path)
 
 

@@ -65,6 +65,8 @@ class Asked:
         if self.precision not in self.format.precisions:
             able = [form.name for form in FORMATS.values() if self.precision in form.precisions]
             raise ValueError(f"{self.to} has no {self.precision} here; {' and '.join(able)} have")
+        if self.to == "aotinductor" and self.sizes:
+            raise ValueError("AOTInductor compiles for one size of images here; take --dynamic none or batch")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from volo.data import Preprocessing
 from volo.export.capture import capture
 from volo.export.formats import Asked
 from volo.export.graph import Graph, example
@@ -104,7 +103,7 @@ def export_model(
             else f"calibration images are for int8, not for {precision}"
         )
     model, described = _load(source, asked)
-    preprocessing = Preprocessing.from_dict(described.preprocessing)
+    preprocessing = described.preprocessing
     fitted = real_images(calibration, preprocessing, most=CALIBRATED) if calibration is not None else None
     if images is None and fitted is not None:
         fitted, shown = _parted(fitted)
@@ -139,8 +138,7 @@ def _load(source: str | Path, asked: Asked) -> tuple[nn.Module, Exported]:
         source=str(source),
         task="classification",
         class_names=trained.class_names,
-        preprocessing=asdict(preprocessing),
-        size=preprocessing.size,
+        preprocessing=preprocessing,
         dynamic=asked.dynamic,
         precision=asked.precision,
         include_preprocessing=asked.include_preprocessing,
@@ -151,16 +149,16 @@ def _load(source: str | Path, asked: Asked) -> tuple[nn.Module, Exported]:
 
 def trace(model: nn.Module, asked: Asked, described: Exported) -> torch.export.ExportedProgram:
     """The program that every format is written from."""
-    preprocessing = Preprocessing.from_dict(described.preprocessing)
+    preprocessing = described.preprocessing
     graph = Graph(
         model,
-        None if asked.sizes else described.size,
+        None if asked.sizes else preprocessing.size,
         preprocessing=preprocessing if asked.include_preprocessing else None,
         softmax=asked.include_softmax,
         tokens=asked.include_tokens,
         half=asked.precision == "fp16" and asked.to != "openvino",  # OpenVINO keeps the weights in half by itself
     )
-    height, width = described.size
+    height, width = preprocessing.size
     if asked.sizes:  # two different sides: the tracer takes equal ones to be equal always
         step = 2 * model.config.patch_size if isinstance(model, VOLO) else 32
         height, width = height + 2 * step, height + 4 * step

@@ -1,6 +1,7 @@
 """int8 by NNCF (OpenVINO) and by ONNX Runtime, fitted to images, what suffers most kept in float."""
 
 import logging
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.data import Preprocessing
 from volo.export.verify import as_input
 from volo.inference.exported import Exported
-from volo.inference.runtimes import OnnxRuntime
+from volo.inference.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
 
 #: The share of the images fitted to whose answer must stay, for no more layers to be put back to float.
 KEPT = 0.99
@@ -37,26 +37,24 @@ def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tens
         pixels: (N, channels, H, W) uint8.
         on_step: told what is done next.
     """
+    # NNCF reports each use to Google Analytics unless this is set before it is imported; nobody asked it to.
+    os.environ.setdefault("NNCF_CI", "1")
     import nncf
 
     from volo.export.openvino import read_as_openvino, write_openvino
 
     model, inputs = read_as_openvino(plain), _inputs(described, pixels)
-    expected: list[int] = []
+    expected = _answers(OpenVINORuntime(plain), inputs)
 
     def agreement(compiled: Any, places: Iterable[int]) -> tuple[float, None]:
-        answers = {place: int(compiled([inputs[place]])[0].argmax()) for place in places}
-        if not expected:  # NNCF judges the model in float first
-            expected.extend(answers[place] for place in sorted(answers))
-        return float(np.mean([expected[place] == said for place, said in answers.items()])), None
+        return float(np.mean([int(compiled([inputs[place]])[0].argmax()) == expected[place] for place in places])), None
 
-    places = list(range(len(inputs)))
     on_step(f"quantising for OpenVINO, fitted to {len(inputs)} images")
     with _quiet("nncf"):
         quantised = nncf.quantize_with_accuracy_control(
             model,
             calibration_dataset=nncf.Dataset(inputs),
-            validation_dataset=nncf.Dataset(places),
+            validation_dataset=nncf.Dataset(list(range(len(inputs)))),
             validation_fn=agreement,
             max_drop=1 - KEPT,
             preset=nncf.QuantizationPreset.MIXED,
@@ -114,11 +112,10 @@ def saturates() -> bool:
 
 def _inputs(described: Exported, pixels: Tensor) -> list[np.ndarray]:
     """Batches of one image as the file takes them."""
-    preprocessing = Preprocessing.from_dict(described.preprocessing)
-    return [as_input(image, described, preprocessing).numpy() for image in pixels.split(1)]
+    return [as_input(image, described).numpy() for image in pixels.split(1)]
 
 
-def _answers(runtime: OnnxRuntime, inputs: list[np.ndarray]) -> np.ndarray:
+def _answers(runtime: Runtime, inputs: list[np.ndarray]) -> np.ndarray:
     return np.array([int(runtime(torch.from_numpy(images)).argmax()) for images in inputs])
 
 
@@ -127,6 +124,9 @@ class _Reader:
 
     def __init__(self, inputs: list[np.ndarray], on_step: Step) -> None:
         self.inputs, self.on_step, self.done = inputs, on_step, 0
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return iter(self.get_next, None)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         if self.done == len(self.inputs):

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.data import Preprocessing
 from volo.inference.exported import Exported
 from volo.inference.runtimes import PyTorchRuntime, Runtime
 
@@ -19,7 +18,7 @@ BOUNDS = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
 #: precision → the least share of images (for segmentation, pixels) with PyTorch's answer.
 AGREEMENTS = {"fp32": 0.99, "fp16": 0.98, "int8": 0.98}
 #: Seconds of timing.
-_SECONDS = 1.5
+_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
         described: what the file says of itself.
         pixels: for each size of the images, the images themselves, (N, channels, H, W) uint8.
     """
-    preprocessing = Preprocessing.from_dict(described.preprocessing)
+    preprocessing = described.preprocessing
     reference = PyTorchRuntime(model)
     count = len(pixels[0])
     batches = (1,) if described.one_by_one else tuple(sorted({1, min(count, 5)}))
@@ -81,7 +80,7 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
         expected = expected.softmax(dim=1) if described.include_softmax else expected
         largest = max(largest, float(expected.abs().max()))
         for batch in batches:
-            parts = [as_input(part, described, preprocessing) for part in images.split(batch)]
+            parts = [as_input(part, described) for part in images.split(batch)]
             got = torch.cat([runtime(part) for part in parts])
             difference = max(difference, float((got - expected).abs().nan_to_num(torch.inf).max()))
             agreeing.append(float((got.argmax(dim=1) == expected.argmax(dim=1)).float().mean()))
@@ -99,17 +98,17 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
         milliseconds=_milliseconds(
             {
                 "PyTorch": lambda: reference(preprocessing.normalize(one)),
-                runtime.name: lambda: runtime(as_input(one, described, preprocessing)),
+                runtime.name: lambda: runtime(as_input(one, described)),
             }
         ),
     )
 
 
-def as_input(pixels: Tensor, described: Exported, preprocessing: Preprocessing) -> Tensor:
+def as_input(pixels: Tensor, described: Exported) -> Tensor:
     """(B, channels, H, W) uint8 as the file takes it."""
     if described.include_preprocessing:
         return pixels.permute(0, 2, 3, 1).contiguous()
-    return preprocessing.normalize(pixels)
+    return described.preprocessing.normalize(pixels)
 
 
 def _milliseconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from volo.data import Preprocessing
 
@@ -23,8 +22,8 @@ class Exported:
         source: the model that it was made from, as the person named it.
         task: classification or segmentation.
         class_names: what the outputs mean, in order.
-        preprocessing: fields of :class:`volo.data.Preprocessing`.
-        size: (height, width) of the input in pixels; of a dynamic size the one that it was made with.
+        preprocessing: what is done to an image first; its ``size`` is that of the input, or of a dynamic one the
+            size that the file was made with.
         dynamic: what may vary: none, batch, size or both. Where the batch may not, it is one image.
         precision: fp32, fp16 or int8.
         include_preprocessing: the input is (B, H, W, channels) uint8, 0–255; else (B, channels, H, W) float32,
@@ -37,8 +36,7 @@ class Exported:
     source: str
     task: str
     class_names: tuple[str, ...]
-    preprocessing: dict[str, Any]
-    size: tuple[int, int]
+    preprocessing: Preprocessing
     dynamic: str
     precision: str
     include_preprocessing: bool
@@ -70,9 +68,9 @@ def parse_description(text: str | None, path: str | Path) -> Exported:
         raise ValueError(f"{path} has no description of volo's in it: give a file that `volo export` wrote")
     try:
         said = json.loads(text)
-        version = said.pop("format_version")
+        version = said["format_version"]
         writer = said.get("volo_version")
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the description in {path} cannot be read: {error}; export it again") from error
     if version != FORMAT_VERSION:
         raise ValueError(
@@ -80,9 +78,8 @@ def parse_description(text: str | None, path: str | Path) -> Exported:
             f"export it again, or install the volo that wrote it"
         )
     try:
-        lists = {key: tuple(said[key]) for key in ("class_names", "size")}
-        described = Exported(**{field.name: said[field.name] for field in fields(Exported)} | lists)
-        Preprocessing.from_dict(described.preprocessing)
-    except (KeyError, TypeError, ValueError) as error:
+        said["class_names"] = tuple(said["class_names"])
+        said["preprocessing"] = Preprocessing.from_dict(said["preprocessing"])
+        return Exported(**{field.name: said[field.name] for field in fields(Exported)})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"the description in {path} is incomplete: {error}; export it again") from error
-    return described

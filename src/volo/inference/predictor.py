@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.data import Preprocessing
 from volo.inference.ahead import in_threads
 from volo.inference.devices import find_device
 from volo.inference.exported import is_exported, parse_description
@@ -116,7 +115,7 @@ class Predictor:
             raise ValueError(f"{path} is a {described.task} model; Predictor takes those of classification")
         self.device, self.model = torch.device("cpu"), None
         self.class_names = described.class_names
-        self.preprocessing = Preprocessing.from_dict(described.preprocessing)
+        self.preprocessing = described.preprocessing
         self._in_graph, self._one_by_one = described.include_preprocessing, described.one_by_one
         self._softmax = described.include_softmax
 

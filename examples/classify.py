@@ -1,0 +1,27 @@
+"""Name what is on images with an exported model: python classify.py model.onnx photo.jpg ...
+
+Needs onnxruntime, numpy and Pillow; the model: volo export MODEL --to onnx --include-preprocessing --include-softmax
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+model = json.loads(session.get_modelmeta().custom_metadata_map["volo"])
+height, width = model["preprocessing"]["size"]
+share, resample = model["preprocessing"]["crop_pct"], model["preprocessing"]["interpolation"].upper()
+mode = {1: "L", 3: "RGB", 4: "RGBA"}[len(model["preprocessing"]["mean"])]
+for path in sys.argv[2:]:
+    image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
+    cover = (int(width / share), int(height / share))
+    factor = max(cover[0] / image.width, cover[1] / image.height)
+    image = image.resize([max(1, int(side * factor + 1e-6)) for side in image.size], Image.Resampling[resample])
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height))).reshape(1, height, width, -1)
+    (probabilities,) = session.run(["scores"], {"images": pixels})[0]
+    best = probabilities.argsort()[::-1][:3]
+    print(path, *(f"{model['class_names'][index]} {probabilities[index]:.1%}" for index in best))

@@ -1,0 +1,296 @@
+"""Exported files say what PyTorch says: each format, two batch sizes, two image sizes, real photos."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import volo
+from volo.data import Preprocessing
+from volo.data.embedded import photo_folder
+from volo.export.formats import Asked
+from volo.export.images import real_images
+from volo.export.onnx import OPSET, operators
+from volo.export.pipeline import export_model
+from volo.export.quantize import saturates
+from volo.export.verify import verify
+from volo.inference.exported import parse_description
+from volo.inference.runtimes import PyTorchRuntime, open_runtime
+from volo.models import create_model, load_model, save_model
+
+NAMES = tuple("abcdefghij")
+#: What the list of TensorRT 10's parser for ONNX supports (github.com/onnx/onnx-tensorrt, docs/operators.md, 10.1) of
+#: what a VOLO could be made of; neither Col2Im nor a cubic Resize is on it.
+TENSORRT = {
+    *("Add", "AveragePool", "Cast", "Concat", "Conv", "Div", "Erf", "Expand", "Gather", "Gelu", "Gemm"),
+    *("LayerNormalization", "MatMul", "Mul", "Pad", "ReduceMax", "Relu", "Reshape", "Shape", "Slice", "Softmax"),
+    *("Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
+}
+
+
+def trained(folder: Path, name: str = "volo_micro_32", *, size=(32, 32), **overrides) -> Path:
+    """A run folder with random weights, whose answers differ clearly from image to image."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=len(NAMES), **overrides)
+    for head in (model.head, model.aux_head):
+        torch.nn.init.normal_(head.weight, std=0.3)
+    for module in model.modules():  # statistics that are worth folding
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    folder.mkdir(exist_ok=True)
+    preprocessing = Preprocessing(size=size, crop_pct=0.9)
+    save_model(folder, model.config, model.state_dict(), class_names=NAMES, preprocessing=asdict(preprocessing))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("export") / "micro")
+
+
+@pytest.fixture(scope="module")
+def onnx(micro):
+    """With all that may stand around the model."""
+    return export_model(
+        micro,
+        to="onnx",
+        output=micro / "full.onnx",
+        include_preprocessing=True,
+        include_softmax=True,
+        include_tokens=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("to", "ending", "size"),
+    [
+        ("openvino", "xml", (40, 51)),
+        ("torch-export", "pt2", (32, 32)),
+        ("torch-export", "pt2", (40, 51)),
+        *(
+            pytest.param(*others, marks=pytest.mark.slow)
+            for others in (("onnx", "onnx", (32, 32)), ("onnx", "onnx", (40, 51)), ("openvino", "xml", (32, 32)))
+        ),
+    ],
+)
+def test_a_file_says_what_pytorch_says(micro, to, ending, size):
+    made = export_model(micro, to=to, output=micro / f"{size[1]}.{ending}", size=size)
+    report = made.report
+    assert report.problems == []
+    assert (report.images, report.batches, report.sizes) == (7, (1, 5), (size,))
+    assert report.difference < 2e-5  # rounding
+    assert json.loads(made.report_path.read_text())["passed"] is True
+    assert parse_description(open_runtime(made.path).description, made.path) == made.described
+    assert made.described.class_names == NAMES
+
+
+def test_onnx_holds_standard_operators_that_tensorrt_lists(onnx):
+    import onnx as library
+
+    assert onnx.report.problems == []
+
+    model = library.load(onnx.path)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert operators(onnx.path) <= TENSORRT
+    text = onnx.path.read_bytes()
+    assert b"/volo/" not in text  # paths of this machine
+    assert b".py" not in text
+
+
+def test_preprocessing_softmax_and_tokens_inside_an_onnx_file(onnx, micro):
+    pixels = real_images(None, Preprocessing(size=(32, 32), crop_pct=0.9))[:3]
+    model = load_model(micro).model
+    with torch.inference_mode():
+        expected = model.forward_head(model.forward_features(Preprocessing(size=(32, 32)).normalize(pixels)))
+        logits = model(Preprocessing(size=(32, 32)).normalize(pixels))
+    for runtime in ("onnxruntime", "openvino"):
+        scores, tokens = open_runtime(onnx.path, runtime=runtime).run(pixels.permute(0, 2, 3, 1))
+        torch.testing.assert_close(scores, logits.softmax(dim=1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(tokens, expected.tokens, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_predictor_takes_an_exported_file(onnx, micro, runtime):
+    expected = list(volo.Predictor(micro, device="cpu").predict(photos(), top_k=3))
+    predictor = volo.Predictor(onnx.path, runtime=runtime, threads=1)
+    got = list(predictor.predict(photos(), top_k=3, batch_size=2))
+    assert [prediction.names for prediction in got] == [prediction.names for prediction in expected]
+    for one, other in zip(got, expected, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    assert predictor.model is None
+
+
+@pytest.mark.parametrize(
+    ("to", "ending"), [("torch-export", "pt2"), pytest.param("onnx", "onnx", marks=pytest.mark.slow)]
+)
+def test_half_precision_halves_a_file(onnx, micro, to, ending):
+    half = export_model(micro, to=to, output=micro / f"half.{ending}", precision="fp16")
+    assert half.path.stat().st_size < 0.65 * onnx.path.stat().st_size
+    assert half.report.problems == []
+    assert half.report.difference > 1e-5  # it does compute in half precision
+
+
+def test_an_archive_of_one_image_loads_without_volo(micro):
+    path = export_model(micro, to="torch-export", output=micro / "alone.pt2", dynamic="none").path
+    expected = [prediction.names for prediction in volo.Predictor(micro).predict(photos())]
+    assert [prediction.names for prediction in volo.Predictor(path).predict(photos(), batch_size=3)] == expected
+    code = """
+import sys, torch
+model = torch.export.load(sys.argv[1]).module()
+assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+assert not any(name.partition('.')[0] == 'volo' for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], check=True)
+
+
+def test_the_script_for_small_containers_says_the_same(onnx, micro):
+    script = Path(__file__).parents[2] / "examples" / "classify.py"
+    expected = volo.Predictor(micro, device="cpu").predict(photos(), top_k=3)
+    command = [sys.executable, script, onnx.path, *photos()]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    for line, path, prediction in zip(said, photos(), expected, strict=True):
+        words = line.removeprefix(f"{path} ").split(" ")
+        assert tuple(words[::2]) == prediction.names
+        shares = [float(word.rstrip("%")) / 100 for word in words[1::2]]
+        assert shares == pytest.approx(prediction.probabilities, abs=0.002)
+    imported = script.read_text(encoding="utf-8")
+    assert "volo" not in "".join(line for line in imported.splitlines() if "import" in line)
+
+
+def test_a_failed_comparison_is_told_and_deletes_nothing(onnx, micro):
+    model = load_model(micro).model
+    with torch.no_grad():
+        model.head.bias[3] += 50
+    pixels = real_images(None, Preprocessing(size=(32, 32), crop_pct=0.9))
+    report = verify(model, open_runtime(onnx.path), onnx.described, [pixels])
+    assert len(report.problems) == 2
+    assert "outputs differ by up to 0.99, more than 0.0001" in report.problems[0]
+    assert report.problems[1] == "0.0% of the answers agree, fewer than 99%"
+    assert onnx.path.exists()
+
+
+def test_outputs_that_are_not_numbers_fail_the_comparison(onnx, micro):
+    model = load_model(micro).model
+    described = parse_description(
+        onnx.described.to_json()
+        .replace('"include_preprocessing": true', '"include_preprocessing": false')
+        .replace('"include_softmax": true', '"include_softmax": false'),
+        "x",
+    )
+    broken = PyTorchRuntime(torch.nn.Sequential(model, torch.nn.LogSigmoid(), torch.nn.Threshold(0, float("nan"))))
+    report = verify(model, broken, described, [real_images(None, Preprocessing(size=(32, 32)))])
+    assert report.difference == float("inf")
+    assert report.problems
+
+
+def test_int8_in_onnx_runtime_keeps_the_answers_and_what_suffers_in_float(onnx, micro):
+    steps = []
+    made = export_model(
+        micro,
+        to="onnx",
+        output=micro / "int8.onnx",
+        precision="int8",
+        calibration=[str(photo_folder())],
+        images=[str(photo_folder())],
+        on_step=steps.append,
+    )
+    assert "QuantizeLinear" in operators(made.path)
+    assert made.report.agreement == 1
+    assert made.path.stat().st_size < 0.5 * onnx.path.stat().st_size
+    assert "quantising for ONNX Runtime, fitted to 7 images, 4 layers in float" in steps  # of random weights
+    assert "7 of 7 images seen" in steps
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"to": "onx"}, "there is no format 'onx'; did you mean 'onnx'"),
+        (
+            {"to": "onnx", "dynamic": "height"},
+            "there is no kind of dynamic shape 'height'; there are: none, batch, size",
+        ),
+        ({"to": "onnx", "precision": "int4"}, "there is no precision 'int4'; did you mean 'int8'"),
+        ({"to": "torch-export", "precision": "int8"}, "torch-export has no int8 here; onnx and openvino have"),
+        ({"to": "aotinductor", "dynamic": "both"}, "AOTInductor compiles for one size of images"),
+        ({"to": "onnx", "threads": 0}, "threads must be at least 1, not 0"),
+    ],
+)
+def test_what_cannot_be_asked_for(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Asked(**arguments)
+
+
+def test_processors_without_vnni_get_a_reduced_range(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not saturates()
+
+
+def photos() -> list[Path]:
+    return sorted(photo_folder().glob("*.jpg"))
+
+
+# What takes longer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["volo_micro_32", "volo_tiny_32"])
+def test_batch_and_size_may_vary(name, tmp_path):
+    folder = trained(tmp_path / "run", name)
+    for to, ending in (("onnx", "onnx"), ("openvino", "xml"), ("torch-export", "pt2")):
+        made = export_model(folder, to=to, output=tmp_path / f"both.{ending}", dynamic="both")
+        assert made.report.problems == []
+        assert made.report.sizes == ((32, 32), (40, 48))
+        runtime, model = open_runtime(made.path), load_model(folder).model
+        for shape in ((1, 3, 16, 16), (3, 3, 47, 33), (2, 3, 96, 64)):
+            images = torch.randn(shape)
+            with torch.inference_mode():
+                torch.testing.assert_close(runtime(images), model(images), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torch-export", "aotinductor"])
+@pytest.mark.parametrize("name", ["volo_tiny_32", "volo_d1_224"])
+def test_larger_models(name, to, tmp_path):
+    side = int(name.rpartition("_")[2])
+    folder = trained(tmp_path / "run", name, size=(side, side))
+    ending = {"onnx": "onnx", "openvino": "xml"}.get(to, "pt2")
+    for size in ((side, side), (side + 16, side + 48)):
+        made = export_model(folder, to=to, output=tmp_path / f"{size[1]}.{ending}", size=size)
+        assert made.report.problems == []
+        if to == "onnx":
+            assert operators(made.path) <= TENSORRT
+
+
+@pytest.mark.slow
+def test_a_package_of_aotinductor_loads_without_volo(micro):
+    made = export_model(micro, to="aotinductor", output=micro / "compiled.pt2", include_preprocessing=True)
+    assert made.report.problems == []
+    expected = [prediction.names for prediction in volo.Predictor(micro).predict(photos())]
+    assert [prediction.names for prediction in volo.Predictor(made.path).predict(photos())] == expected
+    code = """
+import sys, torch
+model = torch._inductor.aoti_load_package(sys.argv[1])
+assert model(torch.zeros(3, 32, 32, 3, dtype=torch.uint8)).shape == (3, 10)
+assert not any(name.partition('.')[0] == 'volo' for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, made.path], check=True)
+
+
+@pytest.mark.slow
+def test_int8_in_openvino_keeps_the_answers(micro):
+    made = export_model(
+        micro,
+        to="openvino",
+        output=micro / "int8.xml",
+        precision="int8",
+        calibration=[str(photo_folder())],
+        images=[str(photo_folder())],
+    )
+    assert made.report.agreement == 1
+    assert np.isfinite(made.report.difference)
