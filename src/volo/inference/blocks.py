@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from volo.inference.packed import InferenceConv, InferenceLinear
 from volo.layers import ClassBlock, Downsample, Mlp, Outlooker, PatchEmbed, Transformer
 from volo.ops import outlook_attention
-from volo.ops.attention import scaled_dot_product, self_attention
 
 
 def linear(layer: nn.Linear, *, pack: bool, gelu: bool = False) -> InferenceLinear:
@@ -99,15 +98,16 @@ class InferenceTransformer(nn.Module):
 
     def __init__(self, block: Transformer, *, pack: bool) -> None:
         super().__init__()
-        self.num_heads, self.pack = block.attn.num_heads, pack
+        self.num_heads = block.attn.num_heads
         self.norm1, self.norm2 = layer_norm(block.norm1), layer_norm(block.norm2)
         self.qkv, self.proj = linear(block.attn.qkv, pack=pack), linear(block.attn.proj, pack=pack)
         self.mlp = InferenceMlp(block.mlp, pack=pack)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).flatten(1, 2)  # B L 3 N D
-        attend = self_attention if self.pack else scaled_dot_product
-        x = self.proj(attend(qkv).view(x.shape), x)
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).flatten(1, 2)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each B N L D
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        x = self.proj(mixed, x)
         return self.mlp(self.norm2(x), x)
 
 

@@ -20,24 +20,11 @@ struct VoloCall {
     std::int64_t chunks;  // bands of window rows that an image is cut into
 };
 
-// One call of self-attention in float32; L tokens, C = N·D. Contiguous: qkv (B, L, 3, N, D), out (B, L, C). D is a
-// multiple of 16.
-struct VoloAttention {
-    const float* qkv;
-    float* out;
-    std::int64_t batch, tokens, heads, dim;
-    float scale;
-    std::int64_t chunks;  // of the queries of a head
-};
-
 struct VoloSet {
     const char* name;
     std::size_t (*scratch_bytes)(const VoloCall&);
     // Computes band `task % chunks` of image `task / chunks`.
     void (*run)(const VoloCall&, std::int64_t task, void* scratch);
-    std::size_t (*attention_scratch_bytes)(const VoloAttention&);
-    // Computes chunk `task % chunks` of head `task / chunks`, counted through all images.
-    void (*attend)(const VoloAttention&, std::int64_t task, void* scratch);
 };
 
 #if defined(__x86_64__)

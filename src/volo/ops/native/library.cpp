@@ -30,41 +30,19 @@ const VoloSet* set(int index) {
 #endif
 }
 
-template <class Call>
 struct Work {
-    const Call* call;
-    void (*task)(const Call&, std::int64_t, void*);
+    const VoloCall* call;
+    const VoloSet* set;
     std::int64_t tasks;
     char* scratch;
     std::size_t scratch_each;
     std::atomic<std::int64_t> next_task, next_worker;
 };
 
-template <class Call>
 void work(void* data) {
-    Work<Call>& job = *static_cast<Work<Call>*>(data);
+    Work& job = *static_cast<Work*>(data);
     char* scratch = job.scratch + job.next_worker.fetch_add(1) * job.scratch_each;
-    for (std::int64_t task; (task = job.next_task.fetch_add(1)) < job.tasks;) job.task(*job.call, task, scratch);
-}
-
-// Runs the tasks of a call on up to `threads` threads. Gives the bytes of scratch used, or -1 if they could not be had.
-template <class Call>
-std::int64_t run_tasks(const Call& call, void (*task)(const Call&, std::int64_t, void*), std::int64_t tasks,
-                       std::size_t scratch_bytes, std::int64_t threads) {
-    if (threads > tasks) threads = tasks > 1 ? tasks : 1;
-    constexpr std::size_t kLine = 64;
-    const std::size_t each = (scratch_bytes / kLine + 2) * kLine;  // a line apart: no false sharing
-    void* block = std::malloc(each * threads + kLine);
-    if (!block) return -1;
-    char* aligned = static_cast<char*>(block) + (kLine - reinterpret_cast<std::uintptr_t>(block) % kLine);
-    Work<Call> job = {&call, task, tasks, aligned, each, {0}, {0}};
-    if (threads > 1) {
-        GOMP_parallel(work<Call>, &job, static_cast<unsigned>(threads), 0);
-    } else {
-        work<Call>(&job);
-    }
-    std::free(block);
-    return static_cast<std::int64_t>(each) * threads;
+    for (std::int64_t task; (task = job.next_task.fetch_add(1)) < job.tasks;) job.set->run(*job.call, task, scratch);
 }
 
 // As few bands as keep the threads busy evenly; a band of fewer than four window rows repeats too much work.
@@ -99,20 +77,19 @@ VOLO_EXPORT std::int64_t volo_outlook_run(const void* value, const void* logits,
                      sizes[5], sizes[6], sizes[7], sizes[8], sizes[9], dtype, scale, 1};
     if (threads < 1 || !GOMP_parallel) threads = 1;
     call.chunks = bands(call.batch, call.h, threads);
-    return run_tasks(call, chosen->run, call.batch * call.chunks, chosen->scratch_bytes(call), threads);
-}
-
-// Self-attention, as VoloAttention says; gives what volo_outlook_run gives. sizes: batch, tokens, heads, head dim.
-VOLO_EXPORT std::int64_t volo_attention_run(const float* qkv, float* out, const std::int64_t* sizes, double scale,
-                                            std::int64_t threads, int set_index) {
-    const VoloSet* chosen = set(set_index);
-    if (!chosen) return -2;
-    VoloAttention call = {qkv, out, sizes[0], sizes[1], sizes[2], sizes[3], static_cast<float>(scale), 1};
-    if (threads < 1 || !GOMP_parallel) threads = 1;
-    // A few heads on many threads: their queries are shared out, too; each chunk lays the keys out anew.
-    const std::int64_t heads = call.batch * call.heads, most = call.tokens / 48 > 1 ? call.tokens / 48 : 1;
-    if (heads && heads < 4 * threads && heads % threads) call.chunks = (4 * threads + heads - 1) / heads;
-    if (call.chunks > most) call.chunks = most;
-    const std::size_t scratch = chosen->attention_scratch_bytes(call);
-    return run_tasks(call, chosen->attend, heads * call.chunks, scratch, threads);
+    const std::int64_t tasks = call.batch * call.chunks;
+    if (threads > tasks) threads = tasks > 1 ? tasks : 1;
+    constexpr std::size_t kLine = 64;
+    const std::size_t each = (chosen->scratch_bytes(call) / kLine + 2) * kLine;  // a line apart: no false sharing
+    void* block = std::malloc(each * threads + kLine);
+    if (!block) return -1;
+    char* aligned = static_cast<char*>(block) + (kLine - reinterpret_cast<std::uintptr_t>(block) % kLine);
+    Work job = {&call, chosen, tasks, aligned, each, {0}, {0}};
+    if (threads > 1) {
+        GOMP_parallel(work, &job, static_cast<unsigned>(threads), 0);
+    } else {
+        work(&job);
+    }
+    std::free(block);
+    return static_cast<std::int64_t>(each) * threads;
 }

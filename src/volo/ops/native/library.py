@@ -19,7 +19,7 @@ from volo.ops.backend import Geometry
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _NAMES = ("libvolo_outlook.so", "libvolo_outlook.dylib")
 _PROCESS = os.getpid()
-_Sizes, _AttentionSizes = ctypes.c_int64 * 10, ctypes.c_int64 * 4
+_Sizes = ctypes.c_int64 * 10
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,6 @@ class Library:
     instruction_sets: tuple[str, ...]
     has_threads: bool
     _run: Callable[..., int]
-    _attend: Callable[..., int]
 
     def forward(self, value: Tensor, logits: Tensor, geometry: Geometry, instruction_set: str | None = None) -> Tensor:
         """(B,H,W,C) and (B,h,w,N,K²,K²), contiguous, to the mixed map (B,H,W,C)."""
@@ -60,16 +59,6 @@ class Library:
         outputs = torch.empty_like(value), torch.empty_like(logits)
         return self._call(value, logits, grad, *outputs, geometry, None)
 
-    def attention(self, qkv: Tensor, instruction_set: str | None = None) -> Tensor:
-        """Self-attention: (B, L, 3, N, D) float32, contiguous, D a multiple of 16, to (B, L, N·D)."""
-        batch, tokens, _, heads, dim = qkv.shape
-        out = qkv.new_empty(batch, tokens, heads * dim)
-        if out.numel():
-            sizes = _AttentionSizes(batch, tokens, heads, dim)
-            at = self._where(instruction_set)
-            _check(self._attend(qkv.data_ptr(), out.data_ptr(), sizes, dim**-0.5, *at))
-        return out
-
     def _call(
         self,
         value: Tensor,
@@ -85,7 +74,7 @@ class Library:
         batch, height, width, channels = value.shape
         _, h, w, heads, _, _ = logits.shape
         layout = geometry.kernel_size, geometry.stride, geometry.padding
-        used = self._run(
+        result = self._run(
             value.data_ptr(),
             logits.data_ptr(),
             None if grad is None else grad.data_ptr(),
@@ -94,21 +83,13 @@ class Library:
             _Sizes(batch, height, width, h, w, heads, channels // heads, *layout),
             geometry.scale,
             DTYPES[value.dtype],
-            *self._where(instruction_set),
+            # The pool of threads does not survive a fork: a child that enters it waits for ever.
+            torch.get_num_threads() if os.getpid() == _PROCESS else 1,
+            self.instruction_sets.index(instruction_set or self.instruction_sets[-1]),
         )
-        return _check(used)
-
-    def _where(self, instruction_set: str | None) -> tuple[int, int]:
-        """How many threads, and the number of the instruction set."""
-        # The pool of threads does not survive a fork: a child that enters it waits for ever.
-        threads = torch.get_num_threads() if os.getpid() == _PROCESS else 1
-        return threads, self.instruction_sets.index(instruction_set or self.instruction_sets[-1])
-
-
-def _check(scratch_bytes: int) -> int:
-    if scratch_bytes < 0:
-        raise MemoryError("no memory for the scratch of attention; it needs a few rows of the map")
-    return scratch_bytes
+        if result < 0:
+            raise MemoryError("no memory for the scratch of outlook attention; it needs a few rows of the map")
+        return result
 
 
 @cache
@@ -125,14 +106,9 @@ def load() -> Library | str:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         return f"the native library does not load: {error}"
-    try:
-        attend = library.volo_attention_run
-    except AttributeError:
-        return f"{path} was built from older sources; install volo again"
     library.volo_outlook_set.restype = ctypes.c_char_p
-    library.volo_outlook_run.restype = attend.restype = ctypes.c_int64
+    library.volo_outlook_run.restype = ctypes.c_int64
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    attend.argtypes = [pointer, pointer, _AttentionSizes, ctypes.c_double, size, ctypes.c_int]
     library.volo_outlook_run.argtypes = [*[pointer] * 5, _Sizes, ctypes.c_double, size, size, ctypes.c_int]
     names = [library.volo_outlook_set(index) for index in range(3)]
     return Library(
@@ -140,5 +116,4 @@ def load() -> Library | str:
         instruction_sets=tuple(name.decode() for name in names if name),
         has_threads=bool(library.volo_outlook_has_threads()),
         _run=library.volo_outlook_run,
-        _attend=attend,
     )

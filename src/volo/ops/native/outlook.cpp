@@ -1,5 +1,5 @@
 // Outlook attention, forward and backward, for one instruction set: CMake compiles this file once for each, with
-// VOLO_SET (its name) and VOLO_VECTOR_BYTES. Self-attention is in attention.h.
+// VOLO_SET (its name) and VOLO_VECTOR_BYTES.
 //
 // An image is cut into bands of window rows. A band owns the map rows from the first row of its first window to the
 // first row of the next band, and alone writes them: windows of the band above that reach into them are computed
@@ -9,7 +9,6 @@
 // In the backward pass `sums` is the gradient of value: a window gives Σ_i p_ij · grad_i to position j, just as in the
 // forward pass it gives Σ_j p_ij · value_j to position i.
 
-#include "attention.h"
 #include "call.h"
 #include "window.h"
 
@@ -281,14 +280,6 @@ void run(const VoloCall& c, std::int64_t task, void* scratch) {
     with_band(c, scratch, [&](auto&& band) { band.run(image, top, bottom); });
 }
 
-std::size_t attention_scratch_bytes(const VoloAttention& c) { return Attention::scratch(c) * sizeof(float); }
-
-void attend(const VoloAttention& c, std::int64_t task, void* scratch) {
-    const Index head = task / c.chunks, chunk = task % c.chunks;
-    Attention attention(c, head / c.heads, head % c.heads, static_cast<float*>(scratch));
-    attention.run(c.tokens * chunk / c.chunks, c.tokens * (chunk + 1) / c.chunks);
-}
-
 }  // namespace
 
 #define VOLO_PASTE(a, b) a##b
@@ -297,4 +288,4 @@ void attend(const VoloAttention& c, std::int64_t task, void* scratch) {
 #define VOLO_QUOTE(x) VOLO_QUOTE_(x)
 
 extern const VoloSet VOLO_NAME(VOLO_SET);
-const VoloSet VOLO_NAME(VOLO_SET) = {VOLO_QUOTE(VOLO_SET), scratch_bytes, run, attention_scratch_bytes, attend};
+const VoloSet VOLO_NAME(VOLO_SET) = {VOLO_QUOTE(VOLO_SET), scratch_bytes, run};
