@@ -1,6 +1,7 @@
 """``volo bench``: from names to a table, figures and a picture."""
 
 import json
+import sys
 
 from volo.cli import main
 
@@ -27,3 +28,11 @@ def test_models_and_peers_take_turns_in_every_runtime(tmp_path, capsys):
     assert "fastest in float32: volo_micro_32, " in out
     assert "onnxruntime" in said["machine"]
     assert "left out" not in err
+
+
+def test_a_missing_runtime_is_named_before_the_work(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["bench", "--models=volo_micro_32", "--runtimes=onnxruntime"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == "volo bench: this needs onnxruntime; install it with: pip install 'volo[export]'\n"
