@@ -147,7 +147,7 @@ def _table(heat: "Heat") -> Table:
     for heading in ("images/s\n95 %", "times *\n95 %", "ms p50\np90, p99", "peak\nMiB", "start\ns"):
         table.add_column(heading, justify="right")
     for each in heat.measured:
-        median, *later = (f"{value:.3g}" for value in latencies(each))
+        median, *later = (f"{value:.4g}" for value in latencies(each))
         table.add_row(
             f"{each.contestant.model.name}\n{each.contestant.runtime}",
             lines(throughput(each)),
