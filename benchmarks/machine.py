@@ -1,19 +1,10 @@
-"""What a measurement must say of the machine it was taken on."""
-
-import importlib.metadata
-import platform
+"""What a script's measurement must say of the machine it was taken on."""
 
 import torch
 
-from volo.cli.doctor import processor_name
+from volo.bench import machine as package
 
 
 def machine(*packages: str) -> dict:
-    """CPU, threads, and the versions of Python, torch and ``packages``."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", *packages)}
-    return {
-        "cpu": processor_name(),
-        "threads": torch.get_num_threads(),
-        **versions,
-        "python": platform.python_version(),
-    }
+    """The processor, PyTorch's threads, and the versions of Python, torch and ``packages``."""
+    return {**package.machine("torch", *packages), "threads": torch.get_num_threads()}

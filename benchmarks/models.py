@@ -2,13 +2,12 @@
 
     python benchmarks/models.py                                      # every size, a few minutes on two cores
     python benchmarks/models.py --quick --models volo_micro_32 volo_d1_224 --json speed.json
-    python benchmarks/models.py --models volo_d1_224 --what inference --peers all      # and what deploys timm's
     python benchmarks/models.py --models volo_d1_224 --what inference --pixels 224 448 896
 
 All hold the same weights, and timm's model is built for the size at hand. Their runs take turns (one of each, again
 one of each, ...), so that a change of the machine's speed meets all, and a row gives the medians of its rounds. A row
-is given ``--seconds`` of time, but never fewer than two rounds. Needs timm (``pip install volo[train]``); ``--peers
-all`` also onnx, onnxscript, onnxruntime and openvino, and says which of them it leaves out and why.
+is given ``--seconds`` of time, but never fewer than two rounds. Needs timm (``pip install volo[train]``). Compiled and
+exported models, memory and start-up are measured by ``volo bench``.
 """
 
 import argparse
@@ -17,9 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import timm
 import torch
@@ -34,9 +31,6 @@ from volo import optimize_for_inference
 from volo.models import VARIANTS, VOLOConfig, create_model
 
 TRAINED = ("volo_micro_32", "volo_tiny_32", "volo_d1_224")
-#: In the order of the table's columns; every ratio is to the first.
-INFERENCE = ("timm", "timm compiled", "timm ONNX Runtime", "timm OpenVINO", "ours", "optimized", "optimized compiled")
-USUAL = ("timm", "ours", "optimized")
 Step = Callable[[], None]
 
 
@@ -97,53 +91,10 @@ def seconds_of(step: Step) -> float:
     return time.perf_counter() - start
 
 
-def exported(model: nn.Module, images: Tensor, path: Path) -> Path:
-    if not path.exists():
-        with torch.no_grad():
-            torch.onnx.export(model.eval(), (images,), path, dynamo=True, verbose=False)
-    return path
-
-
-def onnx_runtime_step(path: Path, images: Tensor) -> Step:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: images.numpy()}
-    return lambda: session.run(None, feed)
-
-
-def openvino_step(path: Path, images: Tensor) -> Step:
-    import openvino
-
-    settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-    settings["INFERENCE_PRECISION_HINT"] = "f32"
-    request = openvino.Core().compile_model(openvino.convert_model(path), "CPU", settings).create_infer_request()
-    return lambda: request.infer([images.numpy()])
-
-
-def inference_steps(ours: nn.Module, theirs: nn.Module, images: Tensor, names: tuple[str, ...], path: Path) -> dict:
-    """The step of every contestant that runs here; of the others it prints why not."""
-    ours.eval()
-    makers: dict[str, Callable[[], Step]] = {
-        "timm": lambda: inference_step(theirs, images),
-        "timm compiled": lambda: inference_step(torch.compile(theirs.eval(), dynamic=False), images),
-        "timm ONNX Runtime": lambda: onnx_runtime_step(exported(theirs, images, path), images),
-        "timm OpenVINO": lambda: openvino_step(exported(theirs, images, path), images),
-        "ours": lambda: inference_step(ours, images),
-        "optimized": lambda: inference_step(optimize_for_inference(ours), images),
-        "optimized compiled": lambda: inference_step(optimize_for_inference(ours, compile=True), images),
-    }
-    steps = {}
-    for name in names:
-        try:
-            steps[name] = makers[name]()
-            steps[name]()
-        except Exception as error:  # whatever a peer fails of, the others are measured
-            steps.pop(name, None)
-            print(f"{name} is left out: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
-    return steps
+def inference_steps(ours: nn.Module, theirs: nn.Module, images: Tensor) -> dict[str, Step]:
+    optimized = optimize_for_inference(ours)
+    models = {"timm": theirs, "ours": ours, "optimized": optimized}
+    return {name: inference_step(model, images) for name, model in models.items()}
 
 
 def take_turns(steps: dict[str, Step], *, rounds: int, limit: float) -> dict[str, list[float]]:
@@ -157,11 +108,6 @@ def take_turns(steps: dict[str, Step], *, rounds: int, limit: float) -> dict[str
             times[name].append(seconds_of(step))
         done += 1
     return times
-
-
-def installed() -> list[str]:
-    """Those of the peers' packages that are here."""
-    return [name for name in ("timm", "onnx", "onnxruntime", "openvino") if find_spec(name)]
 
 
 def default_batch(config: VOLOConfig, what: str) -> int:
@@ -178,12 +124,11 @@ def measure(name: str, what: str, pixels: int | None, options: argparse.Namespac
     batch = options.batch or default_batch(config, what)
     images = torch.randn(batch, 3, *config.img_size)
     ours, theirs = build_pair(name, config)
-    with TemporaryDirectory() as folder:
-        if what == "inference":
-            steps = inference_steps(ours, theirs, images, options.peers, Path(folder, "timm.onnx"))
-        else:
-            steps = {"timm": training_step(theirs, images), "ours": training_step(ours, images)}
-        times = take_turns(steps, rounds=options.rounds, limit=options.seconds)
+    if what == "inference":
+        steps = inference_steps(ours, theirs, images)
+    else:
+        steps = {"timm": training_step(theirs, images), "ours": training_step(ours, images)}
+    times = take_turns(steps, rounds=options.rounds, limit=options.seconds)
     row = {"model": name, "what": what, "pixels": config.img_size[0], "batch": batch, "rounds": len(times["timm"])}
     medians = {key: batch / statistics.median(seconds) for key, seconds in times.items()}
     ratios = {key: rate / medians["timm"] for key, rate in medians.items()}
@@ -217,8 +162,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=VARIANTS, metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     choices = ("inference", "training", "both")
     parser.add_argument("--what", choices=choices, default="both", help=f"both: training of {', '.join(TRAINED)} alone")
-    peers = f"who takes part in inference: all, or of {', '.join(INFERENCE)}; default: {', '.join(USUAL)}"
-    parser.add_argument("--peers", nargs="+", choices=("all", *INFERENCE), default=USUAL, metavar="NAME", help=peers)
     parser.add_argument("--pixels", nargs="+", type=int, default=[None], help="sides of images; default: the model's")
     parser.add_argument("--batch", type=int, help="default: 64 for 32 pixels, 8 or 4 (training) up to D1@224, else 1")
     parser.add_argument("--rounds", type=int, default=15, help="most rounds of a row")
@@ -229,7 +172,6 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.batch is not None and options.batch < 1:
         parser.error(f"--batch must be at least 1, not {options.batch}")
-    options.peers = INFERENCE if "all" in options.peers else tuple(dict.fromkeys(("timm", *options.peers)))
     if options.quick:
         options.rounds, options.seconds = 3, 3.0
     return options
@@ -239,7 +181,7 @@ def main() -> None:
     options = parse()
     if options.threads:
         torch.set_num_threads(options.threads)
-    console, facts, rows = Console(), machine(*installed()), []
+    console, facts, rows = Console(), machine("timm"), []
     for pixels in options.pixels:
         for name, what in jobs_of(options):
             rows.append(measure(name, what, pixels, options))

@@ -12,9 +12,9 @@ import volo
 ROOT = Path(volo.__file__).parent
 #: A module may import rooms of its own rank's number or lower; equal numbers of different rooms may not mix.
 RANKS = {
-    "names": 0, "files": 0, "extras": 0, "version": 0,
+    "names": 0, "files": 0, "extras": 0, "sessions": 0, "version": 0,
     "ops": 1, "layers": 2, "models": 3, "data": 3,
-    "tasks": 4, "inference": 5, "training": 6, "export": 6, "cli": 7,
+    "tasks": 4, "inference": 5, "training": 6, "export": 6, "bench": 7, "cli": 8,
 }  # fmt: skip
 
 

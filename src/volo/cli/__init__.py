@@ -22,6 +22,7 @@ VERBS = {
     "label": "label every region of images by a teacher, to train on",
     "compare": "lay training runs side by side",
     "predict": "name what is on images with a trained model",
+    "bench": "measure how fast models are here, beside others",
     "export": "write a trained model for another runtime, and check the file",
     "recipes": "list the training recipes, or print one",
     "models": "list the model sizes",

@@ -4,12 +4,12 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from rich.table import Table
 
 from volo import __version__
+from volo.bench.machine import processor_name
 from volo.cli.parser import VerbParser, parse
 from volo.cli.terminal import Console
 from volo.ops import BACKENDS
@@ -62,14 +62,6 @@ def _processor() -> Iterator[tuple[str, str]]:
     yield "PyTorch's CPU code", torch.backends.cpu.get_cpu_capability()
     yield "threads", f"{torch.get_num_threads()} (OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')})"
     yield "oneDNN", "available" if torch.backends.mkldnn.is_available() else "not available: slower inference"
-
-
-def processor_name() -> str:
-    """What the processor calls itself."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _devices() -> Iterator[tuple[str, str]]:

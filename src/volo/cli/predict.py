@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.table import Table
 
 from volo.cli.parser import RUNTIME_OPTIONS, VerbParser, add_runtime_options, parse, runtime_of
@@ -25,6 +26,7 @@ from volo.data import (
 )
 from volo.files import check_file, making, replacing
 from volo.inference import Prediction, Predictor
+from volo.inference.ahead import in_threads
 from volo.names import shown
 
 
@@ -98,8 +100,9 @@ def _classify(given: dict[str, Any]) -> int:
     paths = _paths(given)
     predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
     mode_of(predictor.preprocessing.channels)
-    reader = Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
-    predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=given["batch_size"] or 32)
+    count = given["batch_size"] or 32
+    reader = Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"], count=count)
+    predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=count)
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if not results:
         raise ValueError(f"not one of the {len(paths)} images could be read")
@@ -117,14 +120,17 @@ def _paths(given: dict[str, Any]) -> list[Path]:
 
 
 class Reader:
-    """Reads images one by one, warning of those that cannot be read.
+    """Reads images, ``count`` at a time, warning of those that cannot be read.
 
     Attributes:
         good: paths of the images given out so far. bad: how many could not be read.
     """
 
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool) -> None:
-        self.paths, self.strict = paths, strict or len(paths) == 1  # there is no other image to go on with
+    def __init__(
+        self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool, count: int = 1
+    ) -> None:
+        self.paths, self.count = paths, count
+        self.strict = strict or len(paths) == 1  # there is no other image to go on with
         self.read = partial(
             read_image,
             channels=preprocessing.channels,
@@ -135,17 +141,21 @@ class Reader:
         self.bad = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for path in self.paths:
-            try:
-                image = self.read(path)
-            except ImageError as error:
+        for path, image in zip(self.paths, in_threads(self._read, self.paths, count=self.count), strict=True):
+            if isinstance(image, ImageError):
                 if self.strict:
-                    raise
-                print(f"warning: {error}; left out", file=sys.stderr)
+                    raise image
+                print(f"warning: {image}; left out", file=sys.stderr)
                 self.bad += 1
             else:
                 self.good.append(path)
                 yield image
+
+    def _read(self, path: Path) -> Image.Image | ImageError:
+        try:
+            return self.read(path)
+        except ImageError as error:
+            return error
 
     def report(self) -> int:
         """Say how many images could not be read; the exit code."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from volo.inference.ahead import in_threads
 from volo.inference.devices import find_device
 from volo.inference.exported import is_exported, parse_description
 from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
@@ -127,18 +128,23 @@ class Predictor:
         return next(self.predict([image], top_k=top_k))
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
-        """Classify images one after the other, computing ``batch_size`` at a time.
+        """Classify images one after the other, decoding and computing ``batch_size`` at a time.
+
+        They are taken as they are needed, so there may be no end of them. Files are decoded in threads: before the
+        model computes where it has the processor, and meanwhile where it has an accelerator.
 
         Raises:
             ValueError: ``top_k`` or ``batch_size`` is below 1, or an image is of another form than documented.
         """
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
-        remaining = iter(images)
-        while batch := list(islice(remaining, batch_size)):
-            pixels = np.stack([self.preprocessing.pixels(decoded(image, self.preprocessing)) for image in batch])
-            for probabilities in self.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2)):
+        prepared = in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
+        while batch := list(islice(prepared, batch_size)):
+            for probabilities in self.probabilities(torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)):
                 yield self._prediction(probabilities, top_k)
+
+    def _pixels(self, image: ImageLike) -> np.ndarray:
+        return self.preprocessing.pixels(decoded(image, self.preprocessing))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""

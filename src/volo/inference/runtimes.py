@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from volo.inference.exported import ENDINGS, KEY
 from volo.names import nearest
+from volo.sessions import onnx_session, openvino_request
 
 
 class Runtime(ABC):
@@ -110,12 +111,7 @@ class OnnxRuntime(Runtime):
     name = "onnxruntime"
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = onnx_session(path, threads=threads)
         self._input = self.session.get_inputs()[0].name
         self.description = self.session.get_modelmeta().custom_metadata_map.get(KEY)
 
@@ -124,25 +120,18 @@ class OnnxRuntime(Runtime):
 
 
 class OpenVINORuntime(Runtime):
-    """An OpenVINO model (``.xml``), or an ONNX file, in OpenVINO on the CPU, computing as precisely as it is written.
-
-    Left to itself OpenVINO takes bfloat16 where the processor has it.
-    """
+    """An OpenVINO model (``.xml``), or an ONNX file, in OpenVINO, on the CPU."""
 
     name = "openvino"
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         import openvino
 
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
-        core = openvino.Core()
-        model = core.read_model(path)
+        model = openvino.Core().read_model(path)
         for held in ([KEY], ["framework", KEY]):  # where OpenVINO keeps what it finds in an ONNX file
             if model.has_rt_info(held):
                 self.description = model.get_rt_info(held).astype(str)
-        self.request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self.request = openvino_request(model, threads=threads)
 
     def run(self, batch: Tensor) -> tuple[Tensor, ...]:
         outputs = self.request.infer([batch.numpy(force=True)], share_inputs=True)

@@ -1,0 +1,1 @@
+"""How fast models run here, how much memory they take, and how soon they answer; in turns, each in its own process."""
