@@ -14,6 +14,7 @@ import volo
 from volo.data import Preprocessing
 from volo.data.embedded import photo_folder
 from volo.export.formats import Asked
+from volo.export.graph import AdaptiveMean
 from volo.export.images import real_images
 from volo.export.onnx import OPSET, operators
 from volo.export.pipeline import export_model
@@ -266,6 +267,13 @@ def test_a_segmentation_model_names_every_pixel(to, ending, size, dynamic, tmp_p
     assert open_runtime(made.path)(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
     with pytest.raises(ValueError, match="is a segmentation model; Predictor takes those of classification"):
         volo.Predictor(made.path)
+
+
+@pytest.mark.parametrize(("size", "bins"), [((7, 5), 3), ((4, 9), (1, 6)), ((6, 6), 6)])
+def test_adaptive_means_are_those_of_pytorch(size, bins):
+    images = torch.randn(2, 3, *size)
+    expected = torch.nn.AdaptiveAvgPool2d(bins)(images)
+    torch.testing.assert_close(AdaptiveMean(bins)(images), expected, atol=1e-6, rtol=0)
 
 
 def photos() -> list[Path]:

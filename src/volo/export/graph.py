@@ -96,6 +96,30 @@ class Graph(nn.Module):
         return logits.softmax(dim=1) if self.softmax else logits
 
 
+class AdaptiveMean(nn.Module):
+    """``AdaptiveAvgPool2d`` for a graph of any size: (B, C, H, W) to (B, C, *size), as products with weights of 1/n.
+
+    ONNX has no such operator, and what PyTorch writes in its place runs at the traced size alone.
+    """
+
+    def __init__(self, size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.rows, self.columns = (size, size) if isinstance(size, int) else size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self._weights(self.rows, x.shape[2], x), self._weights(self.columns, x.shape[3], x)
+        return rows @ x @ columns.T
+
+    @staticmethod
+    def _weights(bins: int, length: int, like: Tensor) -> Tensor:
+        """(bins, length): what each place counts in the mean of each bin."""
+        place = torch.arange(length, device=like.device)
+        number = torch.arange(bins, device=like.device)[:, None]
+        first, end = number * length // bins, ((number + 1) * length + bins - 1) // bins
+        inside = ((place >= first) & (place < end)).to(like.dtype)
+        return inside / inside.sum(dim=1, keepdim=True)
+
+
 def _rewritten(model: nn.Module, size: tuple[int, int] | None, multiple: int) -> nn.Module:
     """A module with its VOLOs replaced by those of inference layers; they see images padded to a multiple of pixels."""
     size = None if size is None else (-(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple)
@@ -103,6 +127,8 @@ def _rewritten(model: nn.Module, size: tuple[int, int] | None, multiple: int) ->
         for name, child in parent.named_children():
             if isinstance(child, VOLO):
                 setattr(parent, name, GraphVOLO(child, size))
+            elif isinstance(child, nn.AdaptiveAvgPool2d) and size is None:
+                setattr(parent, name, AdaptiveMean(child.output_size))  # type: ignore[arg-type]  # None nowhere
     for module in model.modules():
         if isinstance(module, OutlookAttention):
             module.backend = "slices"

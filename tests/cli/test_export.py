@@ -1,0 +1,36 @@
+"""``volo export``: the file, the table, the report; and what a failed comparison leaves."""
+
+import json
+
+import pytest
+from bad_things import make_world
+
+from volo.cli import main
+from volo.export.verify import BOUNDS
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    make_world(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_a_table_and_a_report(world, capsys):
+    assert main(["export", "model", "--to", "torch-export", "--size", "40x48", "--images", "good/val"]) == 0
+    said = capsys.readouterr().out
+    assert "4 images, torch-export beside PyTorch" in said
+    assert "model.pt2; the comparison is in model.pt2.report.json" in said
+    report = json.loads((world / "model.pt2.report.json").read_text())
+    assert (report["passed"], report["images"], report["sizes"]) == (True, 4, [[40, 48]])
+    assert report["file"]["class_names"] == ["cat", "dog"]
+    assert main(["predict", "model.pt2", "good/val/cat/0.png", "--threads", "1", "--output", "exported.json"]) == 0
+    assert main(["eval", "model.pt2", "good", "--batch-size", "3"]) == 0
+
+
+def test_a_failed_comparison_ends_with_1_and_deletes_nothing(world, capsys, monkeypatch):
+    monkeypatch.setitem(BOUNDS, "fp32", 0.0)
+    assert main(["export", "model", "--to", "torch-export", "--size", "40", "--output", "out/a.pt2"]) == 1
+    assert "out/a.pt2 does not say what PyTorch says: outputs differ by up to" in capsys.readouterr().err
+    assert sorted(path.name for path in (world / "out").iterdir()) == ["a.pt2", "a.pt2.report.json"]
+    assert json.loads((world / "out" / "a.pt2.report.json").read_text())["passed"] is False
