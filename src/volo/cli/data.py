@@ -8,10 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from volo.cli.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.progress import image_progress
 from volo.cli.terminal import Console
 from volo.data import default_workers, is_masked, open_masked_parts, open_parts
 from volo.data.parts import WHOLE
@@ -95,14 +95,7 @@ def _workers(given: dict[str, Any]) -> int:
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
     """A line on the terminal; gives what is to be told how many images have been read since."""
-    with Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    with image_progress(console) as progress:
         task = progress.add_task("reading", total=total)
         yield lambda count: progress.advance(task, count)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jsonargparse import ArgumentParser
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from volo.cli.parser import data_source
+from volo.cli.progress import image_progress
 from volo.cli.terminal import Console, warn_left_out
 from volo.data import open_masked_validation_data, with_channels
 from volo.files import check_folder, making
@@ -102,7 +102,7 @@ def predict(given: dict[str, Any], model: Segmenter, reader: "Reader") -> int:
     if folder is not None:
         files = MaskFolder(folder, reader.paths, model.class_names, model.class_colours, overwrite=given["overwrite"])
     done = 0
-    with making(folder) if folder else nullcontext(), files or nullcontext(), _progress(console) as progress:
+    with making(folder) if folder else nullcontext(), files or nullcontext(), image_progress(console) as progress:
         task = progress.add_task("segmenting", total=len(reader.paths))
         for image in reader:
             segmentation, path = model(image), reader.good[-1]
@@ -141,7 +141,7 @@ def evaluate(given: dict[str, Any]) -> int:
     console, model = Console(), segmenter(given)
     opened = open_masked_validation_data(given["folder"], part=given["split"], source=data_source(given))
     images = with_channels(opened, model.preprocessing.channels, model.preprocessing.background)
-    with _progress(console) as progress:
+    with image_progress(console) as progress:
         task = progress.add_task("judging", total=len(images))
         result = evaluate_segmentation(model, images, workers=given["workers"], on_image=lambda: progress.advance(task))
     _warn(result, strict=given["strict"])
@@ -151,17 +151,6 @@ def evaluate(given: dict[str, Any]) -> int:
         write_segmentation(result, images, output, more={"views": asdict(model.sliding)})
         console.print(f"scores of every class and image, and pictures are in {shown(output)}", soft_wrap=True)
     return 0
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _warn(result: "SegmentationEvaluation", *, strict: bool) -> None:

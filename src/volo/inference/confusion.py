@@ -7,16 +7,16 @@ from scipy.cluster.hierarchy import average, to_tree
 from scipy.spatial.distance import squareform
 
 
-def confused_pairs(labels: np.ndarray, predicted: np.ndarray) -> list[tuple[int, int, int]]:
-    """The (true class, predicted class, images) that are confused, most often first.
+def confused_pairs(confusion: np.ndarray) -> list[tuple[int, int, int]]:
+    """The (true class, predicted class, count) that are confused, most often first.
 
     Args:
-        labels: (N,) true classes.
-        predicted: (N,) predicted classes.
+        confusion: (K, K) counts, rows are the true classes.
     """
-    wrong = labels != predicted
-    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    return [(int(pairs[i, 0]), int(pairs[i, 1]), int(counts[i])) for i in np.argsort(-counts, kind="stable")]
+    wrong = confusion - np.diag(np.diag(confusion))
+    pairs = np.argwhere(wrong)
+    pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
+    return [(int(true), int(taken), int(wrong[true, taken])) for true, taken in pairs]
 
 
 def group_classes(confusion: np.ndarray) -> list[np.ndarray]:

@@ -113,7 +113,7 @@ class Evaluation:
     @cached_property
     def confused(self) -> list[tuple[int, int, int]]:
         """(true class, predicted class, images), the commonest confusions first."""
-        return confused_pairs(self.labels, self.predicted)
+        return confused_pairs(self.confusion)
 
     @cached_property
     def groups(self) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from volo.data import IGNORE, Colour, EvalPairs, MaskedImages, eval_loader
-from volo.inference.confusion import group_classes
+from volo.inference.confusion import confused_pairs, group_classes
 from volo.inference.evaluate import model_indices
 from volo.inference.mask_pictures import shrunk
 from volo.inference.scores import confidence_intervals
@@ -113,10 +113,7 @@ class SegmentationEvaluation:
     @cached_property
     def confused(self) -> list[tuple[int, int, int]]:
         """(true class, predicted class, pixels), the commonest confusions first."""
-        wrong = self.confusion - np.diag(np.diag(self.confusion))
-        pairs = np.argwhere(wrong)
-        pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
-        return [(int(true), int(taken), int(wrong[true, taken])) for true, taken in pairs]
+        return confused_pairs(self.confusion)
 
     @cached_property
     def groups(self) -> list[np.ndarray]:

@@ -150,6 +150,10 @@ class SegmentationModel(nn.Module):
         return _resized(self.head(self.decoder(smp_features(padded, maps))), padded, size)
 
 
+#: What stands before the VOLO's names in the state dict of a segmentation model.
+BACKBONE = "backbone.volo."
+
+
 def backbone_of(model: VOLO | SegmentationModel) -> VOLO:
     """The VOLO in a model of either task."""
     return model if isinstance(model, VOLO) else model.backbone.volo

@@ -10,14 +10,12 @@ from torch import Tensor
 
 from volo.models.deliverable import CONFIG_FILE, FORMAT_VERSION, SEGMENTATION, Description, save_pair
 from volo.models.loading import Source, find
-from volo.models.segmentation import SegmentationConfig, SegmentationModel
+from volo.models.segmentation import BACKBONE, SegmentationConfig, SegmentationModel
 from volo.models.sources import Checkpoint
 from volo.names import few
 
 #: Red, green and blue, 0–255.
 Colour = tuple[int, int, int]
-#: What stands before the VOLO's names in the state dict of a segmentation model.
-_BACKBONE = "backbone.volo."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +130,7 @@ def _build(config: SegmentationConfig, checkpoint: Checkpoint) -> SegmentationMo
         model = SegmentationModel(config)
     expected = model.state_dict()
     # What reads files has taken away all that stands before the VOLO's own names.
-    there = {name: checkpoint.weights.get(name.removeprefix(_BACKBONE)) for name in expected}
+    there = {name: checkpoint.weights.get(name.removeprefix(BACKBONE)) for name in expected}
     wrong = [name for name, tensor in there.items() if tensor is None or tensor.shape != expected[name].shape]
     if wrong or len(checkpoint.weights) != len(expected):
         what = f"lacks {few(wrong)}" if wrong else f"has {len(checkpoint.weights) - len(expected)} others"

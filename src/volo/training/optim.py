@@ -12,11 +12,8 @@ from timm.scheduler import CosineLRScheduler, PolyLRScheduler
 from timm.scheduler.scheduler import Scheduler
 
 from volo.models import VOLO, SegmentationModel, VOLOConfig
-from volo.models.segmentation import backbone_of
+from volo.models.segmentation import BACKBONE, backbone_of
 from volo.training.config import OptimConfig
-
-#: What stands before the VOLO's names in a segmentation model.
-_BACKBONE = "backbone.volo."
 
 
 def learning_rate(config: OptimConfig, global_batch: int) -> float:
@@ -51,7 +48,7 @@ def layer_of(name: str, config: VOLOConfig) -> int:
     """
     outlookers, *transformers = config.depths
     starts = list(accumulate((outlookers, 1, *transformers), initial=1))  # of network.0 to network.4 and post_network
-    match name.removeprefix(_BACKBONE).split("."):
+    match name.removeprefix(BACKBONE).split("."):
         case ["patch_embed", *_]:
             return 0
         case ["network", "1", *_] | ["pos_embed"]:
