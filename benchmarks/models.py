@@ -30,7 +30,9 @@ from torch import Tensor, nn
 from volo import optimize_for_inference
 from volo.models import VARIANTS, VOLOConfig, create_model
 
-TRAINED = ("volo_micro_32", "volo_tiny_32", "volo_d1_224")
+#: timm's VOLO takes no other patch sizes.
+NAMES = [name for name, config in VARIANTS.items() if config.patch_size in (4, 8, 16)]
+TRAINED = ("volo_micro_32", "volo_small_32", "volo_d1_224")
 Step = Callable[[], None]
 
 
@@ -152,14 +154,14 @@ def jobs_of(options: argparse.Namespace) -> list[tuple[str, str]]:
     """(model, what) of every row; ``--what training`` trains the models that are asked for, whatever their size."""
     if options.what == "training":
         return [(name, "training") for name in options.models or TRAINED]
-    names = options.models or list(VARIANTS)
+    names = options.models or NAMES
     trained = [name for name in names if name in TRAINED and options.what == "both"]
     return [(name, "inference") for name in names] + [(name, "training") for name in trained]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", choices=VARIANTS, metavar="NAME", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--models", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     choices = ("inference", "training", "both")
     parser.add_argument("--what", choices=choices, default="both", help=f"both: training of {', '.join(TRAINED)} alone")
     parser.add_argument("--pixels", nargs="+", type=int, default=[None], help="sides of images; default: the model's")

@@ -53,7 +53,7 @@ def test_equal_logits_at_any_size(micro, fast, size, batch):
 
 @pytest.mark.parametrize("overrides", [{}, {"in_chans": 1, "num_classes": 3}, {"outlook_stride": 1}])
 def test_equal_logits_of_other_designs(overrides):
-    model = trained("volo_tiny_32", **overrides)
+    model = trained("volo_small_32", **overrides)
     images = torch.randn(2, model.config.in_chans, 32, 32)
     with torch.inference_mode():
         assert difference(optimize_for_inference(model)(images), model(images)) <= 1e-5

@@ -14,7 +14,12 @@ from torch.testing import assert_close
 from volo.models import VARIANTS, VOLO, Features, VOLOConfig, create_model, list_models, model_config
 
 PAPER_MILLIONS = {"volo_d1": 26.63, "volo_d2": 58.68, "volo_d3": 86.33, "volo_d4": 192.96, "volo_d5": 295.46}
-OWN_MILLIONS = {"volo_micro_32": (0.1, 1.3), "volo_tiny_32": (1.3, 4.0), "volo_d0_224": (8.0, 12.0)}
+OWN_MILLIONS = {
+    "volo_micro_32": (0.1, 1.3),
+    "volo_tiny_32": (1.3, 2.0),
+    "volo_small_32": (2.0, 4.0),
+    "volo_d0_224": (8.0, 12.0),
+}
 
 
 def micro(**overrides) -> VOLO:

@@ -110,7 +110,7 @@ def test_layers_follow_the_depth_of_the_network():
     assert {name: layer_of(name, config) for name in table} == table
 
 
-@pytest.mark.parametrize("name", ["volo_d1_224", "volo_d5_224", "volo_tiny_32"])
+@pytest.mark.parametrize("name", ["volo_d1_224", "volo_d5_224", "volo_small_32"])
 def test_no_layer_is_left_out_and_every_block_has_one_of_its_own(name):
     with torch.device("meta"):
         network = volo.create_model(name)

@@ -1,7 +1,7 @@
 """Every size of VOLO in one table.
 
 Sources: VOLO, arXiv:2106.13112, table 2 (D1 to D5). The other sizes are this project's: ``volo_d0`` for
-ordinary photos on small machines, ``volo_tiny_32`` and ``volo_micro_32`` for images of 32 pixels.
+ordinary photos on small machines, ``volo_small_32``, ``volo_tiny_32`` and ``volo_micro_32`` for images of 32 pixels.
 """
 
 import math
@@ -112,7 +112,8 @@ _D4 = VOLOConfig(dims=(384, 768), heads=(12, 16), depths=(8, 8, 16, 4))
 _D5 = VOLOConfig(dims=(384, 768), heads=(12, 16), depths=(12, 12, 20, 4), mlp_ratio=4.0, stem_width=128)
 _D0 = VOLOConfig(dims=(128, 256), heads=(4, 8), depths=(3, 3, 5, 2), stem_width=32)
 _32 = VOLOConfig(img_size=(32, 32), patch_size=4, num_classes=10, init_std=None)
-_TINY = replace(_32, dims=(128, 224), heads=(4, 7), depths=(4, 1, 2, 1))
+_SMALL = replace(_32, dims=(128, 224), heads=(4, 7), depths=(4, 1, 2, 1))
+_TINY = replace(_32, patch_size=2, dims=(64, 128), heads=(2, 4), depths=(3, 1, 4, 1), stem_width=32)
 _MICRO = replace(_32, dims=(64, 128), heads=(2, 4), depths=(2, 1, 1, 1), stem_width=32)
 
 
@@ -124,6 +125,7 @@ def _at(config: VOLOConfig, size: int) -> VOLOConfig:
 VARIANTS: dict[str, VOLOConfig] = {
     "volo_micro_32": _MICRO,
     "volo_tiny_32": _TINY,
+    "volo_small_32": _SMALL,
     "volo_d0_224": _D0,
     "volo_d1_224": _D1,
     "volo_d1_384": _at(_D1, 384),
