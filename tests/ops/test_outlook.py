@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from volo.ops import BACKENDS, outlook_attention
+from volo.ops import BACKENDS, outlook_attention, slices
 from volo.ops.backend import Backend, Geometry
 
 BY_NAME = {backend.name: backend for backend in BACKENDS}
@@ -122,6 +124,51 @@ def test_every_geometry_agrees_with_the_oracle(name, case, dtype, seed):
     assert out.dtype == dtype
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     assert_close(out.double(), oracle(value, logits, case), atol=tolerance, rtol=tolerance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases(), band=st.integers(1, 4000), seed=st.integers(0, 2**31))
+def test_a_map_mixed_by_bands_is_the_map_mixed_at_once(case, band, seed):
+    value, logits = case.tensors(torch.float64, seed)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(slices, "BAND", band)
+        out = outlook_attention(value, logits, **case.options(), backend="slices")
+    assert_close(out, oracle(value, logits, case), atol=1e-12, rtol=1e-12)
+
+
+def test_bands_keep_the_dtype_that_autocast_gives(monkeypatch):
+    value, logits = Case().tensors()
+    monkeypatch.setattr(slices, "BAND", 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = outlook_attention(value, logits, **Case().options(), backend="slices")
+        with torch.no_grad():
+            banded = outlook_attention(value, logits, **Case().options(), backend="slices")
+    assert banded.dtype == whole.dtype == torch.bfloat16
+    assert_close(banded, whole, atol=2**-7, rtol=2**-7)  # sums of four in another order
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest storage holds that an operator gives."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return out
+
+
+def test_bands_hold_no_window_of_the_whole_map(monkeypatch):
+    case = Case(batch=1, height=64, width=64, heads=2, dim=64)
+    value, logits = case.tensors()
+    monkeypatch.setattr(slices, "BAND", value.numel() // 4)
+    with torch.no_grad(), Largest() as largest:
+        outlook_attention(value, logits, **case.options(), backend="slices")
+    assert largest.numbers <= value.numel()
+    with Largest() as largest:
+        outlook_attention(value, logits, **case.options(), backend="reference")
+    assert largest.numbers >= 9 / 4 * value.numel()
 
 
 @every_backend
