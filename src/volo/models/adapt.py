@@ -28,9 +28,10 @@ def adapt(
     """Give the state dict of a ``config`` model from weights of any image size, channels and precision.
 
     Position embeddings are resized bicubically, as the authors do. For patches of another size their projection is
-    resampled so that a resized patch gives the token it gave (FlexiViT, arXiv:2212.08013, section 3.4). The first convolution is summed over its channels
-    for grey images, and otherwise repeated and scaled, as timm does. A token head that is not there is zero, which
-    gives the logits that the weights give without one. Half precision becomes float32.
+    resampled so that a resized patch gives the token it gave (FlexiViT, arXiv:2212.08013, section 3.4). The first
+    convolution is summed over its channels for grey images, and otherwise repeated and scaled, as timm does. A token
+    head that is not there is zero, which gives the logits that the weights give without one. Half precision becomes
+    float32.
 
     Args:
         weights: of :func:`volo.models.sources.read_checkpoint`.
