@@ -129,7 +129,7 @@ class ModelConfig:
     grad_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        shape = ("patch_size", "stem_width", "dims", "depths", "heads", "mlp_ratio", "init_std")
+        shape = ("stem_width", "dims", "depths", "heads", "mlp_ratio", "init_std")
         changed = [f"model.{key}" for key in shape if getattr(self, key) is not None]
         if self.pretrained is not None and changed:
             raise ValueError(
