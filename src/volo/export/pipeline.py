@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,16 @@ from volo.files import check_file, making, replacing
 from volo.inference.exported import Exported
 from volo.inference.inputs import check_finite, preprocessing_of
 from volo.inference.runtimes import open_runtime
-from volo.models import VOLO, SegmentationModel, VOLOConfig, load_model, load_segmenter, task_of
+from volo.models import (
+    VOLO,
+    SegmentationModel,
+    TrainedModel,
+    TrainedSegmenter,
+    VOLOConfig,
+    load_model,
+    load_segmenter,
+    task_of,
+)
 from volo.models.deliverable import SEGMENTATION
 from volo.models.pyramid import STRIDES
 from volo.version import __version__
@@ -154,7 +164,15 @@ def _load(source: str | Path, asked: Asked) -> tuple[VOLO | SegmentationModel, E
         include_preprocessing=asked.include_preprocessing,
         include_softmax=asked.include_softmax,
         include_tokens=asked.include_tokens,
+        **_masks(trained),
     )
+
+
+def _masks(trained: TrainedModel | TrainedSegmenter) -> dict[str, Any]:
+    """What is said of a segmentation model alone."""
+    if not isinstance(trained, TrainedSegmenter):
+        return {}
+    return {name: getattr(trained, name) for name in ("class_colours", "ignore_index", "short_side")}
 
 
 def _architecture(model: VOLO | SegmentationModel) -> VOLOConfig:

@@ -80,7 +80,7 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
         expected = expected.softmax(dim=1) if described.include_softmax else expected
         largest = max(largest, float(expected.abs().max()))
         for batch in batches:
-            parts = [as_input(part, described) for part in images.split(batch)]
+            parts = [described.as_input(part) for part in images.split(batch)]
             got = torch.cat([runtime(part) for part in parts])
             difference = max(difference, float((got - expected).abs().nan_to_num(torch.inf).max()))
             agreeing.append(float((got.argmax(dim=1) == expected.argmax(dim=1)).float().mean()))
@@ -98,17 +98,10 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
         milliseconds=_milliseconds(
             {
                 "PyTorch": lambda: reference(preprocessing.normalize(one)),
-                runtime.name: lambda: runtime(as_input(one, described)),
+                runtime.name: lambda: runtime(described.as_input(one)),
             }
         ),
     )
-
-
-def as_input(pixels: Tensor, described: Exported) -> Tensor:
-    """(B, channels, H, W) uint8 as the file takes it."""
-    if described.include_preprocessing:
-        return pixels.permute(0, 2, 3, 1).contiguous()
-    return described.preprocessing.normalize(pixels)
 
 
 def _milliseconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
