@@ -30,6 +30,8 @@ class Exported:
         precision: fp32, fp16 or int8.
         include_preprocessing: the input is (B, H, W, channels) uint8, 0–255; else (B, channels, H, W) float32,
             normalised.
+        include_resize: the input is photos of any size, all of a batch of one; else they are resized and cropped
+            already.
         include_softmax: the first output is probabilities in the place of logits.
         include_tokens: there is a second output, the logits of every patch token, (B, h, w, classes).
         class_colours, ignore_index, short_side: of segmentation alone, as in :class:`volo.models.TrainedSegmenter`.
@@ -43,6 +45,7 @@ class Exported:
     dynamic: str
     precision: str
     include_preprocessing: bool
+    include_resize: bool
     include_softmax: bool
     include_tokens: bool
     class_colours: tuple[Colour, ...] | None = None
@@ -60,7 +63,7 @@ class Exported:
         return self.dynamic in ("none", "size")
 
     def as_input(self, pixels: Tensor) -> Tensor:
-        """Preprocessed pixels (B, channels, H, W) uint8, 0–255, as it takes them."""
+        """Preprocessed pixels (B, channels, H, W) uint8, 0–255, or photos where it resizes them, as it takes them."""
         batch = pixels.permute(0, 2, 3, 1) if self.include_preprocessing else self.preprocessing.normalize(pixels)
         return batch.contiguous()
 

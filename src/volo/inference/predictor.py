@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from volo.data.preprocessing import as_array
 from volo.inference.ahead import in_threads
 from volo.inference.devices import find_device
 from volo.inference.forward import ExportedModel, ModuleForward, opened
@@ -63,6 +64,8 @@ class Predictor:
         device: where the computing is done.
         class_names: what the outputs mean, in order.
         preprocessing: what is done to an image first.
+        takes_photos: an exported file resizes and crops them by itself.
+        pixels: from a decoded image to what ``probabilities`` takes of it, (H, W, channels) uint8, 0–255.
 
     Raises:
         ValueError: there is no trained model, it has no heads, or the device or runtime is unknown or not for it.
@@ -78,7 +81,7 @@ class Predictor:
         threads: int | None = None,
         runtime: str | None = None,
     ) -> None:
-        self._source = path
+        self._source, self.takes_photos = path, False
         file = opened(path, device=device, threads=threads, runtime=runtime)
         if file is None:
             assert not isinstance(path, ExportedModel)
@@ -88,6 +91,8 @@ class Predictor:
             self._forward: Callable[[Tensor], Tensor] = file
             self.device, self.model = torch.device("cpu"), None
             self.class_names, self.preprocessing = file.described.class_names, file.described.preprocessing
+            self.takes_photos = file.described.include_resize
+        self.pixels = as_array if self.takes_photos else self.preprocessing.pixels
 
     def _open_trained(
         self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
@@ -123,19 +128,20 @@ class Predictor:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
         prepared = in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
         while batch := list(islice(prepared, batch_size)):
-            for probabilities in self.probabilities(torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)):
-                yield self._prediction(probabilities, top_k)
+            for _, alike in groupby(batch, key=np.shape):  # more than one size only of photos
+                for probabilities in self.probabilities(torch.from_numpy(np.stack(list(alike))).permute(0, 3, 1, 2)):
+                    yield self._prediction(probabilities, top_k)
 
     def _pixels(self, image: ImageLike) -> np.ndarray:
-        return self.preprocessing.pixels(decoded(image, self.preprocessing))
+        return self.pixels(decoded(image, self.preprocessing))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
+        """Images (B, channels, H, W) uint8, as ``pixels`` gives them, to probabilities (B, classes), on the CPU."""
         return self.logits(pixels).softmax(dim=-1)
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU.
+        """Images (B, channels, H, W) uint8, as ``pixels`` gives them, to logits (B, classes) float32 on the CPU.
 
         Where an exported file gives probabilities, to their logarithms, which are logits too.
         """
