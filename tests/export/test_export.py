@@ -142,7 +142,7 @@ def test_a_file_that_resizes_says_how_far_it_is_from_pillow(resizing):
     assert (report["passed"], report["batches"], report["sizes"]) == (True, [1, 5], [[32, 32]])
     assert report["difference"] < 1e-5  # rounding, beside PyTorch with the same pixels
     pillow = report["resizing"]
-    assert (pillow["agreement"], pillow["least_agreement"]) == (1, 0.95)
+    assert (pillow["agreement"], pillow["least_agreement"]) == (1, 0.85)
     assert 0 < pillow["largest_pixel"] < 1.5
     assert 0.1 < pillow["mean_pixel"] < 0.4  # Pillow rounds twice
     assert 1e-5 < pillow["difference"] < 0.05
@@ -154,8 +154,8 @@ def test_a_file_that_resizes_says_how_far_it_is_from_pillow(resizing):
 
 def test_answers_that_pillow_s_pixels_would_not_have_are_told(resizing):
     assert resizing.report.resizing is not None
-    report = replace(resizing.report, resizing=replace(resizing.report.resizing, agreement=0.9))
-    assert report.problems == ["90.0% of the answers are those of Pillow's pixels, fewer than 95%"]
+    report = replace(resizing.report, resizing=replace(resizing.report.resizing, agreement=0.8))
+    assert report.problems == ["80.0% of the answers are those of Pillow's pixels, fewer than 85%"]
 
 
 def test_an_evaluation_with_a_file_that_resizes_scores_the_same(resizing, micro, tmp_path):
