@@ -14,6 +14,7 @@ from volo.inference.devices import find_device
 from volo.inference.forward import ExportedModel, ModuleForward, opened
 from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.mask_pictures import named_overlay, palette_picture
+from volo.inference.optimize import optimize_for_inference
 from volo.inference.sliding import Sliding, size_of, sliding_scores
 from volo.models import SegmentationModel, load_segmenter
 from volo.models.deliverable import SEGMENTATION
@@ -80,7 +81,8 @@ class Segmenter:
         runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.
 
     Attributes:
-        model: the trained model, in evaluation mode, on ``device``; None of an exported file.
+        model: the trained model as it was saved, in evaluation mode, on ``device``; None of an exported file. Images
+            are segmented by a copy of it that :func:`volo.optimize_for_inference` made.
         device: where the computing is done.
         class_names: what the outputs mean, in order.
         class_colours: (red, green, blue) of every class, 0–255.
@@ -140,9 +142,9 @@ class Segmenter:
         self.class_names, self.class_colours = trained.class_names, trained.class_colours
         self.ignore_index, self.short_side = trained.ignore_index, trained.short_side
         self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.backbone.in_chans, path)
-        module = torch.compile(self.model, dynamic=False) if compile else self.model
+        fast = optimize_for_inference(self.model, compile=compile)
         self._forward: Callable[[Tensor], Tensor] = ModuleForward(
-            module, self.preprocessing, device=self.device, threads=threads
+            fast, self.preprocessing, device=self.device, threads=threads
         )
 
     def _use(self, file: ExportedModel) -> None:
