@@ -19,6 +19,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from machine import machine
+from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from volo.data import (
@@ -46,9 +47,8 @@ def peer(encoder: str, classes: int) -> nn.Module:
 def learn(model: nn.Module, config: TrainConfig, pairs: TrainPairs, prepare: Preprocessing, seconds: float) -> int:
     """Train until the clock says so. Returns the images seen."""
     optim, seen, started = config.optim, 0, time.perf_counter()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas, fused=True
-    )
+    settings = {"lr": optim.lr, "weight_decay": optim.weight_decay, "betas": optim.betas}
+    optimizer = create_optimizer_v2(model, opt=optim.optimizer, **settings)
     sampler = EpochSampler(len(pairs), seed=config.seed, multiple_of=config.batch_size)
     loader = train_loader(pairs, sampler, batch_size=config.batch_size, workers=config.data.workers or 0)
     mixed = config.precision == "bf16-mixed"

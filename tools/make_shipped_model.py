@@ -37,7 +37,7 @@ TAG, LICENCE = "cifar10", "apache-2.0"
 #: Rows of the table that is the curve.
 ROWS = 12
 #: Settings that tell of a machine, not of a recipe.
-PLACES = {"output", "data.path", "data.workers", "data.root", "devices", "accelerator", "checkpoint_minutes"}
+PLACES = {"output", "data.path", "data.workers", "data.root", "accelerator", "checkpoint_minutes"}
 #: Settings that name a file, of which its folder tells nobody anything.
 FILES = {"data.token_labels", "model.pretrained"}
 
@@ -51,7 +51,7 @@ CIFAR-10's own 10,000 test images were not used at all.
 
 ## Recipe
 
-`volo train DATA --recipe {recipe}`, {epochs} epochs in {time} of training. {teacher}What differs from the
+`volo train DATA --recipe {recipe}`, {epochs} epochs in {time} of training{processes}. {teacher}What differs from the
 defaults:
 
 ```yaml
@@ -142,6 +142,7 @@ def make(run: Path, data: str, recipe: str, root: Path) -> None:
         recipe=recipe,
         epochs=len(course.rows),
         time=timedelta(seconds=round(course.seconds)),
+        processes=f" by {config.devices} processes" if config.devices not in ("auto", 1) else "",
         teacher=TEACHER if config.data.token_labels else "",
         best=f"{course.best['epoch']:.0f}",
         trained_on=len(open_parts(data)["train"]().labels),

@@ -23,7 +23,8 @@ import pytest
 import torch
 from PIL import Image, features
 from safetensors.torch import load_file, save_file
-from scenes import make_scenes
+from scenes import NAMES, make_scenes
+from segments import save_untrained
 
 from volo.cli import main
 from volo.models import create_model, save_model
@@ -32,6 +33,10 @@ CLASSES = ("cat", "dog")
 TRAIN = (
     "--model.name=volo_micro_32 --model.dims=[16,32] --model.depths=[1,1,1,1] --model.heads=[2,2] --accelerator=cpu "
     "--batch_size=2 --data.workers=0 --optim.warmup_epochs=0 --epochs=1"
+)
+SEGMENT = (
+    f"train scenes --output=run --task=segmentation {TRAIN} --segmentation.decoder_channels=16 "
+    "--segmentation.crop=[32,48]"
 )
 ENDINGS = ["jpg", "png", "webp", "tif", "gif", "bmp", *(["avif"] if features.check("avif") else [])]
 
@@ -175,14 +180,19 @@ def scenes(damage=None, **options):
     return make
 
 
-def masks_of(value):
-    """Every mask of training holds this value alone, or is a picture of this colour."""
+def masks_of(value, part="train"):
+    """Every mask of a part holds this value alone, or is a picture of this colour."""
 
     def damage(root):
-        for path in (root / "train/masks").iterdir():
+        for path in (root / part / "masks").iterdir():
             Image.new("L" if isinstance(value, int) else "RGB", (72, 48), value).save(path)
 
     return scenes(damage)
+
+
+def segmenter(names=NAMES, damage=None):
+    """A segmentation model in ``segmenter``, beside the scenes."""
+    return all_of(scenes(damage), lambda stack: save_untrained(Path("segmenter"), names=names) and None)
 
 
 def text_file(name, text):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from bad_things import (
     ENDINGS,
+    SEGMENT,
     TRAIN,
     all_of,
     ascii_terminal,
@@ -43,6 +44,7 @@ from bad_things import (
     pipe_without_reader,
     run_begun,
     scenes,
+    segmenter,
     stream,
     table,
     text_file,
@@ -518,6 +520,26 @@ PAIRS = [
     case("images with masks: no colours to convert by", f"{MASKED} --palette", "masks cannot be converted by colours: sky, ground has none; write 'sky #rrggbb' into the file of classes", make=scenes(lambda root: (root / "classes.txt").write_text("sky\nground\n"))),
     case("images with masks: a truncated mask", MASKED, "cannot read mask scenes/train/masks/0.png: ", "unusable pairs: 1", make=scenes(lambda root: (root / "train/masks/0.png").write_bytes((root / "train/masks/0.png").read_bytes()[:80])), code=0),
     case("images with masks: a JPEG for a mask", MASKED, "masks/0.jpg: it is a JPEG, which blurs values where classes meet; save masks as PNG", make=scenes(lambda root: (Image.open(root / "train/masks/0.png").convert("L").save(root / "train/masks/0.jpg"), (root / "train/masks/0.png").unlink())), code=0),
+    case("a segmenter: an image without a mask", SEGMENT, "1 image has no mask in scenes/train/masks; add it, or remove the image: scenes/train/images/2.png", make=scenes(lambda root: (root / "train/masks/2.png").unlink())),
+    case("a segmenter: RGB masks", SEGMENT, "it is a colour picture (RGB), not one of class indices; give every class its colour in the file of classes and add --palette", make=masks_of("red")),
+    case("a segmenter: values outside of the classes", SEGMENT, "masks/0.png: it holds values of no class: 7 (3,456 pixels)", make=masks_of(7)),
+    case("a segmenter: all void", SEGMENT, "scenes: every pixel is void; two classes are needed", make=masks_of(255)),
+    case("a segmenter: one class only", SEGMENT, "scenes: every pixel is of one class, 'ball'; two classes are needed", make=masks_of(2)),
+    case("a segmenter: void masks to judge by", SEGMENT, "scenes, validation: every pixel is void; two classes are needed", make=masks_of(255, "val")),
+    case("a segmenter: RGB masks to judge by", SEGMENT, "scenes/val/masks/0.png: it is a colour picture (RGB)", make=masks_of("red", "val")),
+    case("a segmenter: an unknown decoder", f"{SEGMENT} --segmentation.decoder=upperned", "upperned", "upernet", make=scenes()),
+    case("a segmenter: a crop of nothing", f"{SEGMENT} --segmentation.crop=[0,48]", "crop", "0", make=scenes()),
+    case("a segmenter: folders of classes", SEGMENT.replace("scenes", "good"), "good"),
+    case("a segmenter that classifies: images with masks", f"train scenes --output=run {TRAIN}", "scenes holds images and masks, not folders of classes; these are for --task segmentation", make=scenes()),
+    case("judged on masks: a classifier", "eval model scenes", "scenes holds images and masks, not folders of classes", make=scenes()),
+    case("judged on masks: classes that the model does not know", "eval segmenter scenes", "ball, box", make=segmenter(("sky", "ground"))),
+    case("judged on masks: an image without a mask", "eval segmenter scenes", "1 image has no mask in scenes/val/masks", make=segmenter(damage=lambda root: (root / "val/masks/1.png").unlink())),
+    case("judged on masks: RGB masks", "eval segmenter scenes", "it is a colour picture (RGB), not one of class indices; give every class its colour in the file of classes and add --palette", "1 unreadable", make=segmenter(damage=lambda root: Image.open(root / "val/masks/0.png").convert("RGB").save(root / "val/masks/0.png")), code=0),
+    case("judged on masks: all void", "eval segmenter scenes", "none of the 3 images can be judged: every pixel of their masks is ignored", make=all_of(segmenter(), masks_of(255, "val"))),
+    case("segmented: a window of nothing", "predict segmenter scenes/val/images --window=0", "window", "0", make=segmenter()),
+    case("segmented: a stride beyond the window", "predict segmenter scenes/val/images --window=32 --stride=40", "stride", "40", make=segmenter()),
+    case("segmented: scales of nothing", "predict segmenter scenes/val/images --scales=[0]", "scales", "0", make=segmenter()),
+    case("segmented: a file that is no image", "predict segmenter file --strict", "cannot read image file", make=segmenter()),
 ]  # fmt: skip
 
 CASES = [*IMAGES, *NAMES, *DATA, *PAIRS, *PLACES, *MACHINE, *MODELS, *EXPORT, *WORDS, *PROCESSES]

@@ -282,8 +282,12 @@ def test_one_class_only_is_an_error(tmp_path):
     images = filled(make_scenes(tmp_path), 2, 255, 2, 2)
     with pytest.raises(ValueError, match=r"^scenes: every pixel is of one class, 'ball'; two classes are needed"):
         look_at_masks(images, "scenes")
-    with pytest.raises(ValueError, match=r"^the 2 masks of scenes that were looked at: every pixel is of one class"):
+    with pytest.raises(ValueError, match=r"^scenes: every pixel is of one class"):
         look_at_masks(images, "scenes", most=2)
+
+
+def test_a_rare_class_is_found_beyond_the_masks_looked_at_first(tmp_path):
+    assert look_at_masks(filled(make_scenes(tmp_path), 2, 1, 2, 2), "scenes", most=2) == []
 
 
 def test_one_pair_cannot_be_parted(tmp_path):

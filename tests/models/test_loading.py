@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from peers import of_authors, randomise, timm_from_config, timm_micro
 from safetensors.torch import save_file
-from timm.layers import resample_abs_pos_embed_nhwc
+from timm.layers import resample_abs_pos_embed_nhwc, resample_patch_embed
 from timm.models import adapt_input_conv
 from torch.testing import assert_close
 
@@ -193,6 +193,24 @@ def test_the_first_convolution_is_adapted_as_timm_does(peer, channels, caplog):
     model = create_model(NAME, pretrained=peer, in_chans=channels)
     assert_same(model, adapted, images(channels=channels))
     assert caplog.messages == [f"the VOLO given: first convolution adapted from 3 to {channels} channels"]
+
+
+@pytest.mark.parametrize("patch", [2, 8, 16])
+def test_the_projection_of_patches_is_resampled_as_timm_does(peer, patch, caplog):
+    """FlexiViT's, which timm has; micro's patches are of 4 pixels, so its projection is of 2×2."""
+    proj = "patch_embed.proj.weight"
+    model = create_model(NAME, pretrained=peer, patch_size=patch, img_size=8 * patch)
+    expected = resample_patch_embed(peer.state_dict()[proj], [patch // 2] * 2, interpolation="bilinear")
+    assert_close(model.state_dict()[proj], expected, atol=1e-5, rtol=1e-5)
+    assert caplog.messages == [f"the VOLO given: projection of patches resampled from 4 to {patch} pixels"]
+
+
+@pytest.mark.parametrize("patch", [8, 16])
+def test_patches_of_twice_the_size_give_the_tokens_they_gave(peer, patch):
+    projection = create_model(NAME, pretrained=peer, patch_size=patch).patch_embed.proj
+    maps = torch.randn(3, projection.in_channels, 2, 2, generator=torch.Generator().manual_seed(0))
+    larger = F.interpolate(maps, scale_factor=patch // 4, mode="bilinear", antialias=True)
+    assert_close(projection(larger), peer.patch_embed.proj(maps), atol=1e-5, rtol=1e-4)
 
 
 def test_heads_are_kept_when_the_class_count_fits(peer, caplog):

@@ -1,15 +1,18 @@
 import csv
 import io
 import json
+import shutil
 import signal
 from dataclasses import replace
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
+from torch import nn
 
 import volo
 from volo.cli import main
@@ -190,3 +193,41 @@ def test_settings_that_cannot_be_are_refused(changes, message):
 def test_steps_of_warm_up_must_leave_others(config):
     with pytest.raises(ValueError, match=r"optim\.warmup_steps 4 leaves nothing of 4 steps"):
         volo.train(replace(config, optim=replace(config.optim, warmup_steps=4)))
+
+
+def as_in_evaluation():
+    """Still BatchNorm, whose statistics are those of a process's own batch, and the heads' dropout."""
+    original = SegmentationTask.on_train_batch_start
+
+    def start(self, batch, batch_idx):
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.Dropout2d):
+                module.eval()
+        original(self, batch, batch_idx)
+
+    SegmentationTask.on_train_batch_start = start
+
+
+def test_two_processes_follow_the_curve_of_one(pairs, tmp_path):
+    """Of three validation images one process judges two; every image has as many pixels that count."""
+    data = tmp_path / "boxes"
+    shutil.copytree(pairs, data)
+    for part in ("images", "masks"):
+        (data / "val" / part / "03.png").unlink()
+    options = (
+        "--task=segmentation", "--model.name=volo_micro_32", "--model.drop_path_rate=0", "--accelerator=cpu",
+        "--data.workers=0", "--segmentation.decoder_channels=16", f"--segmentation.crop=[{HEIGHT},{WIDTH}]",
+        "--segmentation.augment.scale=[1,1]", "--optim.warmup_steps=1", "--epochs=2",
+    )  # fmt: skip
+    command = ("train", data, f"--output={tmp_path / 'one'}", *options, "--batch_size=4")
+    code, printed = processes.volo(tmp_path, *command, prepare=as_in_evaluation)
+    assert code == 0, printed
+    command = ("train", data, f"--output={tmp_path / 'two'}", *options, "--batch_size=2", "--strategy=ddp")
+    codes, printed = processes.together(tmp_path, 2, *command, prepare=as_in_evaluation)
+    assert codes == (0, 0), printed
+    one, two = (processes.rows(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == 2
+    for alone, together in zip(one, two, strict=True):
+        assert {name: float(value) for name, value in together.items()} == pytest.approx(
+            {name: float(value) for name, value in alone.items()}, rel=1e-4, abs=1e-5
+        )

@@ -169,7 +169,7 @@ def look_at_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> 
     Args:
         images: pairs that will be trained on, or judged by.
         name: what to call them in messages.
-        most: how many masks to decode.
+        most: how many masks to decode; more, where these show one class alone.
 
     Returns:
         What is odd and can be lived with, a line for each kind.
@@ -179,20 +179,24 @@ def look_at_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> 
             be read are void, or show one class alone.
     """
     chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))
-    void, seen = [], []
-    for index in chosen:
+    others = np.setdiff1d(np.arange(len(images)), chosen)
+    void, seen = [], np.zeros(len(images.class_names), np.int64)
+    readable = 0
+    for place, index in enumerate([*chosen, *others]):
+        if place >= len(chosen) and (not readable or np.count_nonzero(seen) > 1):
+            break  # the rest is looked at for a second class only, since a rare one may be in few masks
         try:
-            seen.append(count_classes(images.read_mask(index), len(images.class_names)))
+            counts = count_classes(images.read_mask(index), len(images.class_names))
         except MaskError:
             raise
         except ImageError:
             continue  # is named, left out and counted when its turn comes
-        if not seen[-1].any():
+        readable += 1
+        seen += counts
+        if not counts.any():
             void.append(shown(images.mask_paths[index]))
-    problem = lacking(np.sum(seen, axis=0), images.classes) if seen else None
-    if problem:
-        some = f"the {len(chosen):,} masks of {name} that were looked at" if len(chosen) < len(images) else name
-        raise ValueError(f"{some}: {problem}")
+    if readable and (problem := lacking(seen, images.classes)):
+        raise ValueError(f"{name}: {problem}")
     return [f"{len(void):,} masks of {name} are void: {few(void)}"] if void else []
 
 

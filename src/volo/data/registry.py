@@ -110,6 +110,8 @@ def open_parts(path: str, *, source: DataSource | None = None) -> Parts:
     """
     source = source or DataSource()
     place = Path(path)
+    if is_masked(path):
+        raise ValueError(f"{path} holds images and masks, not folders of classes; these are for --task segmentation")
     if path and place.is_dir():
         parts = folder_parts(place, nested=source.nested)
     elif place.is_file() and place.suffix.lower() in TABLE_EXTENSIONS:

@@ -1,13 +1,16 @@
 """Fitting weights to the model asked for: image size, channels, classes, precision; nothing is lost unsaid."""
 
 import math
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from volo.layers import resize_position_embedding
 from volo.models.config import VOLOConfig
 from volo.models.identify import Identity, differences
+from volo.models.sources import ANCHOR
 from volo.models.volo import VOLO
 
 STEM = "patch_embed.conv.0.weight"
@@ -24,9 +27,11 @@ def adapt(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Give the state dict of a ``config`` model from weights of any image size, channels and precision.
 
-    Position embeddings are resized bicubically, as the authors do. The first convolution is summed over its channels
-    for grey images, and otherwise repeated and scaled, as timm does. A token head that is not there is zero, which
-    gives the logits that the weights give without one. Half precision becomes float32.
+    Position embeddings are resized bicubically, as the authors do. For patches of another size their projection is
+    resampled so that a resized patch gives the token it gave (FlexiViT, arXiv:2212.08013, section 3.4). The first
+    convolution is summed over its channels for grey images, and otherwise repeated and scaled, as timm does. A token
+    head that is not there is zero, which gives the logits that the weights give without one. Half precision becomes
+    float32.
 
     Args:
         weights: of :func:`volo.models.sources.read_checkpoint`.
@@ -43,13 +48,15 @@ def adapt(
         ValueError: the weights are another size's, lack tensors, have others, or have heads of another class count
             that was not asked for.
     """
-    if others := differences(identity, config):
+    resampled = replace(identity, config=replace(identity.config, patch_size=config.patch_size))
+    if others := differences(resampled, config):
         use = f"; create_model({identity.names[0]!r}, pretrained=…) takes it" if identity.names else ""
         raise ValueError(f"{origin} is {identity.name}, not the model asked for ({', '.join(others)}){use}")
     if identity.problems:
         raise ValueError(f"{origin} looks like {identity.name}, but {'; '.join(identity.problems)}")
     notes: list[str] = []
     adapted = _float32(weights, origin, notes)
+    _patches(adapted, config, notes)
     _resize(adapted, config, notes)
     _channels(adapted, config, notes)
     _heads(adapted, identity, config, origin, notes, new=new_heads, others=other_classes)
@@ -76,6 +83,17 @@ def _float32(weights: dict[str, Tensor], origin: str, notes: list[str]) -> dict[
         name: tensor.to(torch.int64 if name.endswith("num_batches_tracked") else torch.float32)
         for name, tensor in weights.items()
     }
+
+
+def _patches(weights: dict[str, Tensor], config: VOLOConfig, notes: list[str]) -> None:
+    old, side = weights[ANCHOR], config.patch_size // 2  # the stem has halved the image
+    had = old.shape[-1]
+    if had == side:
+        return
+    places = torch.eye(had * had).unflatten(1, (1, had, had))
+    resize = F.interpolate(places, (side, side), mode="bilinear", antialias=True).flatten(1)  # (had², side²)
+    weights[ANCHOR] = (old.flatten(2) @ torch.linalg.pinv(resize).T).unflatten(2, (side, side))
+    notes.append(f"projection of patches resampled from {2 * had} to {2 * side} pixels")
 
 
 def _resize(weights: dict[str, Tensor], config: VOLOConfig, notes: list[str]) -> None:

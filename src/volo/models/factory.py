@@ -39,10 +39,10 @@ def create_model(
 ) -> VOLO:
     """Build a VOLO with fresh weights, or with trained ones fitted to what is asked for.
 
-    Position embeddings are resized to ``img_size``, the first convolution is adapted to ``in_chans``, and heads of
-    another class count are replaced by fresh ones where ``num_classes`` is given, and heads that were trained for other
-    ``class_names`` wherever the weights tell theirs; each of these is logged. Anything else that does not fit is an
-    error.
+    Position embeddings are resized to ``img_size``, the projection of patches is resampled to ``patch_size``, the first
+    convolution is adapted to ``in_chans``, and heads of another class count are replaced by fresh ones where
+    ``num_classes`` is given, and heads that were trained for other ``class_names`` wherever the weights tell theirs;
+    each of these is logged. Anything else that does not fit is an error.
 
     Args:
         name: one of :func:`list_models`, or such a name without its size, or with the ``.tag`` of its weights.
