@@ -1,6 +1,7 @@
 """Name what is on images with an exported model: python classify.py model.onnx photo.jpg ...
 
-Needs onnxruntime, numpy and Pillow; the model: volo export MODEL --to onnx --include-preprocessing --include-softmax
+Needs onnxruntime, numpy and Pillow; the model: volo export MODEL --to onnx --include-resize --include-softmax,
+or with --include-preprocessing in the place of --include-resize.
 """
 
 import json
@@ -17,11 +18,13 @@ share, resample = model["preprocessing"]["crop_pct"], model["preprocessing"]["in
 mode = {1: "L", 3: "RGB", 4: "RGBA"}[len(model["preprocessing"]["mean"])]
 for path in sys.argv[2:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
-    cover = (int(width / share), int(height / share))
-    factor = max(cover[0] / image.width, cover[1] / image.height)
-    image = image.resize([max(1, int(side * factor + 1e-6)) for side in image.size], Image.Resampling[resample])
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    pixels = np.asarray(image.crop((left, top, left + width, top + height))).reshape(1, height, width, -1)
+    if not model["include_resize"]:  # else the file does it
+        cover = (int(width / share), int(height / share))
+        factor = max(cover[0] / image.width, cover[1] / image.height)
+        image = image.resize([max(1, int(side * factor + 1e-6)) for side in image.size], Image.Resampling[resample])
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        image = image.crop((left, top, left + width, top + height))
+    pixels = np.asarray(image).reshape(1, image.height, image.width, -1)
     (probabilities,) = session.run(["scores"], {"images": pixels})[0]
     best = probabilities.argsort()[::-1][:3]
     print(path, *(f"{model['class_names'][index]} {probabilities[index]:.1%}" for index in best))

@@ -358,6 +358,8 @@ EXPORT = [
     case("an export of a size that is none", "export model --to=onnx --size=big", "--size must be a side, such as 224, or height x width, such as 256x384; not 'big'"),
     case("an export of too small a size", "export model --to=onnx --size=7", "size must be at least 8x8 pixels for this model, not 7x7"),
     case("an export of a varying size that the runtime refuses", "export model --to=aotinductor --dynamic=both", "AOTInductor compiles for one size of images here; take --dynamic none or batch"),
+    case("an export that resizes photos to a varying size", "export model --to=onnx --include-resize --dynamic=both", "resizing inside brings photos of any size to one; take --dynamic none or batch"),
+    case("an export that resizes in int8", "export model --to=onnx --include-resize --precision=int8 --calibration good", "int8 is fitted to images that are resized already; leave out --include-resize"),
     case("an export in a precision that the format lacks", "export model --to=torch-export --precision=int8", "torch-export has no int8 here; onnx and openvino have"),
     case("int8 without images", "export model --to=onnx --precision=int8", "int8 is fitted to images: name some with calibration (--calibration FOLDER)"),
     case("calibration images for float", "export model --to=onnx --calibration good", "calibration images are for int8, not for fp32"),

@@ -10,6 +10,7 @@ from scenes import COLOURS, NAMES, make_scenes
 from segments import save_untrained
 
 from volo.cli import main
+from volo.export.pipeline import export_model
 from volo.inference import Segmenter
 from volo.models import create_model, save_model
 
@@ -21,6 +22,12 @@ def volo(*arguments):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return save_untrained(tmp_path_factory.mktemp("runs") / "model")
+
+
+@pytest.fixture(scope="module")
+def exported(model):
+    """Of windows of 32 × 48 pixels."""
+    return export_model(model, to="torch-export", output=model / "model.pt2").path
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,17 @@ def test_predict_writes_masks_overlays_a_legend_and_shares(model, data, tmp_path
     assert volo("predict", model, data / "val/images", f"--output={out}", "--overwrite") == 0
 
 
+def test_an_exported_file_gives_the_same_table_and_masks(model, exported, data, tmp_path, capsys):
+    said, masks = [], []
+    for name, path in (("model", model), ("exported", exported)):
+        assert volo("eval", path, data, "--threads", "1") == 0
+        assert volo("predict", path, data / "val/images", f"--output={tmp_path / name}", "--batch-size=3") == 0
+        said.append(capsys.readouterr().out.replace(str(tmp_path / name), ""))
+        masks.append(np.stack([np.asarray(Image.open(mask)) for mask in sorted((tmp_path / name / "masks").iterdir())]))
+    assert said[0] == said[1]
+    assert (masks[0] == masks[1]).mean() > 0.999
+
+
 def test_without_an_output_the_shares_are_printed(model, data, capsys, monkeypatch):
     monkeypatch.chdir(data)
     assert volo("predict", model, "val/images/0.png") == 0
@@ -114,6 +132,13 @@ def test_images_that_cannot_be_read_are_left_out_with_a_warning(model, data, tmp
         ("predict MODEL FILE --output NEW", "cannot read image"),
         ("predict CLASSIFIER IMAGE --flip --window 8", "--window, --flip: for segmentation models; this model is one"),
         ("predict CLASSIFIER IMAGE --overwrite", "--overwrite: for segmentation models"),
+        (
+            "predict EXPORTED IMAGE --window 64",
+            "takes windows of 32x48 pixels alone, not of 64x64: leave out the window",
+        ),
+        ("predict EXPORTED IMAGE --top-k 2", "--top_k: for classification models; this model is one of segmentation"),
+        ("eval EXPORTED DATA --runtime openvino", "runs in torch-export, not in openvino"),
+        ("eval MODEL DATA --threads 0", "threads must be at least 1, not 0"),
         ("eval MODEL DATA --classes folder --real x", "--classes, --real: for classification models"),
         ("eval CLASSIFIER DATA --scales [1,2]", "--scales: for segmentation models"),
         ("eval MODEL DATA --output FILE", "is a file; name a folder"),
@@ -121,13 +146,13 @@ def test_images_that_cannot_be_read_are_left_out_with_a_warning(model, data, tmp
         ("eval MODEL EMPTY", ""),
     ],
 )
-def test_one_clear_line_and_nothing_left(command, message, model, classifier, data, tmp_path, capsys):
+def test_one_clear_line_and_nothing_left(command, message, model, exported, classifier, data, tmp_path, capsys):
     (tmp_path / "file").write_text("text")
     (tmp_path / "empty").mkdir()
     words = {
         "MODEL": model, "CLASSIFIER": classifier, "DATA": data, "IMAGE": data / "val/images/0.png",
         "FILE": tmp_path / "file", "NEW": tmp_path / "new", "NEW.csv": tmp_path / "new.csv", "GONE": tmp_path / "gone",
-        "EMPTY": tmp_path / "empty",
+        "EMPTY": tmp_path / "empty", "EXPORTED": exported,
     }  # fmt: skip
     assert volo(*(words.get(word, word) for word in command.split())) == 2
     captured = capsys.readouterr()

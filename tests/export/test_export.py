@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import volo
-from volo.data import Preprocessing
+from volo.data import DataSource, Preprocessing, open_validation_data
 from volo.data.embedded import photo_folder
 from volo.export.formats import Asked
 from volo.export.graph import AdaptiveMean
@@ -20,6 +20,7 @@ from volo.export.onnx import OPSET, operators
 from volo.export.pipeline import export_model
 from volo.export.quantize import saturates
 from volo.export.verify import verify
+from volo.inference.evaluate import evaluate
 from volo.inference.exported import parse_description
 from volo.inference.runtimes import PyTorchRuntime, open_runtime
 from volo.models import create_model, create_segmenter, load_model, save_model
@@ -67,6 +68,12 @@ def onnx(micro):
         include_softmax=True,
         include_tokens=True,
     )
+
+
+@pytest.fixture(scope="module")
+def resizing(micro):
+    """With the whole way from a photo to probabilities."""
+    return export_model(micro, to="onnx", output=micro / "photos.onnx", include_resize=True, include_softmax=True)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +125,47 @@ def test_preprocessing_softmax_and_tokens_inside_an_onnx_file(onnx, micro):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_predictor_takes_an_exported_file(onnx, micro, runtime):
-    expected = list(volo.Predictor(micro, device="cpu").predict(photos(), top_k=3))
-    predictor = volo.Predictor(onnx.path, runtime=runtime, threads=1)
-    got = list(predictor.predict(photos(), top_k=3, batch_size=2))
+@pytest.mark.parametrize(("made", "atol"), [("onnx", 1e-4), ("resizing", 3e-3)])
+def test_a_predictor_takes_an_exported_file(made, atol, micro, runtime, request):
+    """The photos differ in size, two in three of them from the one before."""
+    expected = list(volo.Predictor(micro, device="cpu").predict(photos(), top_k=2))
+    predictor = volo.Predictor(request.getfixturevalue(made).path, runtime=runtime, threads=1)
+    got = list(predictor.predict(photos(), top_k=2, batch_size=3))
     assert [prediction.names for prediction in got] == [prediction.names for prediction in expected]
     for one, other in zip(got, expected, strict=True):
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=atol)
     assert predictor.model is None
+
+
+def test_a_file_that_resizes_says_how_far_it_is_from_pillow(resizing):
+    report = json.loads(resizing.report_path.read_text())
+    assert (report["passed"], report["batches"], report["sizes"]) == (True, [1, 5], [[32, 32]])
+    assert report["difference"] < 1e-5  # rounding, beside PyTorch with the same pixels
+    pillow = report["resizing"]
+    assert (pillow["agreement"], pillow["least_agreement"]) == (1, 0.85)
+    assert 0 < pillow["largest_pixel"] < 1.5
+    assert 0.1 < pillow["mean_pixel"] < 0.4  # Pillow rounds twice
+    assert 1e-5 < pillow["difference"] < 0.05
+    described = parse_description(open_runtime(resizing.path).description, "x")
+    assert (described.include_resize, described.include_preprocessing) == (True, True)
+    assert "Resize" not in operators(resizing.path)  # which OpenVINO would not antialias
+
+
+def test_answers_that_pillow_s_pixels_would_not_have_are_told(resizing):
+    assert resizing.report.resizing is not None
+    report = replace(resizing.report, resizing=replace(resizing.report.resizing, agreement=0.8))
+    assert report.problems == ["80.0% of the answers are those of Pillow's pixels, fewer than 85%"]
+
+
+def test_an_evaluation_with_a_file_that_resizes_scores_the_same(resizing, micro, tmp_path):
+    for index, path in enumerate(photos()):
+        folder = tmp_path / "val" / NAMES[index % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).write_bytes(path.read_bytes())
+    images = open_validation_data(str(tmp_path), part="val", source=DataSource())
+    results = [evaluate(volo.Predictor(path, device="cpu"), images, batch_size=4) for path in (micro, resizing.path)]
+    assert np.array_equal(results[0].ranked[:, 0], results[1].ranked[:, 0])
+    np.testing.assert_allclose(results[0].probability, results[1].probability, atol=3e-3)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +191,11 @@ assert not any(name.partition('.')[0] == 'volo' for name in sys.modules)
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, path], check=True)
 
 
-def test_the_script_for_small_containers_says_the_same(onnx, micro):
+@pytest.mark.parametrize("made", ["onnx", "resizing"])
+def test_the_script_for_small_containers_says_the_same(made, request):
+    onnx = request.getfixturevalue(made)
     script = Path(__file__).parents[2] / "examples" / "classify.py"
-    expected = volo.Predictor(micro, device="cpu").predict(photos(), top_k=3)
+    expected = volo.Predictor(onnx.path).predict(photos(), top_k=3)
     command = [sys.executable, script, onnx.path, *photos()]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     for line, path, prediction in zip(said, photos(), expected, strict=True):
@@ -220,6 +262,8 @@ def test_int8_in_onnx_runtime_keeps_the_answers_and_what_suffers_in_float(onnx, 
         ({"to": "onnx", "precision": "int4"}, "there is no precision 'int4'; did you mean 'int8'"),
         ({"to": "torch-export", "precision": "int8"}, "torch-export has no int8 here; onnx and openvino have"),
         ({"to": "aotinductor", "dynamic": "both"}, "AOTInductor compiles for one size of images"),
+        ({"to": "onnx", "include_resize": True, "dynamic": "both"}, "brings photos of any size to one; take --dynamic"),
+        ({"to": "onnx", "include_resize": True, "precision": "int8"}, "int8 is fitted to images that are resized"),
         ({"to": "onnx", "threads": 0}, "threads must be at least 1, not 0"),
     ],
 )
@@ -231,6 +275,11 @@ def test_what_cannot_be_asked_for(arguments, message):
 def test_processors_without_vnni_get_a_reduced_range(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert not saturates()
+
+
+def test_a_segmentation_model_does_not_resize(tmp_path):
+    with pytest.raises(ValueError, match="answers for the pixels it is given: leave out --include-resize"):
+        export_model(segmenter(tmp_path / "run"), to="onnx", output=tmp_path / "a.onnx", include_resize=True)
 
 
 def segmenter(folder: Path) -> Path:
@@ -284,18 +333,38 @@ def photos() -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["volo_micro_32", "volo_tiny_32"])
-def test_batch_and_size_may_vary(name, tmp_path):
-    folder = trained(tmp_path / "run", name)
-    for to, ending in (("onnx", "onnx"), ("openvino", "xml"), ("torch-export", "pt2")):
-        made = export_model(folder, to=to, output=tmp_path / f"both.{ending}", dynamic="both")
-        assert made.report.problems == []
-        assert made.report.sizes == ((32, 32), (40, 48))
-        runtime, model = open_runtime(made.path), load_model(folder).model
-        for shape in ((1, 3, 16, 16), (3, 3, 47, 33), (2, 3, 96, 64)):
-            images = torch.randn(shape)
-            with torch.inference_mode():
-                torch.testing.assert_close(runtime(images), model(images), atol=1e-4, rtol=0)
+@pytest.mark.parametrize(
+    ("to", "ending", "options"),
+    [
+        ("openvino", "xml", {}),
+        ("torch-export", "pt2", {"dynamic": "none"}),
+        ("torch-export", "pt2", {"precision": "fp16"}),
+        ("aotinductor", "pt2", {}),
+    ],
+)
+def test_every_format_resizes(micro, to, ending, options):
+    made = export_model(micro, to=to, output=micro / f"photos.{ending}", include_resize=True, **options)
+    assert made.report.problems == []
+    expected = [prediction.name for prediction in volo.Predictor(micro).predict(photos())]
+    assert [prediction.name for prediction in volo.Predictor(made.path).predict(photos())] == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("to", "ending"), [("onnx", "onnx"), ("openvino", "xml"), ("torch-export", "pt2")])
+@pytest.mark.parametrize("name", ["volo_micro_32", "volo_tiny_32", "volo_d1_224"])
+def test_batch_and_size_may_vary(name, to, ending, tmp_path):
+    side = int(name.rpartition("_")[2])
+    folder = trained(tmp_path / "run", name, size=(side, side))
+    made = export_model(folder, to=to, output=tmp_path / f"both.{ending}", dynamic="both")
+    assert made.report.problems == []
+    assert made.report.sizes == ((side, side), (side * 5 // 4, side * 3 // 2))
+    runtime, model = open_runtime(made.path), load_model(folder).model
+    least = 4 * model.config.patch_size  # two tokens a side, after both steps
+    for shape in ((1, 3, least, least), (3, 3, 47, 33), (2, 3, 96, 64)):
+        images = torch.randn(shape)
+        with torch.inference_mode():
+            expected = model(images)
+        torch.testing.assert_close(runtime(images), expected, atol=1e-4 * max(1, float(expected.abs().max())), rtol=0)
 
 
 @pytest.mark.slow
@@ -334,6 +403,25 @@ def test_int8_with_everything_but_convolutions_takes_a_third_of_the_size(onnx, m
         micro, to="onnx", output=micro / "small.onnx", precision="int8", calibration=[str(photo_folder())]
     )
     assert made.path.stat().st_size < 0.36 * onnx.path.stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("to", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
+def test_int8_takes_less_than_a_third_of_d1(to, ending, tmp_path, monkeypatch):
+    monkeypatch.setattr("volo.export.quantize.KEPT", 0)
+    folder = trained(tmp_path / "run", "volo_d1_224", size=(224, 224))
+    made = export_model(
+        folder,
+        to=to,
+        output=tmp_path / f"int8.{ending}",
+        precision="int8",
+        calibration=[str(photo_folder())],
+        images=[str(photo_folder())],
+    )
+    files = [path for path in (made.path, made.path.with_suffix(".bin")) if path.exists()]
+    floats = sum(weight.numel() for weight in load_model(folder).model.parameters())
+    assert sum(path.stat().st_size for path in files) < 0.3 * 4 * floats
+    assert np.isfinite(made.report.difference)
 
 
 @pytest.mark.slow

@@ -8,13 +8,21 @@ from torch import nn
 
 from volo import Predictor, create_model, optimize_for_inference
 from volo.inference.packed import packs
-from volo.models import save_model
+from volo.models import create_segmenter, save_model
+from volo.models.segmentation import DECODERS
 
 
 def trained(name, **overrides):
     """A model whose every weight and statistic is unlike what it begins with, so that no fold can hide in zeros."""
     torch.manual_seed(0)
     model = create_model(name, **overrides)
+    shake(model)
+    with torch.no_grad():
+        model.cls_token.normal_()
+    return model.eval()
+
+
+def shake(model):
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -25,7 +33,12 @@ def trained(name, **overrides):
                 module.bias.normal_(std=0.3)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.normal_(std=0.1)
-        model.cls_token.normal_()
+
+
+def segmenter(**options):
+    torch.manual_seed(0)
+    model = create_segmenter("volo_micro_32", **{"num_classes": 4, "decoder_channels": 16, **options})
+    shake(model)
     return model.eval()
 
 
@@ -176,6 +189,54 @@ def test_the_predictor_uses_it(tmp_path):
         expected = predictor.model(predictor.preprocessing.normalize(pixels)).softmax(dim=-1)
     assert difference(predictor.probabilities(pixels), expected) <= 1e-5
     assert predictor.model.state_dict().keys() == weights.keys()
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_segmentation_model_has_equal_logits(decoder):
+    model = segmenter(decoder=decoder, decoder_channels=16 if DECODERS[decoder] else None)
+    fast = optimize_for_inference(model)
+    for images in (torch.randn(2, 3, 64, 96), torch.randn(1, 3, 40, 57)):
+        with torch.inference_mode():
+            expected, aux = model.forward_with_aux(images)
+            assert difference(fast(images), expected) <= 1e-4 * expected.abs().max().item()
+            assert difference(fast.forward_with_aux(images).aux, aux) <= 1e-4 * aux.abs().max().item()
+
+
+def test_an_optimized_segmentation_model_shares_nothing_and_refuses_the_same():
+    model = segmenter(num_classes=3).train()
+    before = copy.deepcopy(model.state_dict())
+    fast, images = optimize_for_inference(model), torch.randn(1, 3, 64, 64, requires_grad=True)
+    assert model.training
+    assert not any(module.training for module in fast.modules())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = fast(images)
+    assert (expected.dtype, expected.requires_grad) == (torch.float32, False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.zero_()
+    file = io.BytesIO()
+    torch.save(fast, file)
+    file.seek(0)
+    for same in (fast, copy.deepcopy(fast), torch.load(file, weights_only=False)):
+        assert torch.equal(same(images), expected)
+    with pytest.raises(ValueError, match="optimized for inference already"):
+        optimize_for_inference(fast)
+    for action in (fast.train, fast.state_dict, fast.double):
+        with pytest.raises(RuntimeError, match="use the model that it was made from"):
+            action()
+    assert (fast.num_classes, fast.config) == (3, model.config)
+
+
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.filterwarnings("default")
+def test_a_segmentation_model_compiled():
+    model = segmenter()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = model(images)
+        got = optimize_for_inference(model, compile=True)(images)
+    assert difference(got, expected) <= 1e-4 * expected.abs().max().item()
 
 
 @pytest.mark.slow  # a minute of compiling

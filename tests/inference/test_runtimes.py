@@ -20,6 +20,7 @@ DESCRIBED = Exported(
     dynamic="batch",
     precision="fp32",
     include_preprocessing=False,
+    include_resize=False,
     include_softmax=False,
     include_tokens=False,
 )

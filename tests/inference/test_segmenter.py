@@ -36,7 +36,7 @@ def whole(segmenter, array):
     """Logits of the whole image, with nothing between it and the model."""
     batch = torch.from_numpy(array)[None].permute(0, 3, 1, 2)
     with torch.no_grad():
-        return segmenter.model(segmenter.preprocessing.normalize(batch))[0]
+        return volo.optimize_for_inference(segmenter.model)(segmenter.preprocessing.normalize(batch))[0]
 
 
 def test_every_form_of_an_image_gives_the_same_mask(segmenter, tmp_path):

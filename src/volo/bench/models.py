@@ -88,7 +88,7 @@ class ExportedFile:
         self.name, self.exported = name, parse_description(open_runtime(name).description, name)
         preprocessing = self.exported.preprocessing
         height, width = preprocessing.size
-        if pixels and (height, width) != (pixels, pixels) and self.exported.dynamic not in ("size", "both"):
+        if pixels and (height, width) != (pixels, pixels) and not self.exported.any_size:
             raise ValueError(
                 f"{name} takes images of {height} × {width} pixels alone; leave out --size, or export anew"
             )

@@ -11,7 +11,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from volo.cli.parser import (
-    RUNTIME_OPTIONS,
     VerbParser,
     add_data_options,
     add_runtime_options,
@@ -19,7 +18,7 @@ from volo.cli.parser import (
     parse,
     runtime_of,
 )
-from volo.cli.segmentation import OPTIONS, add_segmentation_options, model_task, refuse
+from volo.cli.segmentation import OPTIONS, add_segmentation_options, model_task, open_exported, refuse
 from volo.cli.segmentation import evaluate as evaluate_segmenter
 from volo.cli.terminal import Console, warn_left_out
 from volo.data import ImageSet, open_validation_data, with_channels
@@ -72,8 +71,9 @@ def run(arguments: Sequence[str]) -> int:
     for option, least in (("batch_size", 1), ("workers", 0)):
         if given[option] is not None and given[option] < least:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
+    given["model"] = open_exported(given)
     task = model_task(given["model"])
-    refuse(said, ("classes", "real", *RUNTIME_OPTIONS) if task == "segmentation" else OPTIONS, task)
+    refuse(said, ("classes", "real") if task == "segmentation" else OPTIONS, task)
     return evaluate_segmenter(given) if task == "segmentation" else _evaluate(given)
 
 

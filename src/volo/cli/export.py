@@ -22,6 +22,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--dynamic", type=str, default="batch", help="what may vary: none, batch, size or both")
     parser.add_argument("--precision", type=str, default="fp32", help="fp32, fp16, or int8 (onnx and openvino)")
     parser.add_argument("--include_preprocessing", action="store_true", help="take uint8 NHWC, and normalise inside")
+    parser.add_argument(
+        "--include_resize",
+        action="store_true",
+        help="take photos of any size, uint8 NHWC, and resize, crop inside, too",
+    )
     parser.add_argument("--include_softmax", action="store_true", help="give probabilities in the place of logits")
     parser.add_argument("--include_tokens", action="store_true", help="give the logits of every patch token, too")
     parser.add_argument("--images", type=str, nargs="+", help="to compare on; default: the photos here")
@@ -34,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
 
     size = _size(given.pop("size"))
     source, output = given.pop("model"), given.pop("output")
-    Asked(to=given["to"], dynamic=given["dynamic"], precision=given["precision"], threads=given["threads"])
+    Asked(**{name: given[name] for name in ("to", "dynamic", "precision", "include_resize", "threads")})
     if output is None:
         output = f"{Path(source.rstrip('/')).stem or 'model'}{FORMATS[given['to']].ending}"
     console = Console()
@@ -65,6 +70,13 @@ def _table(report: dict, probabilities: bool) -> Table:
     what = "probability" if probabilities else "logit"
     table.add_row(f"largest difference of a {what}", f"{report['difference']:.1e}", bound)
     table.add_row("same answer", f"{report['agreement']:.1%}", f"{report['least_agreement']:.0%}")
+    if resizing := report["resizing"]:
+        table.add_row("a pixel (0 to 255) beside Pillow's, largest", f"{resizing['largest_pixel']:.1f}", "")
+        table.add_row("a pixel beside Pillow's, mean", f"{resizing['mean_pixel']:.2f}", "")
+        table.add_row(f"a {what} beside that of Pillow's pixels", f"{resizing['difference']:.1e}", "")
+        table.add_row(
+            "same answer as of Pillow's", f"{resizing['agreement']:.1%}", f"{resizing['least_agreement']:.0%}"
+        )
     for name, value in report["milliseconds"].items():
         table.add_row(f"one image, {name}", f"{value:.1f} ms", "")
     return table

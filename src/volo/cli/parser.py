@@ -60,9 +60,6 @@ def data_source(given: dict[str, Any]) -> DataSource:
     return DataSource(**{field.name: given[field.name] for field in fields(DataSource)})
 
 
-RUNTIME_OPTIONS = ("threads", "runtime")
-
-
 def add_runtime_options(parser: ArgumentParser) -> None:
     """The options that say how to run a model."""
     parser.add_argument("--threads", type=int | None, help="to compute with on the CPU; default: the runtime's choice")
@@ -75,5 +72,5 @@ def add_runtime_options(parser: ArgumentParser) -> None:
 
 
 def runtime_of(given: dict[str, Any]) -> dict[str, Any]:
-    """What these options say, as arguments of :class:`volo.Predictor`."""
-    return {name: given[name] for name in RUNTIME_OPTIONS}
+    """What these options say, as arguments of :class:`volo.Predictor` and :class:`volo.Segmenter`."""
+    return {name: given[name] for name in ("threads", "runtime")}

@@ -12,8 +12,16 @@ from typing import Any
 from PIL import Image
 from rich.table import Table
 
-from volo.cli.parser import RUNTIME_OPTIONS, VerbParser, add_runtime_options, parse, runtime_of
-from volo.cli.segmentation import OPTIONS, add_segmentation_options, model_task, predict, refuse, segmenter
+from volo.cli.parser import VerbParser, add_runtime_options, parse, runtime_of
+from volo.cli.segmentation import (
+    OPTIONS,
+    add_segmentation_options,
+    model_task,
+    open_exported,
+    predict,
+    refuse,
+    segmenter,
+)
 from volo.cli.terminal import Console
 from volo.data import (
     MAX_PIXELS,
@@ -74,8 +82,9 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"name images too: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
     if min(given["top_k"], given["batch_size"] or 1, given["max_pixels"]) < 1:
         raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
+    given["model"] = open_exported(given)
     task = model_task(given["model"])
-    refuse(said, ("top_k", *RUNTIME_OPTIONS) if task == "segmentation" else (*OPTIONS, "overwrite"), task)
+    refuse(said, ("top_k",) if task == "segmentation" else (*OPTIONS, "overwrite"), task)
     return _segment(given) if task == "segmentation" else _classify(given)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from jsonargparse import ArgumentParser
 from rich.table import Table
 
-from volo.cli.parser import data_source
+from volo.cli.parser import data_source, runtime_of
 from volo.cli.progress import image_progress
 from volo.cli.terminal import Console, warn_left_out
 from volo.data import open_masked_validation_data, with_channels
 from volo.files import check_folder, making
 from volo.inference import Segmentation, Segmenter
-from volo.inference.exported import is_exported
+from volo.inference.forward import ExportedModel, opened
 from volo.inference.mask_files import MaskFolder
 from volo.models import task_of
 from volo.names import few, shortened, shown
@@ -66,9 +66,15 @@ def refuse(given: dict[str, Any], options: tuple[str, ...], task: str) -> None:
         raise ValueError(f"{', '.join(wrong)}: for {others} models; this model is one of {task}: leave it out")
 
 
-def model_task(model: str) -> str:
-    """Classification or segmentation; an exported file is one of classification until it is read and says otherwise."""
-    return "classification" if is_exported(model) else task_of(model)
+def open_exported(given: dict[str, Any]) -> str | ExportedModel:
+    """The model that these options name: opened if it is an exported file, which alone can say what its task is."""
+    model: str = given["model"]
+    return opened(model, device=given["device"], **runtime_of(given)) or model
+
+
+def model_task(model: str | ExportedModel) -> str:
+    """Classification or segmentation."""
+    return model.described.task if isinstance(model, ExportedModel) else task_of(model)
 
 
 def segmenter(given: dict[str, Any]) -> Segmenter:
@@ -81,6 +87,7 @@ def segmenter(given: dict[str, Any]) -> Segmenter:
         scales=given["scales"],
         flip=given["flip"],
         batch_size=given["batch_size"] or 4,
+        **runtime_of(given),
     )
 
 

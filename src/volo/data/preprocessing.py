@@ -96,7 +96,7 @@ class Preprocessing:
         return pixels.to(torch.float32, copy=True).sub_(mean).div_(std)
 
 
-def as_array(image: Image.Image) -> np.ndarray:
-    """An ``L``, ``RGB`` or ``RGBA`` image as (H, W, channels) uint8."""
+def as_array(image: Image.Image | np.ndarray) -> np.ndarray:
+    """An ``L``, ``RGB`` or ``RGBA`` image, or an array (H, W, channels) uint8, as (H, W, channels) uint8."""
     array = np.array(image)  # a copy, since what Pillow shares is read-only
     return array[:, :, None] if array.ndim == 2 else array

@@ -53,6 +53,7 @@ class Asked:
     dynamic: str = "batch"
     precision: str = "fp32"
     include_preprocessing: bool = False
+    include_resize: bool = False
     include_softmax: bool = False
     include_tokens: bool = False
     threads: int | None = None
@@ -70,6 +71,10 @@ class Asked:
             raise ValueError(f"{self.to} has no {self.precision} here; {' and '.join(able)} have")
         if self.to == "aotinductor" and self.sizes:
             raise ValueError("AOTInductor compiles for one size of images here; take --dynamic none or batch")
+        if self.include_resize and self.sizes:
+            raise ValueError("resizing inside brings photos of any size to one; take --dynamic none or batch")
+        if self.include_resize and self.precision == "int8":
+            raise ValueError("int8 is fitted to images that are resized already; leave out --include-resize")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
 

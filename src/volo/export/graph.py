@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from volo.data import Preprocessing
+from volo.export.resize import PhotoCrop
 from volo.inference.fused import FusedVOLO
 from volo.layers import OutlookAttention, resize_position_embedding
 from volo.models import VOLO
@@ -53,6 +54,7 @@ class Graph(nn.Module):
         size: (height, width) of the images; None for any.
         preprocessing: where given, images are (B, H, W, channels) uint8, 0–255, and normalised here; else they are
             (B, channels, H, W) float32, normalised.
+        resize: images are photos of any size, resized and cropped here before they are normalised.
         softmax: give probabilities over the classes in the place of logits.
         tokens: give the logits of every patch token as well, (B, h, w, K).
         half: hold the weights, and compute, in float16; input and output stay float32.
@@ -67,6 +69,7 @@ class Graph(nn.Module):
         size: tuple[int, int] | None,
         *,
         preprocessing: Preprocessing | None = None,
+        resize: bool = False,
         softmax: bool = False,
         tokens: bool = False,
         half: bool = False,
@@ -76,14 +79,17 @@ class Graph(nn.Module):
         self.dtype = torch.float16 if half else torch.float32
         model = deepcopy(model).to(self.dtype).eval()
         self.model = GraphVOLO(model, size) if isinstance(model, VOLO) else _rewritten(model, size, STRIDES[-1])
+        self.crop: PhotoCrop | None = None
         if preprocessing is not None:
+            self.crop = PhotoCrop(preprocessing) if resize else None
             for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
                 self.register_buffer(name, torch.tensor([255 * value for value in values]).view(1, -1, 1, 1))
         _own_memory(self)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if self.normalizes:
-            images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+            pixels = images.permute(0, 3, 1, 2).float() if self.crop is None else self.crop(images)
+            images = (pixels - self.mean) / self.std
         images = images.to(self.dtype)
         if not isinstance(self.model, GraphVOLO):
             return self._scores(self.model(images))

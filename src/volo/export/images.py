@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from volo.data import MODES, ImageError, Preprocessing, find_images, read_image
@@ -27,14 +28,21 @@ def real_images(paths: Sequence[str] | None, preprocessing: Preprocessing, *, mo
     Raises:
         ValueError: a path stands for nothing, or not one image can be read.
     """
-    found = find_images([str(photo_folder())] if paths is None else paths)
-    pixels = list(islice(_read(found, preprocessing, most), most))
+    pixels = [preprocessing.pixels(photo) for photo in real_photos(paths, preprocessing, most=most)]
     if not pixels:
         raise ValueError(f"not one of the images can be read: {few(paths or ())}")
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
-def _read(paths: Sequence[Path], preprocessing: Preprocessing, most: int) -> Iterator[np.ndarray]:
+def real_photos(
+    paths: Sequence[str] | None, preprocessing: Preprocessing, *, most: int = CHECKED
+) -> Iterator[Image.Image | np.ndarray]:
+    """The same, decoded and not resized yet, one after the other."""
+    found = find_images([str(photo_folder())] if paths is None else paths)
+    return islice(_read(found, preprocessing, most), most)
+
+
+def _read(paths: Sequence[Path], preprocessing: Preprocessing, most: int) -> Iterator[Image.Image | np.ndarray]:
     channels = preprocessing.channels
     for path in _spread(paths, most):
         try:
@@ -43,7 +51,7 @@ def _read(paths: Sequence[Path], preprocessing: Preprocessing, most: int) -> Ite
             continue
         # No picture has as many channels as some models: the grey one stands in each of them.
         many = channels not in MODES
-        yield preprocessing.pixels(np.repeat(np.asarray(image)[:, :, None], channels, axis=2) if many else image)
+        yield np.repeat(np.asarray(image)[:, :, None], channels, axis=2) if many else image
 
 
 def _spread(paths: Sequence[Path], most: int) -> Iterable[Path]:

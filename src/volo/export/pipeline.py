@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,22 @@ from torch import Tensor
 from volo.export.capture import capture
 from volo.export.formats import Asked
 from volo.export.graph import Graph, example
-from volo.export.images import real_images
-from volo.export.verify import Report, verify
+from volo.export.images import real_images, real_photos
+from volo.export.verify import Report, verify, verify_photos
 from volo.files import check_file, making, replacing
 from volo.inference.exported import Exported
 from volo.inference.inputs import check_finite, preprocessing_of
 from volo.inference.runtimes import open_runtime
-from volo.models import VOLO, SegmentationModel, VOLOConfig, load_model, load_segmenter, task_of
+from volo.models import (
+    VOLO,
+    SegmentationModel,
+    TrainedModel,
+    TrainedSegmenter,
+    VOLOConfig,
+    load_model,
+    load_segmenter,
+    task_of,
+)
 from volo.models.deliverable import SEGMENTATION
 from volo.models.pyramid import STRIDES
 from volo.version import __version__
@@ -54,6 +64,7 @@ def export_model(
     dynamic: str = "batch",
     precision: str = "fp32",
     include_preprocessing: bool = False,
+    include_resize: bool = False,
     include_softmax: bool = False,
     include_tokens: bool = False,
     images: Sequence[str] | None = None,
@@ -74,7 +85,9 @@ def export_model(
             sides are multiples of 32 pixels.
         precision: fp32, fp16, or int8 (onnx and openvino).
         include_preprocessing: the file takes (B, H, W, channels) uint8, 0–255, and normalises; else (B, channels, H,
-            W) float32, normalised. Resizing and cropping stay outside.
+            W) float32, normalised.
+        include_resize: the file takes photos (B, H, W, channels) uint8 of any size, and resizes, crops and normalises;
+            of models of classification. Else images are resized and cropped outside.
         include_softmax: the file gives probabilities.
         include_tokens: the file gives the logits of every patch token, too.
         images: files, folders and patterns to compare on; None takes the photos of the package.
@@ -91,7 +104,8 @@ def export_model(
         size=size,
         dynamic=dynamic,
         precision=precision,
-        include_preprocessing=include_preprocessing,
+        include_preprocessing=include_preprocessing or include_resize,
+        include_resize=include_resize,
         include_softmax=include_softmax,
         include_tokens=include_tokens,
         threads=threads,
@@ -117,8 +131,12 @@ def export_model(
         on_step("tracing and writing")
         _write(model, asked, described, fitted, output, on_step)
     on_step("comparing with PyTorch")
-    pixels = [shown, *([_other_size(shown, _multiple(model))] if asked.sizes else [])]
-    report = verify(model, open_runtime(output, threads=threads), described, pixels)
+    runtime = open_runtime(output, threads=threads)
+    if include_resize:
+        report = verify_photos(model, runtime, described, real_photos(images, preprocessing))
+    else:
+        pixels = [shown, *([_other_size(shown, _multiple(model))] if asked.sizes else [])]
+        report = verify(model, runtime, described, pixels)
     report_path = output.with_name(f"{output.name}.report.json")
     with replacing(report_path) as temporary:
         temporary.write_text(json.dumps(report.to_dict() | {"file": asdict(described)}, indent=2) + "\n")
@@ -133,6 +151,8 @@ def _load(source: str | Path, asked: Asked) -> tuple[VOLO | SegmentationModel, E
         raise ValueError(f"the model in {source} has no heads: there is nothing for an exported file to say")
     if task == SEGMENTATION and asked.include_tokens:
         raise ValueError("a segmentation model has no logits of tokens, it has those of every pixel")
+    if task == SEGMENTATION and asked.include_resize:
+        raise ValueError("a segmentation model answers for the pixels it is given: leave out --include-resize")
     for weight in trained.model.state_dict().values():
         check_finite(weight, trained.model, source)
     architecture = _architecture(trained.model)
@@ -152,9 +172,18 @@ def _load(source: str | Path, asked: Asked) -> tuple[VOLO | SegmentationModel, E
         dynamic=asked.dynamic,
         precision=asked.precision,
         include_preprocessing=asked.include_preprocessing,
+        include_resize=asked.include_resize,
         include_softmax=asked.include_softmax,
         include_tokens=asked.include_tokens,
+        **_masks(trained),
     )
+
+
+def _masks(trained: TrainedModel | TrainedSegmenter) -> dict[str, Any]:
+    """What is said of a segmentation model alone."""
+    if not isinstance(trained, TrainedSegmenter):
+        return {}
+    return {name: getattr(trained, name) for name in ("class_colours", "ignore_index", "short_side")}
 
 
 def _architecture(model: VOLO | SegmentationModel) -> VOLOConfig:
@@ -173,6 +202,7 @@ def trace(model: VOLO | SegmentationModel, asked: Asked, described: Exported) ->
         model,
         None if asked.sizes else preprocessing.size,
         preprocessing=preprocessing if asked.include_preprocessing else None,
+        resize=asked.include_resize,
         softmax=asked.include_softmax,
         tokens=asked.include_tokens,
         half=asked.precision == "fp16" and asked.to != "openvino",  # OpenVINO keeps the weights in half by itself
@@ -182,8 +212,10 @@ def trace(model: VOLO | SegmentationModel, asked: Asked, described: Exported) ->
     if asked.sizes:  # two different sides: the tracer takes equal ones to be equal always
         step = 2 * _architecture(model).patch_size if multiple == 1 else multiple
         height, width = -(-height // step) * step + step, -(-height // step) * step + 3 * step
+    if asked.include_resize:
+        height, width = height + 16, height + 48
     images = example(graph, preprocessing.channels, (height, width), batch=2 if asked.batches else 1)
-    return capture(graph, images, batches=asked.batches, sizes=asked.sizes, multiple=multiple)
+    return capture(graph, images, batches=asked.batches, sizes=asked.sizes or asked.include_resize, multiple=multiple)
 
 
 def _write(

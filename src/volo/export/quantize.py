@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.export.verify import as_input
 from volo.inference.exported import Exported
 from volo.inference.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
 
@@ -118,7 +117,7 @@ def saturates() -> bool:
 
 def _inputs(described: Exported, pixels: Tensor) -> list[np.ndarray]:
     """Batches of one image as the file takes them."""
-    return [as_input(image, described).numpy() for image in pixels.split(1)]
+    return [described.as_input(image).numpy() for image in pixels.split(1)]
 
 
 def _answers(runtime: Runtime, inputs: list[np.ndarray]) -> np.ndarray:

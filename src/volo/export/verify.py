@@ -2,13 +2,17 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from volo.data.preprocessing import as_array
+from volo.export.resize import PhotoCrop
 from volo.inference.exported import Exported
 from volo.inference.runtimes import PyTorchRuntime, Runtime
 
@@ -19,6 +23,24 @@ BOUNDS = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
 AGREEMENTS = {"fp32": 0.99, "fp16": 0.98, "int8": 0.98}
 #: Seconds of timing.
 _SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resizing:
+    """What comes of resizing in a file in the place of Pillow.
+
+    Attributes:
+        largest_pixel: the largest difference of a pixel, of 0–255, and mean_pixel: the mean one.
+        difference: the largest of any logit or probability, between the file and PyTorch given Pillow's pixels.
+        agreement: the share of images with the same likeliest class.
+        least_agreement: what it must reach.
+    """
+
+    largest_pixel: float
+    mean_pixel: float
+    difference: float
+    agreement: float
+    least_agreement: float = 0.85  # of the package's seven photos, one may be a close call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +56,7 @@ class Report:
         agreement: the share of images (for segmentation, of pixels) with the same likeliest class.
         least_agreement: what it must reach.
         milliseconds: median time of one image, of PyTorch and of the file, on as many threads as each takes.
+        resizing: of a file that resizes; the times then contain that.
     """
 
     runtime: str
@@ -45,6 +68,7 @@ class Report:
     agreement: float
     least_agreement: float
     milliseconds: dict[str, float]
+    resizing: Resizing | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -54,6 +78,10 @@ class Report:
             said.append(f"outputs differ by up to {self.difference:.2g}, more than {self.bound:.2g}")
         if not self.agreement >= self.least_agreement:
             said.append(f"{self.agreement:.1%} of the answers agree, fewer than {self.least_agreement:.0%}")
+        resizing = self.resizing
+        if resizing is not None and not resizing.agreement >= resizing.least_agreement:
+            least = f"{resizing.least_agreement:.0%}"
+            said.append(f"{resizing.agreement:.1%} of the answers are those of Pillow's pixels, fewer than {least}")
         return said
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,45 +98,132 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
         described: what the file says of itself.
         pixels: for each size of the images, the images themselves, (N, channels, H, W) uint8.
     """
-    preprocessing = described.preprocessing
-    reference = PyTorchRuntime(model)
+    reference = _reference(model, described)
     count = len(pixels[0])
     batches = (1,) if described.one_by_one else tuple(sorted({1, min(count, 5)}))
-    difference, largest, agreeing = 0.0, 1.0, []
+    compared = []
     for images in pixels:
-        expected = torch.cat([reference(preprocessing.normalize(part)) for part in images.split(8)])
-        expected = expected.softmax(dim=1) if described.include_softmax else expected
-        largest = max(largest, float(expected.abs().max()))
+        expected = torch.cat([reference(part) for part in images.split(8)])
         for batch in batches:
-            parts = [as_input(part, described) for part in images.split(batch)]
-            got = torch.cat([runtime(part) for part in parts])
-            difference = max(difference, float((got - expected).abs().nan_to_num(torch.inf).max()))
-            agreeing.append(float((got.argmax(dim=1) == expected.argmax(dim=1)).float().mean()))
-    bound = BOUNDS[described.precision]
+            got = torch.cat([runtime(described.as_input(part)) for part in images.split(batch)])
+            compared.append(_Comparison([got], [expected]))
     one = pixels[0][:1]
-    return Report(
-        runtime=runtime.name,
+    return _report(
+        runtime,
+        described,
+        compared,
         images=count,
         batches=batches,
         sizes=tuple((images.shape[2], images.shape[3]) for images in pixels),
-        difference=difference,
-        bound=None if bound is None else bound * largest,
-        agreement=min(agreeing),
-        least_agreement=AGREEMENTS[described.precision],
         milliseconds=_milliseconds(
-            {
-                "PyTorch": lambda: reference(preprocessing.normalize(one)),
-                runtime.name: lambda: runtime(as_input(one, described)),
-            }
+            {"PyTorch": lambda: reference(one), runtime.name: lambda: runtime(described.as_input(one))}
         ),
     )
 
 
-def as_input(pixels: Tensor, described: Exported) -> Tensor:
-    """(B, channels, H, W) uint8 as the file takes it."""
-    if described.include_preprocessing:
-        return pixels.permute(0, 2, 3, 1).contiguous()
-    return described.preprocessing.normalize(pixels)
+def verify_photos(
+    model: nn.Module, runtime: Runtime, described: Exported, photos: Iterable[Image.Image | np.ndarray]
+) -> Report:
+    """The same of a file that resizes ``photos``, which are decoded and of any size.
+
+    PyTorch is given the pixels that the same formula makes, for the strict comparison, and Pillow's beside them. The
+    first five photos, cut to the smallest of them, come as a batch, too.
+    """
+    reference, preprocessing = _reference(model, described), described.preprocessing
+    crop, compared, beside_pillow = PhotoCrop(preprocessing), _Comparison(), _Comparison()
+    pixel_differences: list[Tensor] = []
+    first: list[Image.Image | np.ndarray] = []
+    for photo in photos:
+        batch, pillow = _batch(as_array(photo)), _batch(preprocessing.pixels(photo))
+        got, resized = runtime(described.as_input(batch)), crop(described.as_input(batch))
+        compared.add(got, reference(resized))
+        beside_pillow.add(got, reference(pillow))
+        pixel_differences.append((resized - pillow).abs())
+        first += [photo] if len(first) < 5 else []
+    batches = (1,) if described.one_by_one or len(first) == 1 else (1, len(first))
+    if len(batches) > 1:
+        arrays = [as_array(photo) for photo in first]
+        height, width = (min(array.shape[side] for array in arrays) for side in (0, 1))
+        batch = described.as_input(torch.cat([_batch(array[:height, :width]) for array in arrays]))
+        compared.add(runtime(batch), reference(crop(batch)))
+    one = first[0]
+    return _report(
+        runtime,
+        described,
+        [compared],
+        images=len(pixel_differences),
+        batches=batches,
+        sizes=(preprocessing.size,),
+        milliseconds=_milliseconds(
+            {
+                "PyTorch": lambda: reference(_batch(preprocessing.pixels(one))),
+                runtime.name: lambda: runtime(described.as_input(_batch(as_array(one)))),
+            }
+        ),
+        resizing=Resizing(
+            largest_pixel=max(float(difference.max()) for difference in pixel_differences),
+            mean_pixel=statistics.fmean(float(difference.mean()) for difference in pixel_differences),
+            difference=beside_pillow.difference,
+            agreement=beside_pillow.agreement,
+        ),
+    )
+
+
+@dataclass
+class _Comparison:
+    """Outputs (B, K, ...) beside those expected."""
+
+    got: list[Tensor] = field(default_factory=list)
+    expected: list[Tensor] = field(default_factory=list)
+
+    def add(self, got: Tensor, expected: Tensor) -> None:
+        self.got.append(got)
+        self.expected.append(expected)
+
+    @property
+    def largest(self) -> float:
+        """Of the outputs expected, at least 1."""
+        return max(1.0, *(float(expected.abs().max()) for expected in self.expected))
+
+    @property
+    def difference(self) -> float:
+        pairs = zip(self.got, self.expected, strict=True)
+        return max(float((got - expected).abs().nan_to_num(torch.inf).max()) for got, expected in pairs)
+
+    @property
+    def agreement(self) -> float:
+        pairs = zip(self.got, self.expected, strict=True)
+        return float(
+            torch.cat([(got.argmax(1) == expected.argmax(1)).flatten() for got, expected in pairs]).float().mean()
+        )
+
+
+def _report(runtime: Runtime, described: Exported, compared: Sequence[_Comparison], **others: Any) -> Report:
+    bound = BOUNDS[described.precision]
+    return Report(
+        runtime=runtime.name,
+        difference=max(comparison.difference for comparison in compared),
+        bound=None if bound is None else bound * max(comparison.largest for comparison in compared),
+        agreement=min(comparison.agreement for comparison in compared),
+        least_agreement=AGREEMENTS[described.precision],
+        **others,
+    )
+
+
+def _reference(model: nn.Module, described: Exported) -> Callable[[Tensor], Tensor]:
+    """PyTorch, from preprocessed pixels (B, channels, H, W), 0–255, to what the file is to give."""
+    run = PyTorchRuntime(model)
+
+    def outputs(pixels: Tensor) -> Tensor:
+        logits = run(described.preprocessing.normalize(pixels))
+        return logits.softmax(dim=1) if described.include_softmax else logits
+
+    return outputs
+
+
+def _batch(image: np.ndarray) -> Tensor:
+    """(H, W, channels) uint8 as (1, channels, H, W)."""
+    return torch.from_numpy(image)[None].permute(0, 3, 1, 2)
 
 
 def _milliseconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -168,7 +168,9 @@ def evaluate(
     if len(class_names) < 2:
         raise ValueError(f"a model of one class, {class_names[0]!r}, is always right: nothing to judge")
     translate = torch.tensor(model_indices(images.class_names, class_names))
-    loader = eval_loader(EvalImages(images, predictor.preprocessing.pixels), batch_size=batch_size, workers=workers)
+    # Photos differ in size, and only images of one size make a batch.
+    batch_size = 1 if predictor.takes_photos else batch_size
+    loader = eval_loader(EvalImages(images, predictor.pixels), batch_size=batch_size, workers=workers)
     # Room for all answers at once: small pieces, kept one after the other, would keep the heap from being used again.
     kept = _room(len(images.labels), min(5, len(class_names)))
     done, problems = 0, []

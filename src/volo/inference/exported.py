@@ -4,7 +4,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from volo.data import Preprocessing
+from torch import Tensor
+
+from volo.data import Colour, Preprocessing
 
 FORMAT_VERSION = 1
 #: Under this name a file holds the description, as JSON.
@@ -28,8 +30,11 @@ class Exported:
         precision: fp32, fp16 or int8.
         include_preprocessing: the input is (B, H, W, channels) uint8, 0–255; else (B, channels, H, W) float32,
             normalised.
+        include_resize: the input is photos of any size, all of a batch of one; else they are resized and cropped
+            already.
         include_softmax: the first output is probabilities in the place of logits.
         include_tokens: there is a second output, the logits of every patch token, (B, h, w, classes).
+        class_colours, ignore_index, short_side: of segmentation alone, as in :class:`volo.models.TrainedSegmenter`.
     """
 
     volo_version: str
@@ -40,13 +45,27 @@ class Exported:
     dynamic: str
     precision: str
     include_preprocessing: bool
+    include_resize: bool
     include_softmax: bool
     include_tokens: bool
+    class_colours: tuple[Colour, ...] | None = None
+    ignore_index: int | None = None
+    short_side: int | None = None
+
+    @property
+    def any_size(self) -> bool:
+        """Whether it takes images of other sizes than ``preprocessing.size``."""
+        return self.dynamic in ("size", "both")
 
     @property
     def one_by_one(self) -> bool:
         """Whether it takes one image at a time."""
         return self.dynamic in ("none", "size")
+
+    def as_input(self, pixels: Tensor) -> Tensor:
+        """Preprocessed pixels (B, channels, H, W) uint8, 0–255, or photos where it resizes them, as it takes them."""
+        batch = pixels.permute(0, 2, 3, 1) if self.include_preprocessing else self.preprocessing.normalize(pixels)
+        return batch.contiguous()
 
     def to_json(self) -> str:
         """As it stands in the file."""
@@ -79,6 +98,8 @@ def parse_description(text: str | None, path: str | Path) -> Exported:
         )
     try:
         said["class_names"] = tuple(said["class_names"])
+        colours = said["class_colours"]
+        said["class_colours"] = None if colours is None else tuple(map(tuple, colours))
         said["preprocessing"] = Preprocessing.from_dict(said["preprocessing"])
         return Exported(**{field.name: said[field.name] for field in fields(Exported)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,22 +1,22 @@
 """Using a trained model: images in, names and probabilities out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from volo.data.preprocessing import as_array
 from volo.inference.ahead import in_threads
 from volo.inference.devices import find_device
-from volo.inference.exported import is_exported, parse_description
+from volo.inference.forward import ExportedModel, ModuleForward, opened
 from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.optimize import optimize_for_inference
-from volo.inference.runtimes import FILE_RUNTIMES, RUNTIMES, PyTorchRuntime, Runtime, open_runtime
 from volo.models import VOLO, load_model
-from volo.names import nearest
+from volo.models.deliverable import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Predictor:
     Args:
         path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
             authors', ``hf-hub:org/name``, the name of weights that are published or come with the package; or a
-            file that :func:`volo.export_model` wrote.
+            file that :func:`volo.export_model` wrote, or such a file opened.
         device: where to compute; None takes an accelerator where there is one. Exported files run on the CPU.
         threads: to compute with on the CPU; None leaves it to the runtime.
         runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.
@@ -64,6 +64,8 @@ class Predictor:
         device: where the computing is done.
         class_names: what the outputs mean, in order.
         preprocessing: what is done to an image first.
+        takes_photos: an exported file resizes and crops them by itself.
+        pixels: from a decoded image to what ``probabilities`` takes of it, (H, W, channels) uint8, 0–255.
 
     Raises:
         ValueError: there is no trained model, it has no heads, or the device or runtime is unknown or not for it.
@@ -73,51 +75,37 @@ class Predictor:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | ExportedModel,
         *,
         device: str | torch.device | None = None,
         threads: int | None = None,
         runtime: str | None = None,
     ) -> None:
-        if runtime is not None and runtime not in RUNTIMES:
-            raise ValueError(f"there is no runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
-        self._source, self._in_graph, self._one_by_one, self._softmax = path, False, False, False
-        if is_exported(path):
-            self._open_exported(path, device, threads, runtime)
+        self._source, self.takes_photos = path, False
+        file = opened(path, device=device, threads=threads, runtime=runtime)
+        if file is None:
+            assert not isinstance(path, ExportedModel)
+            self._open_trained(path, device, threads, compile=runtime == "compile")
         else:
-            self._open_trained(path, device, threads, runtime)
+            file.check_task(CLASSIFICATION, "Predictor")
+            self._forward: Callable[[Tensor], Tensor] = file
+            self.device, self.model = torch.device("cpu"), None
+            self.class_names, self.preprocessing = file.described.class_names, file.described.preprocessing
+            self.takes_photos = file.described.include_resize
+        self.pixels = as_array if self.takes_photos else self.preprocessing.pixels
 
     def _open_trained(
-        self, path: str | Path, device: str | torch.device | None, threads: int | None, runtime: str | None
+        self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
     ) -> None:
-        if runtime in FILE_RUNTIMES:
-            raise ValueError(f"{runtime} runs exported files: write one with `volo export {path} --to …`")
         self.device = find_device(device)
         trained = load_model(path)
         if not trained.model.num_classes:
             raise ValueError(f"the model in {path} has no heads, and so no classes; volo.load_model gives its features")
         self.model = trained.model.to(self.device)
-        fast = optimize_for_inference(self.model, compile=runtime == "compile")
-        self._run: Runtime = PyTorchRuntime(fast, threads=threads)
         self.class_names = trained.class_names
         self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.in_chans, path)
-
-    def _open_exported(
-        self, path: str | Path, device: str | torch.device | None, threads: int | None, runtime: str | None
-    ) -> None:
-        if device is not None and torch.device(device).type != "cpu":
-            raise ValueError(f"{path} is an exported file, which runs on the CPU, not on {device}")
-        self._run = open_runtime(path, runtime=runtime, threads=threads)
-        described = parse_description(self._run.description, path)
-        if described.task != "classification":
-            raise ValueError(f"{path} is a {described.task} model; Predictor takes those of classification")
-        self.device, self.model = torch.device("cpu"), None
-        self.class_names = described.class_names
-        self.preprocessing = described.preprocessing
-        self._in_graph, self._one_by_one = described.include_preprocessing, described.one_by_one
-        self._softmax = described.include_softmax
+        fast = optimize_for_inference(self.model, compile=compile)
+        self._forward = ModuleForward(fast, self.preprocessing, device=self.device, threads=threads)
 
     def __call__(self, image: ImageLike, *, top_k: int = 5) -> Prediction:
         """Classify one image.
@@ -140,28 +128,24 @@ class Predictor:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
         prepared = in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
         while batch := list(islice(prepared, batch_size)):
-            for probabilities in self.probabilities(torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)):
-                yield self._prediction(probabilities, top_k)
+            for _, alike in groupby(batch, key=np.shape):  # more than one size only of photos
+                for probabilities in self.probabilities(torch.from_numpy(np.stack(list(alike))).permute(0, 3, 1, 2)):
+                    yield self._prediction(probabilities, top_k)
 
     def _pixels(self, image: ImageLike) -> np.ndarray:
-        return self.preprocessing.pixels(decoded(image, self.preprocessing))
+        return self.pixels(decoded(image, self.preprocessing))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Preprocessed images (B, channels, H, W) uint8 to probabilities (B, classes) float32 on the CPU."""
+        """Images (B, channels, H, W) uint8, as ``pixels`` gives them, to probabilities (B, classes), on the CPU."""
         return self.logits(pixels).softmax(dim=-1)
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Preprocessed images (B, channels, H, W) uint8 to logits (B, classes) float32 on the CPU.
+        """Images (B, channels, H, W) uint8, as ``pixels`` gives them, to logits (B, classes) float32 on the CPU.
 
         Where an exported file gives probabilities, to their logarithms, which are logits too.
         """
-        pixels = pixels.to(self.device)
-        batch = pixels.permute(0, 2, 3, 1) if self._in_graph else self.preprocessing.normalize(pixels)
-        parts = batch.split(1) if self._one_by_one else [batch]
-        logits = torch.cat([self._run(part) for part in parts])
-        if self._softmax:
-            logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
+        logits = self._forward(pixels).float().cpu()
         check_finite(logits, self.model, self._source)
         return logits
 

@@ -48,13 +48,14 @@ class _Torch(Runtime):
 
     @torch.inference_mode()
     def run(self, batch: Tensor) -> tuple[Tensor, ...]:
-        with _threads(self.threads):
+        with torch_threads(self.threads):
             outputs = self.call(batch)
         return tuple(output.cpu() for output in (outputs if isinstance(outputs, list | tuple) else [outputs]))
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
+    """PyTorch computes with so many threads; None changes nothing."""
     before = torch.get_num_threads()
     if count is None or count == before:
         yield
@@ -161,13 +162,10 @@ def open_runtime(path: str | Path, *, runtime: str | None = None, threads: int |
         ValueError: there is no such file or runtime, the runtime does not take such files, or cannot read this one.
     """
     path = Path(path)
+    check_running(runtime, threads)
     allowed = _runtimes_of(path)
-    if runtime is not None and runtime not in RUNTIMES:
-        raise ValueError(f"there is no runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
     if runtime is not None and runtime not in allowed:
         raise ValueError(f"{path} runs in {' or '.join(allowed)}, not in {runtime}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
     try:
         return FILE_RUNTIMES[runtime or allowed[0]](path, threads=threads)
     except ModuleNotFoundError:
@@ -175,6 +173,14 @@ def open_runtime(path: str | Path, *, runtime: str | None = None, threads: int |
     except Exception as error:  # of as many kinds as there are runtimes
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"{path} cannot be loaded by {runtime or allowed[0]}: {reason.strip()}") from error
+
+
+def check_running(runtime: str | None, threads: int | None) -> None:
+    """See that there is such a runtime, and such a number of threads. Raises ValueError."""
+    if runtime is not None and runtime not in RUNTIMES:
+        raise ValueError(f"there is no runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
 
 
 def _runtimes_of(path: Path) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Using a trained segmentation model: images in, the class of every pixel out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,13 @@ from torch import Tensor
 
 from volo.data import Colour
 from volo.inference.devices import find_device
+from volo.inference.forward import ExportedModel, ModuleForward, opened
 from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.mask_pictures import named_overlay, palette_picture
+from volo.inference.optimize import optimize_for_inference
 from volo.inference.sliding import Sliding, size_of, sliding_scores
-from volo.models import load_segmenter
+from volo.models import SegmentationModel, load_segmenter
+from volo.models.deliverable import SEGMENTATION
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,23 @@ class Segmenter:
     one strip of windows is held in memory, for each view.
 
     Args:
-        path: a run folder, or ``hf-hub:org/name``, of a segmentation model.
-        device: where to compute; None takes an accelerator where there is one.
+        path: a run folder, or ``hf-hub:org/name``, of a segmentation model; or a file that :func:`volo.export_model`
+            wrote of one, or such a file opened.
+        device: where to compute; None takes an accelerator where there is one. Exported files run on the CPU.
         window: side, or (height, width), of a window in pixels; None takes the size of the crops the model was trained
-            on. A window as large as the image means the whole image at once.
+            on, or of an exported file's images. A window as large as the image means the whole image at once. A file of
+            images of one size takes no other.
         stride: from a window to the next, likewise; None takes two thirds of the window.
         scales: the image is looked at enlarged or made smaller by each of these factors, and the probabilities are
             averaged. They multiply the size that the model was trained at.
         flip: every view is looked at mirrored as well.
         batch_size: windows at a time.
+        threads: to compute with on the CPU; None leaves it to the runtime.
+        runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.
 
     Attributes:
-        model: the trained model, in evaluation mode, on ``device``.
+        model: the trained model as it was saved, in evaluation mode, on ``device``; None of an exported file. Images
+            are segmented by a copy of it that :func:`volo.optimize_for_inference` made.
         device: where the computing is done.
         class_names: what the outputs mean, in order.
         class_colours: (red, green, blue) of every class, 0–255.
@@ -84,12 +92,15 @@ class Segmenter:
         sliding: windows and views.
 
     Raises:
-        ValueError: there is no trained segmentation model, the device is unknown, or the windows leave pixels out.
+        ValueError: there is no trained segmentation model, the device or runtime is unknown or not for it, or the
+            windows leave pixels out.
     """
+
+    model: SegmentationModel | None
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | ExportedModel,
         *,
         device: str | torch.device | None = None,
         window: int | tuple[int, int] | None = None,
@@ -97,14 +108,23 @@ class Segmenter:
         scales: Iterable[float] = (1.0,),
         flip: bool = False,
         batch_size: int = 4,
+        threads: int | None = None,
+        runtime: str | None = None,
     ) -> None:
-        self.device, self._source = find_device(device), path
-        trained = load_segmenter(path)
-        self.model = trained.model.to(self.device)
-        self.class_names, self.class_colours = trained.class_names, trained.class_colours
-        self.ignore_index, self.short_side = trained.ignore_index, trained.short_side
-        self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.backbone.in_chans, path)
+        self._source = path
+        file = opened(path, device=device, threads=threads, runtime=runtime)
+        if file is None:
+            assert not isinstance(path, ExportedModel)
+            self._open_trained(path, device, threads, compile=runtime == "compile")
+        else:
+            self._use(file)
         window = _pair(self.preprocessing.size if window is None else window)
+        if file is not None and not file.described.any_size and window != self.preprocessing.size:
+            (height, width), (other_height, other_width) = self.preprocessing.size, window
+            raise ValueError(
+                f"{path} takes windows of {height}x{width} pixels alone, not of {other_height}x{other_width}: leave "
+                "out the window, or export the model with --dynamic size"
+            )
         self.sliding = Sliding(
             window=window,
             stride=_pair((max(1, window[0] * 2 // 3), max(1, window[1] * 2 // 3)) if stride is None else stride),
@@ -112,6 +132,29 @@ class Segmenter:
             flip=flip,
             batch_size=batch_size,
         )
+
+    def _open_trained(
+        self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
+    ) -> None:
+        self.device = find_device(device)
+        trained = load_segmenter(path)
+        self.model = trained.model.to(self.device)
+        self.class_names, self.class_colours = trained.class_names, trained.class_colours
+        self.ignore_index, self.short_side = trained.ignore_index, trained.short_side
+        self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.backbone.in_chans, path)
+        fast = optimize_for_inference(self.model, compile=compile)
+        self._forward: Callable[[Tensor], Tensor] = ModuleForward(
+            fast, self.preprocessing, device=self.device, threads=threads
+        )
+
+    def _use(self, file: ExportedModel) -> None:
+        file.check_task(SEGMENTATION, "Segmenter")
+        said = file.described
+        assert said.class_colours is not None
+        assert said.ignore_index is not None
+        self.device, self.model, self._forward = torch.device("cpu"), None, file
+        self.class_names, self.class_colours = said.class_names, said.class_colours
+        self.ignore_index, self.short_side, self.preprocessing = said.ignore_index, said.short_side, said.preprocessing
 
     def __call__(self, image: ImageLike) -> Segmentation:
         """Segment one image.
@@ -155,7 +198,7 @@ class Segmenter:
     @torch.no_grad()
     def _logits(self, windows: Tensor) -> Tensor:
         """(B, C, h, w) uint8 to logits (B, K, h, w)."""
-        logits: Tensor = self.model(self.preprocessing.normalize(windows.to(self.device)))
+        logits = self._forward(windows)
         check_finite(logits, self.model, self._source)
         return logits
 

@@ -28,6 +28,15 @@ def test_a_file_a_table_and_a_report(world, capsys):
     assert main(["eval", "model.pt2", "good", "--batch-size", "3"]) == 0
 
 
+def test_a_file_that_resizes_is_told_beside_pillow(world, capsys):
+    images = ["--images", "good/val"]
+    assert main(["export", "model", "--to", "torch-export", "--include-resize", "--dynamic=none", *images]) == 0
+    said = capsys.readouterr().out
+    assert "a pixel beside Pillow's, mean" in said
+    assert "same answer as of Pillow's" in said
+    assert main(["eval", "model.pt2", "good"]) == 0
+
+
 def test_a_failed_comparison_ends_with_1_and_deletes_nothing(world, capsys, monkeypatch):
     monkeypatch.setitem(BOUNDS, "fp32", 0.0)
     assert main(["export", "model", "--to", "torch-export", "--size", "40", "--output", "out/a.pt2"]) == 1
