@@ -21,6 +21,7 @@ A VOLO ([Vision Outlooker](https://arxiv.org/abs/2106.13112)) that says what is 
 
 ```python
 import volo
+
 predictor = volo.Predictor({source})
 print(predictor("photo.jpg").name)
 ```
