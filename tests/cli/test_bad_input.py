@@ -419,7 +419,7 @@ WORDS = [
     case("a recipe with a section that is none", "train good --recipe=a.yaml", "a.yaml: optim must be settings by name, not 3", make=text_file("a.yaml", "optim: 3\n")),
     case("a recipe with a word for a number", "train good --recipe=a.yaml", "epochs", "many", make=text_file("a.yaml", "epochs: many\n")),
     case("nothing to benchmark", "bench", "name what is to be measured: --models volo_d1_224"),
-    case("an unknown runtime", "bench --models volo_micro_32 --runtimes pytorch,onxruntime", "unknown runtime 'onxruntime'; did you mean 'onnxruntime'?"),
+    case("measured in an unknown runtime", "bench --models volo_micro_32 --runtimes pytorch,onxruntime", "unknown runtime 'onxruntime'; did you mean 'onnxruntime'?"),
     case("an unknown model to benchmark", "bench --models volo_d9_224", "volo_d9_224"),
     case("an unknown model of timm's", "bench --models volo_micro_32 --against timm:volo_d9_224", "timm has no model 'volo_d9_224'; did you mean"),
     case("no folder of a model to benchmark", "bench --models empty", "empty is no trained model"),

@@ -44,7 +44,7 @@ def files(tmp_path_factory):
 
 
 def test_the_page_has_a_line_for_every_source():
-    assert len(LINES) == 15
+    assert len(LINES) == 16
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -55,7 +55,8 @@ def test_a_line_of_the_page_runs(files, monkeypatch, tmp_path, line):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     weights = timm.models.volo.OutlookAttention(192, 6).state_dict()
     names = {"volo": volo, "timm": timm, "outlook_attention_layer": outlook_attention_layer, "layer_weights": weights}
-    if any(word in line for word in FETCHING):
+    in_the_package = 'create_model("volo_tiny_32"' in line
+    if any(word in line for word in FETCHING) and not in_the_package:
         with pytest.raises(ValueError, match="is not in the cache"):
             eval(line, names)
     else:

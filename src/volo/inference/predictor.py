@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from volo.data.preprocessing import as_array
@@ -65,7 +66,6 @@ class Predictor:
         class_names: what the outputs mean, in order.
         preprocessing: what is done to an image first.
         takes_photos: an exported file resizes and crops them by itself.
-        pixels: from a decoded image to what ``probabilities`` takes of it, (H, W, channels) uint8, 0–255.
 
     Raises:
         ValueError: there is no trained model, it has no heads, or the device or runtime is unknown or not for it.
@@ -92,7 +92,11 @@ class Predictor:
             self.device, self.model = torch.device("cpu"), None
             self.class_names, self.preprocessing = file.described.class_names, file.described.preprocessing
             self.takes_photos = file.described.include_resize
-        self.pixels = as_array if self.takes_photos else self.preprocessing.pixels
+
+    @property
+    def pixels(self) -> Callable[[Image.Image], np.ndarray]:
+        """From a decoded image to what ``probabilities`` takes of it, (H, W, channels) uint8, 0–255."""
+        return as_array if self.takes_photos else self.preprocessing.pixels
 
     def _open_trained(
         self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
