@@ -94,7 +94,7 @@ class Predictor:
             self.takes_photos = file.described.include_resize
 
     @property
-    def pixels(self) -> Callable[[Image.Image], np.ndarray]:
+    def pixels(self) -> Callable[[Image.Image | np.ndarray], np.ndarray]:
         """From a decoded image to what ``probabilities`` takes of it, (H, W, channels) uint8, 0–255."""
         return as_array if self.takes_photos else self.preprocessing.pixels
 
