@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from volo.inference import optimize_for_inference
+from volo import optimize_for_inference
 from volo.inference.sliding import Sliding, sliding_scores, window_starts
 from volo.models import SegmentationModel, create_segmenter
 from volo.tasks.segmentation import pixel_loss
