@@ -130,6 +130,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    # First, while this process is small: a process begins with the peak of the one that started it.
+    held = {name: float(memory(name, options.model, options.size, options.batch)) for name in CONTESTANTS}
     models = {name: build(name, options.model, options.size) for name in CONTESTANTS}
     images, masks = batch(options.size, options.batch)
     with torch.no_grad():
@@ -148,9 +150,7 @@ def main() -> None:
             models[name].train(what == "training step")
         times = take_turns(contestants, rounds=3, limit=options.seconds)
         rows[f"{what}, seconds"] = {name: statistics.median(values) for name, values in times.items()}
-    rows["training memory, bytes"] = {
-        name: float(memory(name, options.model, options.size, options.batch)) for name in CONTESTANTS
-    }
+    rows["training memory, bytes"] = held
     show(rows)
     if options.json:
         settings = {key: getattr(options, key) for key in ("model", "size", "batch", "threads")}
