@@ -56,11 +56,21 @@ def optimize_for_inference(
     return OptimizedVOLO(model, compile=compile)
 
 
+_FREEZING: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
 _Model = TypeVar("_Model", bound="_ForInference")
 
 
 class _ForInference(nn.Module):
-    """A network that refuses all but to be run."""
+    """A network that refuses all but to be run: images (B, in_chans, H, W) to what its ``_logits`` gives."""
+
+    _logits: Callable[[Tensor], Tensor]
+
+    def _prepare(self, compile: bool) -> None:
+        self._run = torch.compile(self._logits, dynamic=False, options=_FREEZING) if compile else self._logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        with _alone(images):
+            return self._run(images)
 
     def train(self: _Model, mode: bool = True) -> _Model:
         if mode:
@@ -83,14 +93,7 @@ class OptimizedVOLO(_ForInference, FusedVOLO):
     def __init__(self, model: VOLO, *, compile: bool = False) -> None:
         pack = packs(model.norm.weight) and not compile  # torch.compile lays weights out by itself
         super().__init__(model, pack=pack)
-        self._run: Callable[[Tensor], Tensor] = self._logits
-        if compile:
-            self._run = torch.compile(self._logits, dynamic=False, options={"freezing": True})
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, K): the class token's, plus half the strongest of the patches'."""
-        with _alone(images):
-            return self._run(images)
+        self._prepare(compile)
 
     def embed(self, images: Tensor) -> Tensor:
         with _alone(images):
@@ -126,27 +129,19 @@ class OptimizedSegmentationModel(_ForInference, SegmentationModel):
         volo = model.backbone.volo
         fused = FusedVOLO(volo, pack=packs(volo.norm.weight) and not compile)
         # The decoder stays as it is: UPerNet's took 15 % longer with its BatchNorms folded, channels-last or not.
-        copied = deepcopy(model, {id(volo): fused}).requires_grad_(
-            False
-        )  # ``fused`` in the place of a copy of ``volo``
+        # ``fused`` in the place of a copy of ``volo``.
+        copied = deepcopy(model, {id(volo): fused}).requires_grad_(False)
         self.config, self.backbone, self.decoder = copied.config, copied.backbone, copied.decoder
         self.head, self.aux_head = copied.head, copied.aux_head
         nn.Module.train(self, False)
-        self._run: Callable[[Tensor], Tensor] = self._logits
-        if compile:
-            self._run = torch.compile(self._logits, dynamic=False, options={"freezing": True})
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, K, H, W)."""
-        with _alone(images):
-            return self._run(images)
+        self._prepare(compile)
 
     def forward_with_aux(self, images: Tensor) -> SegmentationLogits:
         with _alone(images):
             return super().forward_with_aux(images)
 
     def _logits(self, images: Tensor) -> Tensor:
-        return super().forward(images)
+        return SegmentationModel.forward(self, images)
 
 
 @contextmanager

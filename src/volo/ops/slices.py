@@ -31,7 +31,7 @@ def outlook_attention_slices(value: Tensor, logits: Tensor, geometry: Geometry) 
     grid = _grid(value.unflatten(3, (heads, channels // heads)), geometry.stride)
     band = max(1, BAND // max(1, batch * w * window * channels))
     if band >= h or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        out = _scatter(_mix(grid, logits, 0, geometry), height, width, geometry)
+        out = _scatter(_mix(grid, logits, 0, geometry), grid.shape[1], grid.shape[3], geometry)
     else:
         out = _in_bands(grid, logits, band, geometry)
     return out[:, :height, :width].flatten(3)
@@ -88,10 +88,9 @@ def _gather(grid: Tensor, top: int, h: int, w: int, geometry: Geometry) -> Tenso
     return torch.stack([_shifted(phases[a][b], top + y, x, h, w) for (y, a), (x, b) in _shifts(geometry)], dim=4)
 
 
-def _scatter(mixed: Tensor, height: int, width: int, geometry: Geometry) -> Tensor:
+def _scatter(mixed: Tensor, rows: int, cols: int, geometry: Geometry) -> Tensor:
     """(B,h,w,N,K²,D) to (B,Q·S,R·S,N,D): every window added where it was gathered, what falls outside left out."""
     stride = geometry.stride
-    rows, cols = -(-height // stride), -(-width // stride)
     phases: dict[tuple[int, int], Tensor] = {}
     for position, ((y, a), (x, b)) in zip(mixed.unbind(dim=4), _shifts(geometry), strict=True):
         part = _shifted(position, -y, -x, rows, cols)

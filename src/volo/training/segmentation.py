@@ -42,8 +42,8 @@ class SegmentationJob(Job):
         self.images, self.val_images = (with_channels(part, channels, data.background) for part in images)
         if self.val_images.class_names != self.class_names:
             raise ValueError(f"training and validation images of {data.path} have other classes")
-        looked_at = (look_at_masks(self.images, data.path), look_at_masks(self.val_images, f"{data.path}, validation"))
-        self._warnings = [*looked_at[0], *looked_at[1]]
+        self._warnings = look_at_masks(self.images, data.path)
+        self._warnings += look_at_masks(self.val_images, f"{data.path}, validation")
         height, width = (side + -side % STRIDES[-1] for side in settings.crop)  # as the model pads it
         with seeded_weights(config.seed):
             self.model = create_segmenter(
