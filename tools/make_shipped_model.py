@@ -2,7 +2,8 @@
 
     python tools/make_shipped_model.py RUN DATA
 
-RUN is the folder of a run of ``volo train DATA``, DATA a folder with ``train/<class>`` and ``val/<class>``. It writes
+RUN is the folder of a run of ``volo train DATA``, DATA a folder with ``train/<class>`` and ``val/<class>``. Where the
+run began with the weights of another run's folder, the card tells of both. It writes
 ``src/volo/models/shipped/<name>/`` (float16 ``model.safetensors``, ``config.json``, and ``README.md``, the card) and
 ``docs/<name>/`` (``curves.png``, ``confusion.png``, ``reliability.png``). Every score is of the float16 file itself.
 """
@@ -11,7 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,13 +28,15 @@ from volo.inference.scores import BINS, SCORE_NAMES, calibration_bins
 from volo.models import VARIANTS, TrainedModel, load_model
 from volo.models.deliverable import WEIGHTS_FILE
 from volo.models.identify import identify
-from volo.training.compare import read_run
+from volo.training.compare import Run, read_run
 from volo.training.config import CONFIG_FILE, TrainConfig
 from volo.training.curves import draw_curves
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 8_000_000  # bytes
 TAG, LICENCE = "cifar10", "apache-2.0"
+#: The recipes of a run from nothing, and of one that goes on from another's weights.
+RECIPE, AGAIN = f"{TAG}-tiny", f"{TAG}-tiny-again"
 #: Rows of the table that is the curve.
 ROWS = 12
 #: Settings that tell of a machine, not of a recipe.
@@ -51,12 +54,7 @@ CIFAR-10's own 10,000 test images were not used at all.
 
 ## Recipe
 
-`volo train DATA --recipe {recipe}`, {epochs} epochs in {time} of training{processes}. {teacher}What differs from the
-defaults:
-
-```yaml
-{settings}```
-
+{teacher}{recipe}
 The weights are those of epoch {best}, rounded to 16 bits in the file; they are widened to 32 bits when they are read.
 
 ## Scores
@@ -102,9 +100,60 @@ cite the report named above.
 """
 
 
-TEACHER = """Every token learned a
-label of its own, given by a teacher that was trained on the same training images and never saw the held-out ones:
-`python benchmarks/evidence.py teacher --data DATA --out OUT` trains it and writes the labels. """
+TEACHER = """Every token learned a label of its own, given by a teacher that was trained on the same training images and
+never saw the held-out ones: `python benchmarks/evidence.py teacher --data DATA --out OUT` trains it and writes the
+labels.
+
+"""
+STAGE = """`volo train DATA --recipe {recipe}`, {epochs} epochs in {time} of training{processes}. What differs from the
+defaults:
+
+```yaml
+{settings}```
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run that led to the weights.
+
+    Attributes:
+        recipe: of the package, which it followed.
+        config: what it was trained with.
+        course: what came of it.
+    """
+
+    recipe: str
+    config: TrainConfig
+    course: Run
+
+    def __str__(self) -> str:
+        return STAGE.format(
+            recipe=self.recipe,
+            epochs=len(self.course.rows),
+            time=timedelta(seconds=round(self.course.seconds)),
+            processes=f" by {self.config.devices} processes" if self.config.devices not in ("auto", 1) else "",
+            settings="".join(f"{name}: {json.dumps(value)}\n" for name, value in unusual(self.config).items()),
+        )
+
+
+def stages(run: Path) -> list[Stage]:
+    """The run, and before it the one whose weights it began with, and so on."""
+    config, course = TrainConfig.load(run / CONFIG_FILE), read_run(run, run.name)
+    if not course.best:
+        raise ValueError(f"{run} has no epoch yet; let it come to its end")
+    before = Path(config.model.pretrained or "")
+    earlier = stages(before) if config.model.pretrained and (before / CONFIG_FILE).is_file() else []
+    return [*earlier, Stage(AGAIN if earlier else RECIPE, config, course)]
+
+
+def whole_course(runs: Sequence[Stage]) -> list[dict[str, float]]:
+    """The epochs of all runs, numbered through."""
+    rows: list[dict[str, float]] = []
+    for stage in runs:
+        done = len(rows)
+        rows += [{**row, "epoch": row["epoch"] + done} for row in stage.course.rows]
+    return rows
 
 
 def main() -> None:
@@ -112,20 +161,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("data", help="the folder it was trained on")
-    parser.add_argument("--recipe", default=f"{TAG}-tiny", help="the recipe that the run followed, for the card")
     parser.add_argument("--root", type=Path, default=ROOT, help="where src/ and docs/ are")
     options = parser.parse_args()
     try:
-        make(options.run, options.data, options.recipe, options.root)
+        make(options.run, options.data, options.root)
     except ValueError as error:
         sys.exit(str(error))
 
 
-def make(run: Path, data: str, recipe: str, root: Path) -> None:
+def make(run: Path, data: str, root: Path) -> None:
     """Write weights, card and pictures; nothing before all of it is known to be right."""
-    config, course = TrainConfig.load(run / CONFIG_FILE), read_run(run, run.name)
-    if not course.best:
-        raise ValueError(f"{run} has no epoch yet; let it come to its end")
+    runs = stages(run)
+    rows, config, course = whole_course(runs), runs[-1].config, runs[-1].course
     if Path(config.data.path).resolve() != Path(data).resolve():
         print(f"warning: the run was trained on {config.data.path}: are the images judged here held out from it?")
     trained = halved(load_model(run))
@@ -139,25 +186,21 @@ def make(run: Path, data: str, recipe: str, root: Path) -> None:
         result = evaluate(Predictor(Path(folder) / name), images)
     notes = NOTES.format(
         name=name,
-        recipe=recipe,
-        epochs=len(course.rows),
-        time=timedelta(seconds=round(course.seconds)),
-        processes=f" by {config.devices} processes" if config.devices not in ("auto", 1) else "",
+        recipe="\n".join(map(str, runs)),
         teacher=TEACHER if config.data.token_labels else "",
-        best=f"{course.best['epoch']:.0f}",
+        best=f"{course.best['epoch'] + len(rows) - len(course.rows):.0f} of {len(rows)}",
         trained_on=len(open_parts(data)["train"]().labels),
         held_out=len(result.labels),
-        settings="".join(f"{name}: {json.dumps(value)}\n" for name, value in unusual(config).items()),
         scores=table(("score", "value", "95 % interval"), scores(result)),
         chance=result.chance_calibration_error,
-        curve=table(("epoch", "training loss", "validation loss", "validation top-1"), curve(course.rows)),
+        curve=table(("epoch", "training loss", "validation loss", "validation top-1"), curve(rows)),
         confusion=table(("", *result.class_names), confusion(result)),
         calibration=table(("probability", "images", "mean", "right"), calibration(result)),
     )
     folder, pictures = root / "src/volo/models/shipped" / name, root / "docs" / name
     trained.save_pretrained(folder, results=result.summary(), license=LICENCE, notes=notes)
     pictures.mkdir(parents=True, exist_ok=True)
-    draw_curves(course.rows, pictures / "curves.png")
+    draw_curves(rows, pictures / "curves.png")
     draw_confusion(result, pictures / "confusion.png")
     draw_reliability(result, pictures / "reliability.png")
     print(f"{name}: {size:,} bytes, top-1 {result.top1:.2%} on {len(result.labels):,} images; in {folder}, {pictures}")

@@ -17,14 +17,13 @@ tool = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(tool)
 
 
-@pytest.fixture(scope="module")
-def run(kept_image_folder, tmp_path_factory):
+def one_epoch(images, output, **model):
     """A finished run of one epoch."""
     config = TrainConfig(
-        data=DataConfig(path=str(kept_image_folder), workers=0),
-        model=ModelConfig(name="volo_micro_32", drop_path_rate=0.1),
+        data=DataConfig(path=str(images), workers=0),
+        model=ModelConfig(name="volo_micro_32", drop_path_rate=0.1, **model),
         optim=OptimConfig(warmup_epochs=0),
-        output=str(tmp_path_factory.mktemp("run") / "run"),
+        output=str(output),
         epochs=1,
         batch_size=8,
         accelerator="cpu",
@@ -32,10 +31,15 @@ def run(kept_image_folder, tmp_path_factory):
     return train(config).folder
 
 
+@pytest.fixture(scope="module")
+def run(kept_image_folder, tmp_path_factory):
+    return one_epoch(kept_image_folder, tmp_path_factory.mktemp("run") / "run")
+
+
 def test_a_run_becomes_weights_of_16_bits_with_a_card_that_volo_eval_bears_out(
     run, kept_image_folder, tmp_path, capsys
 ):
-    tool.make(run, str(kept_image_folder), "cifar10-tiny", tmp_path)
+    tool.make(run, str(kept_image_folder), tmp_path)
     assert "from it" not in capsys.readouterr().out
     folder = tmp_path / "src/volo/models/shipped/volo_micro_32.cifar10"
     assert (folder / "model.safetensors").stat().st_size < 0.52 * (run / "model.safetensors").stat().st_size
@@ -56,8 +60,20 @@ def test_a_run_becomes_weights_of_16_bits_with_a_card_that_volo_eval_bears_out(
     assert all((loaded[name] - value).abs().max() <= 1e-3 * value.abs().max() for name, value in original.items())
 
 
+def test_the_card_of_a_run_from_another_runs_weights_tells_of_both(run, kept_image_folder, tmp_path):
+    again = one_epoch(kept_image_folder, tmp_path / "again", pretrained=str(run))
+    tool.make(again, str(kept_image_folder), tmp_path)
+    card = (tmp_path / "src/volo/models/shipped/volo_micro_32.cifar10/README.md").read_text()
+    first, second = card.index("--recipe cifar10-tiny`, 1 epochs"), card.index("--recipe cifar10-tiny-again`, 1 epochs")
+    assert first < second
+    assert 'model.pretrained: "run"' in card
+    assert re.search(r"those of epoch [12] of 2,", card)
+    losses = [row["train_loss"] for row in tool.whole_course(tool.stages(again))]
+    assert [f"| {place} | {loss:.3f} |" in card for place, loss in enumerate(losses, 1)] == [True, True]
+
+
 def test_a_run_on_other_images_is_warned_of(run, image_folder, tmp_path, capsys):
-    tool.make(run, str(image_folder), "cifar10-tiny", tmp_path)
+    tool.make(run, str(image_folder), tmp_path)
     assert "are the images judged here held out from it?" in capsys.readouterr().out
 
 
@@ -72,5 +88,5 @@ def test_a_model_of_no_named_size_is_refused(run, kept_image_folder, tmp_path):
     with pytest.raises(
         ValueError, match=r"no size in models/config\.py is this model; add a row to VARIANTS: VOLOConf"
     ):
-        tool.make(other, str(kept_image_folder), "cifar10-tiny", tmp_path)
+        tool.make(other, str(kept_image_folder), tmp_path)
     assert not (tmp_path / "src").exists()

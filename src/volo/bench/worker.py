@@ -100,14 +100,15 @@ def _module(job: Job) -> Callable[[Any], object]:
         from volo.inference.runtimes import open_runtime
 
         return open_runtime(job.source, threads=job.threads)
+    from volo.inference.optimize import FREEZING, optimize_for_inference
+
     if job.source.startswith(TIMM):
         import torch
 
         from volo.bench.timm_models import create
 
         model = create(job.source.removeprefix(TIMM), job.shape[-1], weights=job.weights)
-        return torch.compile(model, dynamic=False) if job.runtime == "compile" else model
-    from volo.inference.optimize import optimize_for_inference
+        return torch.compile(model, dynamic=False, options=FREEZING) if job.runtime == "compile" else model
     from volo.models import load_model
 
     return optimize_for_inference(load_model(job.source).model, compile=job.runtime == "compile")

@@ -56,7 +56,8 @@ def optimize_for_inference(
     return OptimizedVOLO(model, compile=compile)
 
 
-_FREEZING: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
+#: of ``torch.compile``, for a model whose weights change no more.
+FREEZING: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
 _Model = TypeVar("_Model", bound="_ForInference")
 
 
@@ -66,7 +67,7 @@ class _ForInference(nn.Module):
     _logits: Callable[[Tensor], Tensor]
 
     def _prepare(self, compile: bool) -> None:
-        self._run = torch.compile(self._logits, dynamic=False, options=_FREEZING) if compile else self._logits
+        self._run = torch.compile(self._logits, dynamic=False, options=FREEZING) if compile else self._logits
 
     def forward(self, images: Tensor) -> Tensor:
         with _alone(images):
