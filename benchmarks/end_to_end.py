@@ -8,8 +8,7 @@ The same weights (random ones) and the same files for all, who take turns:
 - ``timm``: what timm's documentation does: Pillow opens a file, timm's transform of the model prepares it, batches are
   stacked, the model runs under ``inference_mode``;
 - ``timm, loader``: the same model behind timm's ``create_loader``, whose processes decode while it computes;
-- ``ours``: ``volo.Predictor.predict``, as ``volo predict`` does it;
-- ``ours, overlapping``: the same, files being decoded while the model computes: for a device of its own, not for a CPU.
+- ``ours``: ``volo.Predictor.predict``, as ``volo predict`` does it.
 
 All name the same classes, which is checked. A row gives the median of its rounds. Needs ``pip install 'volo[train]'``.
 """
@@ -20,11 +19,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import timm
 import torch
 from machine import machine
@@ -35,8 +32,7 @@ from timm.data import ImageDataset, create_loader, create_transform, resolve_dat
 from torch import Tensor, nn
 
 from volo import Predictor, create_model
-from volo.data import find_images, read_image
-from volo.inference.ahead import in_threads
+from volo.data import find_images
 from volo.models.deliverable import save_model
 
 #: From a list of files to the index of the class of each.
@@ -86,15 +82,6 @@ def ours(predictor: Predictor, batch: int, paths: Sequence[Path]) -> list[int]:
     return [each.indices[0] for each in predictor.predict(paths, top_k=1, batch_size=batch)]
 
 
-def overlapping(predictor: Predictor, batch: int, paths: Sequence[Path]) -> list[int]:
-    named: list[int] = []
-    pixels = in_threads(lambda path: predictor.preprocessing.pixels(read_image(path)), paths, count=batch, overlap=True)
-    while images := list(islice(pixels, batch)):
-        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        named += predictor.probabilities(stacked).argmax(dim=-1).tolist()
-    return named
-
-
 def namers(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Namer]:
     """All who take part, with equal weights."""
     model = create_model(name).eval()
@@ -114,7 +101,6 @@ def namers(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Na
         "timm": partial(plain_timm, theirs, transform, options.batch),
         f"timm, loader of {options.workers}": partial(loaded_timm, theirs, settings, options.batch, options.workers),
         "ours": partial(ours, predictor, options.batch),
-        "ours, overlapping": partial(overlapping, predictor, options.batch),
     }
 
 

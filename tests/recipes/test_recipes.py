@@ -138,7 +138,15 @@ def test_the_command_lists_them_and_prints_one(capsys):
     assert "did you mean 'volo-d5-512'" in capsys.readouterr().err
 
 
-SMALL = {"fashion-mini": 32, "fashion-mini-transfer": 8, "cifar10": 8, "cifar10-tiny": 8, "cifar100": 8, "camvid": 2}
+SMALL = {
+    "fashion-mini": 32,
+    "fashion-mini-transfer": 8,
+    "cifar10": 8,
+    "cifar10-tiny": 8,
+    "cifar10-tiny-again": 8,
+    "cifar100": 8,
+    "camvid": 2,
+}
 #: Recipe → images of a batch that a CPU does in reasonable time and memory.
 LARGE = {
     name: 1 if "segment" not in name and ("d4" in name or "d5" in name) else 2
