@@ -100,15 +100,18 @@ def _module(job: Job) -> Callable[[Any], object]:
         from volo.inference.runtimes import open_runtime
 
         return open_runtime(job.source, threads=job.threads)
-    from volo.inference.optimize import FREEZING, optimize_for_inference
-
     if job.source.startswith(TIMM):
-        import torch
-
         from volo.bench.timm_models import create
 
         model = create(job.source.removeprefix(TIMM), job.shape[-1], weights=job.weights)
-        return torch.compile(model, dynamic=False, options=FREEZING) if job.runtime == "compile" else model
+        if job.runtime != "compile":
+            return model
+        import torch
+
+        from volo.inference.optimize import FREEZING  # no start-up of the others waits for it
+
+        return torch.compile(model, dynamic=False, options=FREEZING)
+    from volo.inference.optimize import optimize_for_inference
     from volo.models import load_model
 
     return optimize_for_inference(load_model(job.source).model, compile=job.runtime == "compile")
