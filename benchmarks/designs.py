@@ -3,7 +3,7 @@
     python benchmarks/designs.py --seconds 120 --json designs.json
 
 A few steps of a design are timed; then it is trained for the whole epochs nearest to
-``--seconds``, by the recipe of ``volo demo``. Prints validation accuracy by design and seed. Needs ``volo[train]``.
+``--seconds``, by the recipe of ``volo demo``, but with AdamW. Prints validation accuracy by design and seed. Needs ``volo[train]``.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from volo.cli.train import recipe_path
 from volo.models import create_model
-from volo.training.config import ModelConfig, TrainConfig
+from volo.training.config import ModelConfig, OptimConfig, TrainConfig
 from volo.training.run import train
 
 MICRO = "volo_micro_32"
@@ -57,7 +57,7 @@ def score(base: TrainConfig, design: dict, epochs: int, seed: int) -> float:
         config = replace(
             base,
             model=ModelConfig(name=MICRO, **design),
-            optim=replace(base.optim, warmup_epochs=epochs / 10),
+            optim=OptimConfig(lr=1e-3, warmup_epochs=epochs / 10),
             epochs=epochs,
             seed=seed,
             output=f"{folder}/run",

@@ -41,8 +41,8 @@ RECIPE, AGAIN = f"{TAG}-tiny", f"{TAG}-tiny-again"
 ROWS = 12
 #: Settings that tell of a machine, not of a recipe.
 PLACES = {"output", "data.path", "data.workers", "data.root", "accelerator", "checkpoint_minutes"}
-#: Settings that name a file, of which its folder tells nobody anything.
-FILES = {"data.token_labels", "model.pretrained"}
+#: Settings that name a file → what docs/shipped-model.md calls it.
+FILES = {"data.token_labels": "LABELS", "model.pretrained": "FIRST"}
 
 NOTES = """## Data
 
@@ -226,9 +226,7 @@ def variant(trained: TrainedModel) -> str:
 def unusual(config: TrainConfig) -> dict[str, Any]:
     """The settings that differ from the defaults and do not tell of the machine: dotted name → value."""
     chosen = {name: mine for name, (mine, _) in config.differences(asdict(TrainConfig())).items() if name not in PLACES}
-    for name in FILES & chosen.keys():
-        chosen[name] = Path(chosen[name]).name
-    return chosen
+    return {name: FILES.get(name, value) for name, value in chosen.items()}
 
 
 def scores(result: Evaluation) -> Iterator[Sequence[str]]:

@@ -66,7 +66,7 @@ def test_the_card_of_a_run_from_another_runs_weights_tells_of_both(run, kept_ima
     card = (tmp_path / "src/volo/models/shipped/volo_micro_32.cifar10/README.md").read_text()
     first, second = card.index("--recipe cifar10-tiny`, 1 epochs"), card.index("--recipe cifar10-tiny-again`, 1 epochs")
     assert first < second
-    assert 'model.pretrained: "run"' in card
+    assert 'model.pretrained: "FIRST"' in card
     assert re.search(r"those of epoch [12] of 2,", card)
     losses = [row["train_loss"] for row in tool.whole_course(tool.stages(again))]
     assert [f"| {place} | {loss:.3f} |" in card for place, loss in enumerate(losses, 1)] == [True, True]
