@@ -2,8 +2,8 @@
 
     python benchmarks/designs.py --seconds 120 --json designs.json
 
-A few steps of a design are timed; then it is trained for the whole epochs nearest to
-``--seconds``, by the recipe of ``volo demo``, but with AdamW. Prints validation accuracy by design and seed. Needs ``volo[train]``.
+A few steps of a design are timed; then it is trained for the whole epochs nearest to ``--seconds``, by the recipe of
+``volo demo`` with AdamW. Prints validation accuracy by design and seed. Needs ``volo[train]``.
 """
 
 import argparse
