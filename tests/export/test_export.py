@@ -13,18 +13,21 @@ import torch
 import volo
 from volo.data import DataSource, Preprocessing, open_validation_data
 from volo.data.embedded import photo_folder
+from volo.export.capture import capture
 from volo.export.formats import Asked
 from volo.export.graph import AdaptiveMean
 from volo.export.images import real_images
-from volo.export.onnx import OPSET, operators
+from volo.export.onnx import OPSET, operators, write_onnx
 from volo.export.pipeline import export_model
 from volo.export.quantize import saturates
 from volo.export.verify import verify
 from volo.inference.evaluate import evaluate
 from volo.inference.exported import parse_description
 from volo.inference.runtimes import PyTorchRuntime, open_runtime
+from volo.layers import OutlookAttention
 from volo.models import create_model, create_segmenter, load_model, save_model
 from volo.models.trained_segmenter import save_segmenter
+from volo.sessions import onnx_session
 
 NAMES = tuple("abcdefghij")
 #: What the list of TensorRT 10's parser for ONNX supports (github.com/onnx/onnx-tensorrt, docs/operators.md, 10.1) of
@@ -349,6 +352,33 @@ def test_every_format_resizes(micro, to, ending, options):
     assert [prediction.name for prediction in volo.Predictor(made.path).predict(photos())] == expected
 
 
+class ChannelsFirst(torch.nn.Module):
+    """Outlook attention of images (B, C, H, W), whose sides :func:`capture` lets vary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = OutlookAttention(8, 2)
+        self.attention.backend = "slices"
+
+    def forward(self, images):
+        return self.attention(images.permute(0, 2, 3, 1))
+
+
+def test_outlook_attention_takes_maps_of_odd_sides_where_sizes_vary(tmp_path):
+    torch.manual_seed(0)
+    layer = ChannelsFirst().eval()
+    program = capture(layer, torch.randn(2, 8, 6, 10), batches=True, sizes=True)
+    write_onnx(program, tmp_path / "layer.onnx")
+    session, exported = onnx_session(str(tmp_path / "layer.onnx"), threads=1), program.module()
+    for shape in ((1, 8, 6, 10), (3, 8, 9, 7), (2, 8, 5, 4), (2, 8, 4, 11)):
+        images = torch.randn(shape)
+        with torch.inference_mode():
+            expected = layer(images)
+            torch.testing.assert_close(exported(images), expected)
+        (answer,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(answer), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("to", "ending"), [("onnx", "onnx"), ("openvino", "xml"), ("torch-export", "pt2")])
 @pytest.mark.parametrize("name", ["volo_micro_32", "volo_tiny_32", "volo_d1_224"])
@@ -359,8 +389,9 @@ def test_batch_and_size_may_vary(name, to, ending, tmp_path):
     assert made.report.problems == []
     assert made.report.sizes == ((side, side), (side * 5 // 4, side * 3 // 2))
     runtime, model = open_runtime(made.path), load_model(folder).model
-    least = 4 * model.config.patch_size  # two tokens a side, after both steps
-    for shape in ((1, 3, least, least), (3, 3, 47, 33), (2, 3, 96, 64)):
+    patch = model.config.patch_size
+    least, odd = 4 * patch, (9 * patch, 7 * patch)  # two tokens a side, after both steps; odd maps before the second
+    for shape in ((1, 3, least, least), (3, 3, 47, 33), (2, 3, 96, 64), (1, 3, *odd)):
         images = torch.randn(shape)
         with torch.inference_mode():
             expected = model(images)

@@ -26,15 +26,27 @@ BAND = 1 << 22
 
 def outlook_attention_slices(value: Tensor, logits: Tensor, geometry: Geometry) -> Tensor:
     """Mix the windows of ``value`` (B,H,W,C) by ``logits`` (B,h,w,N,K²,K²) without im2col's permuted copies."""
-    batch, height, width, channels = value.shape
-    h, w, heads, window, _ = logits.shape[1:]
+    height, width, channels = value.shape[1:]
+    h, heads = logits.shape[1], logits.shape[3]
     grid = _grid(value.unflatten(3, (heads, channels // heads)), geometry.stride)
-    band = max(1, BAND // max(1, batch * w * window * channels))
-    if band >= h or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or (band := _band(logits, channels)) >= h:
         out = _scatter(_mix(grid, logits, 0, geometry), grid.shape[1], grid.shape[3], geometry)
     else:
         out = _in_bands(grid, logits, band, geometry)
+    if _varies(height, width):
+        return F.pad(out.flatten(3), (0, 0, 0, width - out.shape[2], 0, height - out.shape[1]))
     return out[:, :height, :width].flatten(3)
+
+
+def _varies(*sides: int) -> bool:
+    """Whether a graph of any size is being made: what it asks of a side would hold for those of the example alone."""
+    return any(isinstance(side, torch.SymInt) for side in sides)
+
+
+def _band(logits: Tensor, channels: int) -> int:
+    """Rows of windows of a band."""
+    batch, _, w, _, window, _ = logits.shape
+    return max(1, BAND // max(1, batch * w * window * channels))
 
 
 def _in_bands(grid: Tensor, logits: Tensor, band: int, geometry: Geometry) -> Tensor:
@@ -75,8 +87,9 @@ def _shifts(geometry: Geometry) -> list[tuple[tuple[int, int], tuple[int, int]]]
 def _grid(value: Tensor, stride: int) -> Tensor:
     """(B,H,W,N,D) to (B,Q,S,R,S,N,D): rows and columns by phase, zeros up to a whole number of strides."""
     height, width = value.shape[1:3]
-    rows, cols = -(-height // stride), -(-width // stride)
-    if (rows * stride, cols * stride) != (height, width):
+    # Rounded up without a negative number: in a graph of ONNX a division rounds towards zero.
+    rows, cols = (height - 1) // stride + 1, (width - 1) // stride + 1
+    if _varies(height, width) or (rows * stride, cols * stride) != (height, width):
         value = F.pad(value, (0, 0, 0, 0, 0, cols * stride - width, 0, rows * stride - height))
     return value.unflatten(2, (cols, stride)).unflatten(1, (rows, stride))
 
