@@ -142,8 +142,8 @@ def stages(run: Path) -> list[Stage]:
     config, course = TrainConfig.load(run / CONFIG_FILE), read_run(run, run.name)
     if not course.best:
         raise ValueError(f"{run} has no epoch yet; let it come to its end")
-    before = Path(config.model.pretrained or "")
-    earlier = stages(before) if config.model.pretrained and (before / CONFIG_FILE).is_file() else []
+    before = config.model.pretrained
+    earlier = stages(Path(before)) if before and Path(before, CONFIG_FILE).is_file() else []
     return [*earlier, Stage(AGAIN if earlier else RECIPE, config, course)]
 
 
