@@ -188,7 +188,7 @@ def peers(options: argparse.Namespace, console: Console) -> None:
     folder, config = options.out / "peers", TrainConfig.load(options.like / CONFIG_FILE)
     check_parts(config.data)
     own = Variant(key="volo", name=config.model.name, config=replace(config, output=None))
-    shared = replace(own.config, data=replace(config.data, workers=0))
+    shared = by_one_process(own.config)
     variants = [
         Variant(
             place=place,
@@ -206,6 +206,18 @@ def peers(options: argparse.Namespace, console: Console) -> None:
     write(folder / "volo" / RESULT, finished_run(options.like, own, times["volo"]))
     seconds = 60 * options.minutes if options.minutes else config.epochs * times["volo"]
     train_table(folder, variants, seeds=options.seeds, seconds=seconds, console=console)
+
+
+def by_one_process(config: TrainConfig) -> TrainConfig:
+    """The configuration of the same steps by one process that loads for itself: the harness counts no other's time."""
+    devices = config.devices if isinstance(config.devices, int) else 1
+    return replace(
+        config,
+        devices=1,
+        nodes=1,
+        batch_size=config.batch_size * devices * config.nodes,
+        data=replace(config.data, workers=0),
+    )
 
 
 def finished_run(folder: Path, variant: Variant, seconds: float) -> Result:

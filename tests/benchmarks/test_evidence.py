@@ -72,6 +72,13 @@ def test_peers_are_no_larger_than_the_volo_beside_them_may_be():
         assert count(timm.create_model(peer.name, num_classes=10, **peer.options)) < 4.05e6
 
 
+def test_a_peer_has_the_batches_and_the_rate_of_all_processes_of_the_run_in_one(small):
+    config = evidence.by_one_process(replace(small, batch_size=64, devices=2, data=replace(small.data, workers=3)))
+    assert (config.batch_size, config.devices, config.nodes, config.data.workers) == (128, 1, 1, 0)
+    assert evidence.taught(config, RESNET).optim.lr == RESNET.lr
+    assert evidence.by_one_process(replace(small, devices="auto")).batch_size == small.batch_size
+
+
 @pytest.mark.parametrize(("seconds", "each", "epochs"), [(60, 10, 6), (60, 10.4, 6), (60, 20, 3), (60, 300, 1)])
 def test_all_get_the_same_time_in_whole_epochs(seconds, each, epochs):
     assert whole_epochs(seconds, each) == epochs
