@@ -77,8 +77,8 @@ def table(variants: Sequence[Sequence[Result]]) -> str:
     train, val = first["images"]
     config, machine = first["config"], variants[-1][0]["machine"]
     said = (
-        f"{train:,} training and {val:,} validation images; the last epoch of every run; {config['precision']}, "
-        f"{machine['threads']} threads of {machine['cpu']}, PyTorch {machine['torch']}, timm {machine['timm']}."
+        f"{train:,} training and {val:,} validation images; the last epoch of every run; {config['precision']}; "
+        f"{machine['cpu']}, threads: {machine['threads']}; PyTorch {machine['torch']}, timm {machine['timm']}."
     )
     return HEADER + "".join(row(results) for results in variants) + f"\n{said}\n"
 
