@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto
+from onnx import load as read_onnx
 
 import volo
 from volo.data import DataSource, Preprocessing, open_validation_data
@@ -252,6 +254,18 @@ def test_int8_in_onnx_runtime_keeps_the_answers_and_what_suffers_in_float(onnx, 
     assert made.path.stat().st_size < 0.7 * onnx.path.stat().st_size
     assert any(step.endswith("of the images keep their answer") for step in steps)
     assert "7 of 7 images seen" in steps
+
+
+def test_an_older_onnx_runtime_gets_no_stack_of_matrices_in_int8(micro, monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", "1.23.2")
+    photos = [str(photo_folder())]
+    made = export_model(
+        micro, to="onnx", output=micro / "older.onnx", precision="int8", calibration=photos, images=photos
+    )
+    weights = read_onnx(made.path).graph.initializer
+    int8 = [one for one in weights if one.data_type == TensorProto.INT8 and len(one.dims) > 1]
+    assert int8
+    assert all(len(one.dims) == 2 for one in int8)
 
 
 @pytest.mark.parametrize(

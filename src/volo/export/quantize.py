@@ -26,6 +26,8 @@ _ROUNDS, _SHARE, _MEASURED = 5, 0.1, 8
 #: NNCF: of how many images it compares the layers' outputs; all 300 would take half an hour for D1 on two cores.
 _RANKED = 32
 _QUANTISED = ("Gemm", "MatMul")
+#: ONNX Runtime that multiplies by a stack of matrices quantised by channel; 1.23, the last for Python 3.10, does not.
+_STACKS = "1.32"
 
 Step = Callable[[str], None]
 
@@ -82,11 +84,13 @@ def quantize_onnx(plain: Path, done: Path, described: Exported, pixels: Tensor, 
     keep their answer, the tenth of them whose inputs lose most (signal to noise, by ONNX Runtime's own measure) are
     put back to float.
     """
+    import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from packaging.version import Version
 
     inputs, floating = _inputs(described, pixels), OnnxRuntime(plain)
     expected = _answers(floating, inputs)
-    kept_float: list[str] = []
+    kept_float = _stacked(plain) if Version(onnxruntime.__version__) < Version(_STACKS) else []
     for turn in range(_ROUNDS + 1):
         on_step(f"quantising for ONNX Runtime, fitted to {len(inputs)} images, {len(kept_float)} layers in float")
         with _quiet("root"):
@@ -143,6 +147,15 @@ class _Reader:
         if self.done % max(1, len(self.inputs) // 4) == 0:
             self.on_step(f"{self.done} of {len(self.inputs)} images seen")
         return {"images": self.inputs[self.done - 1]}
+
+
+def _stacked(plain: Path) -> list[str]:
+    """Names of the layers whose weights are a stack of matrices: those of class attention, one for each head."""
+    import onnx
+
+    graph = onnx.load(plain).graph
+    stacks = {weights.name for weights in graph.initializer if len(weights.dims) > 2}
+    return [node.name for node in graph.node if node.op_type in _QUANTISED and node.input[1] in stacks]
 
 
 def _worst(plain: Path, quantised: Path, inputs: list[np.ndarray], excluded: set[str]) -> list[str]:
