@@ -209,7 +209,10 @@ def peers(options: argparse.Namespace, console: Console) -> None:
 
 
 def by_one_process(config: TrainConfig) -> TrainConfig:
-    """The configuration of the same steps by one process that loads for itself: the harness counts no other's time."""
+    """The configuration of the same steps by one process that loads for itself: the harness counts no other's time.
+
+    ``devices: auto`` counts as one process, which it is on a CPU.
+    """
     devices = config.devices if isinstance(config.devices, int) else 1
     return replace(
         config,

@@ -153,7 +153,7 @@ def _stacked(plain: Path) -> list[str]:
     """Names of the layers whose weights are a stack of matrices: those of class attention, one for each head."""
     import onnx
 
-    graph = onnx.load(plain).graph
+    graph = onnx.load(plain, load_external_data=False).graph
     stacks = {weights.name for weights in graph.initializer if len(weights.dims) > 2}
     return [node.name for node in graph.node if node.op_type in _QUANTISED and node.input[1] in stacks]
 
@@ -172,7 +172,7 @@ def _worst(plain: Path, quantised: Path, inputs: list[np.ndarray], excluded: set
     noise = {name: error["qdq_err"] for name, error in debug.compute_activation_error(matched).items()}
     layers = {
         node.name: noise[node.input[0]]
-        for node in onnx.load(plain).graph.node
+        for node in onnx.load(plain, load_external_data=False).graph.node
         if node.op_type in _QUANTISED and node.input[0] in noise and node.name not in excluded
     }
     return sorted(layers, key=lambda name: layers[name])[: max(1, round(_SHARE * len(layers)))]
