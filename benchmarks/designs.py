@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from volo.cli.train import recipe_path
+from volo.cli.training.train import recipe_path
 from volo.models import create_model
 from volo.training.config import ModelConfig, OptimConfig, TrainConfig
 from volo.training.run import train

@@ -12,8 +12,8 @@ import torch
 import yaml
 from PIL import Image
 
-from volo.cli import VERBS, main
-from volo.cli.demo import name_photos
+from volo.cli import MODULES, main
+from volo.cli.training.demo import name_photos
 from volo.data import AugmentConfig
 from volo.data.embedded import PHOTOS
 from volo.models import create_model, save_model
@@ -49,8 +49,8 @@ def volo(*arguments):
 def test_help_lists_every_verb_and_each_verb_explains_itself(capsys):
     assert volo("--help") == 0
     text = capsys.readouterr().out
-    assert all(verb in text for verb in VERBS)
-    for verb in VERBS:
+    assert all(verb in text for verb in MODULES)
+    for verb in MODULES:
         try:
             code = volo(verb, "--help")
         except SystemExit as stop:  # what jsonargparse makes of --help

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from volo.cli import main
-from volo.cli.recipes import header, recipe_path, recipes
+from volo.cli.training.recipes import header, recipe_path, recipes
 from volo.models import VARIANTS
 from volo.training.config import TrainConfig
 from volo.training.generated import KNOWN

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 #: Everything heavy is imported once, by the server that the processes are forked from.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["volo.training.run", "volo.cli.train"])
+_CONTEXT.set_forkserver_preload(["volo.training.run", "volo.cli.training.train"])
 
 TINY = (
     "--model.name=volo_micro_32",

@@ -1,4 +1,4 @@
-"""The command ``volo``: one verb, one file."""
+"""The command ``volo``: one verb, one file, in the groups of its help."""
 
 import errno
 import importlib
@@ -9,27 +9,45 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from volo.cli.terminal import give_up_output, prepare_streams
+from volo.cli.ui.terminal import give_up_output, prepare_streams
 from volo.extras import missing_extra
 from volo.files import out_of_space
 from volo.names import nearest, shown
 
-#: verb → what it does; each is a module of this package with ``run(arguments)``.
-VERBS = {
-    "train": "train a model on a folder of images",
-    "data": "check a data set: what is in it, what is wrong with it",
-    "eval": "judge a trained model on labelled images",
-    "label": "label every region of images by a teacher, to train on",
-    "compare": "lay training runs side by side",
-    "predict": "name what is on images with a trained model",
-    "bench": "measure how fast models are here, beside others",
-    "export": "write a trained model for another runtime, and check the file",
-    "recipes": "list the training recipes, or print one",
-    "models": "list the model sizes",
-    "weights": "look at, convert, list and fetch weights",
-    "doctor": "say what runs here and why, for a report of an error",
-    "demo": "train on the embedded data, judge, predict, and draw a picture of it all",
+#: heading → the package of this one that holds its verbs, and each verb with what it does. A verb is a module of its
+#: name with a function ``run(arguments)``, which returns the exit code.
+GROUPS = {
+    "Train": (
+        "volo.cli.training",
+        {
+            "train": "train a model on your images, or resume a run",
+            "label": "write token labels of images with a teacher, to train on",
+            "recipes": "list the training recipes, or print one",
+            "compare": "compare training runs",
+            "demo": "train, evaluate and predict on the embedded data, and draw pictures of it all",
+        },
+    ),
+    "Use a trained model": (
+        "volo.cli.inference",
+        {
+            "predict": "classify images, or segment them, with a trained model",
+            "eval": "evaluate a trained model on labelled images",
+            "export": "write a trained model for another runtime, and check the file",
+            "bench": "measure how fast models are on this machine",
+        },
+    ),
+    "Data, weights and this installation": (
+        "volo.cli.management",
+        {
+            "data": "check a data set: what is in it, what is wrong with it",
+            "models": "list the model sizes",
+            "weights": "inspect, convert, list and download weights",
+            "doctor": "report what runs on this machine and why",
+        },
+    ),
 }
+#: verb → its module.
+MODULES = {verb: f"{package}.{verb}" for package, verbs in GROUPS.values() for verb in verbs}
 
 
 @contextmanager
@@ -96,9 +114,9 @@ def _dispatch(given: list[str]) -> int:
         print(__version__)
         return 0
     verb, *rest = given
-    if verb not in VERBS:
-        raise ValueError(f"there is no such command{nearest(verb, VERBS)}")
-    return importlib.import_module(f"volo.cli.{verb}").run(rest)
+    if verb not in MODULES:
+        raise ValueError(f"unknown command {verb!r}{nearest(verb, MODULES)}")
+    return importlib.import_module(MODULES[verb]).run(rest)
 
 
 #: What the system says → what to do about it.
@@ -131,13 +149,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<9} {what}" for verb, what in VERBS.items()]
-    return "\n".join(
-        [
-            "usage: volo COMMAND [options]",
-            "",
-            *lines,
-            "",
-            "volo COMMAND --help tells more; --version prints the version; --debug shows tracebacks.",
-        ]
-    )
+    lines = ["usage: volo COMMAND [options]", ""]
+    for heading, (_, verbs) in GROUPS.items():
+        lines += [f"{heading}:", *(f"  {verb:<11}{what}" for verb, what in verbs.items()), ""]
+    lines.append("volo COMMAND --help describes a command; --version prints the version; --debug shows tracebacks.")
+    return "\n".join(lines)

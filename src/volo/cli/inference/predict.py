@@ -4,38 +4,39 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import numpy as np
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, add_runtime_options, parse, runtime_of
-from volo.cli.segmentation import (
+from volo.cli.ui.model_options import (
     OPTIONS,
     add_segmentation_options,
     model_task,
     open_exported,
-    predict,
     refuse,
     segmenter,
 )
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, add_runtime_options, parse, runtime_of
+from volo.cli.ui.progress import image_progress
+from volo.cli.ui.reader import ImageReader
+from volo.cli.ui.terminal import Console
 from volo.data import (
     MAX_PIXELS,
-    ImageError,
-    Preprocessing,
     find_images,
     listed_images,
     mode_of,
-    read_image,
 )
 from volo.files import check_file, making, replacing
-from volo.inference import Prediction, Predictor
-from volo.inference.ahead import in_threads
-from volo.names import shown
+from volo.inference import Prediction, Predictor, Segmentation, Segmenter
+from volo.inference.mask_files import MaskFolder
+from volo.names import shortened, shown
+
+#: Classes that a line of the terminal names of an image.
+_MOST_NAMED = 4
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -94,9 +95,46 @@ def _segment(given: dict[str, Any]) -> int:
     paths = _paths(given)
     model = segmenter(given)
     mode_of(model.preprocessing.channels)
-    reader = Reader(paths, model.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
-    predict(given, model, reader)
+    reader = ImageReader(paths, model.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
+    _write_masks(given, model, reader)
     return reader.report()
+
+
+def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -> None:
+    """Write masks, overlays, a legend and the shares of classes into a folder, or print the shares."""
+    folder = Path(given["output"]) if given["output"] else None
+    console, table = Console(), Table()
+    table.add_column("image", overflow="fold")
+    table.add_column("share of pixels")
+    files = None
+    if folder is not None:
+        files = MaskFolder(folder, reader.paths, model.class_names, model.class_colours, overwrite=given["overwrite"])
+    done = 0
+    with making(folder) if folder else nullcontext(), files or nullcontext(), image_progress(console) as progress:
+        task = progress.add_task("segmenting", total=len(reader.paths))
+        for image in reader:
+            segmentation, path = model(image), reader.good[-1]
+            if files is None:
+                table.add_row(shown(path), _in_words(segmentation))
+            else:
+                files.write(path, image, segmentation)
+            done += 1
+            progress.update(task, completed=done + reader.bad)
+    if not done:
+        raise ValueError(f"not one of the {len(reader.paths)} images could be read")
+    if folder is None:
+        console.print(table)
+        console.print("--output FOLDER writes masks and overlays")
+    else:
+        console.print(f"{done:,} masks, overlays, legend.png and shares.csv are in {shown(folder)}", soft_wrap=True)
+
+
+def _in_words(segmentation: Segmentation) -> str:
+    """The largest classes of an image."""
+    shares = np.array(segmentation.shares)
+    order = [index for index in np.argsort(-shares, kind="stable") if shares[index]]
+    named = [f"{shortened(segmentation.class_names[index], 20)} {shares[index]:.1%}" for index in order[:_MOST_NAMED]]
+    return ", ".join(named) + (f" and {len(order) - _MOST_NAMED} more" if len(order) > _MOST_NAMED else "")
 
 
 def _classify(given: dict[str, Any]) -> int:
@@ -110,7 +148,9 @@ def _classify(given: dict[str, Any]) -> int:
     predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
     mode_of(predictor.preprocessing.channels)
     count = given["batch_size"] or 32
-    reader = Reader(paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"], count=count)
+    reader = ImageReader(
+        paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"], count=count
+    )
     predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=count)
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if not results:
@@ -126,51 +166,6 @@ def _classify(given: dict[str, Any]) -> int:
 
 def _paths(given: dict[str, Any]) -> list[Path]:
     return listed_images(sys.stdin) if given["images"] == ["-"] else find_images(given["images"])
-
-
-class Reader:
-    """Reads images, ``count`` at a time, warning of those that cannot be read.
-
-    Attributes:
-        good: paths of the images given out so far. bad: how many could not be read.
-    """
-
-    def __init__(
-        self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool, count: int = 1
-    ) -> None:
-        self.paths, self.count = paths, count
-        self.strict = strict or len(paths) == 1  # there is no other image to go on with
-        self.read = partial(
-            read_image,
-            channels=preprocessing.channels,
-            background=preprocessing.background,
-            max_pixels=max_pixels,
-        )
-        self.good: list[Path] = []
-        self.bad = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        for path, image in zip(self.paths, in_threads(self._read, self.paths, count=self.count), strict=True):
-            if isinstance(image, ImageError):
-                if self.strict:
-                    raise image
-                print(f"warning: {image}; left out", file=sys.stderr)
-                self.bad += 1
-            else:
-                self.good.append(path)
-                yield image
-
-    def _read(self, path: Path) -> Image.Image | ImageError:
-        try:
-            return self.read(path)
-        except ImageError as error:
-            return error
-
-    def report(self) -> int:
-        """Say how many images could not be read; the exit code."""
-        if self.bad:
-            print(f"warning: {self.bad} of {len(self.paths)} images could not be read", file=sys.stderr)
-        return 0
 
 
 Results = Sequence[tuple[Path, Prediction]]

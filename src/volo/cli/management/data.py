@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, add_data_options, data_source, parse
-from volo.cli.progress import image_progress
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.ui.progress import image_progress
+from volo.cli.ui.terminal import Console
 from volo.data import default_workers, is_masked, open_masked_parts, open_parts
 from volo.data.parts import WHOLE
 from volo.files import check_folder, making, replacing

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from volo import __version__
 from volo.bench.machine import processor_name
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.ops import BACKENDS
 from volo.ops.backend import Geometry
 from volo.ops.native import library

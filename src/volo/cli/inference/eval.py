@@ -1,16 +1,17 @@
 """``volo eval``: judge a trained model on labelled images."""
 
+import math
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from rich.progress import Progress
 from rich.table import Table
 
-from volo.cli.parser import (
+from volo.cli.ui.model_options import OPTIONS, add_segmentation_options, model_task, open_exported, refuse, segmenter
+from volo.cli.ui.parser import (
     VerbParser,
     add_data_options,
     add_runtime_options,
@@ -18,17 +19,17 @@ from volo.cli.parser import (
     parse,
     runtime_of,
 )
-from volo.cli.segmentation import OPTIONS, add_segmentation_options, model_task, open_exported, refuse
-from volo.cli.segmentation import evaluate as evaluate_segmenter
-from volo.cli.terminal import Console, warn_left_out
-from volo.data import ImageSet, open_validation_data, with_channels
+from volo.cli.ui.progress import image_progress
+from volo.cli.ui.terminal import Console, warn_left_out
+from volo.data import ImageSet, open_masked_validation_data, open_validation_data, with_channels
 from volo.files import check_folder
 from volo.inference import Predictor
-from volo.names import few, shortened
+from volo.names import few, shortened, shown
 
 if TYPE_CHECKING:
     from volo.inference.evaluate import Evaluation
     from volo.inference.imagenet import RealLabels
+    from volo.inference.segmentation_scores import SegmentationEvaluation
 
 #: With more classes than this, the worst and the best are printed.
 _MOST_CLASSES = 20
@@ -74,22 +75,20 @@ def run(arguments: Sequence[str]) -> int:
     given["model"] = open_exported(given)
     task = model_task(given["model"])
     refuse(said, ("classes", "real") if task == "segmentation" else OPTIONS, task)
-    return evaluate_segmenter(given) if task == "segmentation" else _evaluate(given)
+    return _evaluate_segmenter(given) if task == "segmentation" else _evaluate_classifier(given)
 
 
-def _evaluate(given: dict[str, Any]) -> int:
+def _evaluate_classifier(given: dict[str, Any]) -> int:
     from volo.inference.evaluate import evaluate
     from volo.inference.imagenet import in_words
     from volo.inference.report import write_evaluation
 
-    output = Path(given["output"]) if given["output"] else None
-    if output is not None:
-        check_folder(output)  # before the work, not after it
+    output = _checked_output(given)
     console = Console()
     predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
     images, chosen, real = _open(given, predictor)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("judging", total=len(images.labels))
+    with image_progress(console) as progress:
+        task = progress.add_task("evaluating", total=len(images.labels))
         result = evaluate(
             predictor,
             images,
@@ -99,7 +98,7 @@ def _evaluate(given: dict[str, Any]) -> int:
             on_batch=lambda count: progress.advance(task, count),
         )
     result = replace(result, class_names=in_words(result.class_names))
-    _warn(result, strict=given["strict"])
+    _warn(result, "have no images and so no score", strict=given["strict"])
     reassessed = real.scores(result) if real else {}
     for table in (_scores(result, reassessed), _classes(result)):
         console.print(table)
@@ -109,6 +108,38 @@ def _evaluate(given: dict[str, Any]) -> int:
     elif len(result.class_names) > _MOST_CLASSES:
         console.print(f"--output FOLDER writes the scores of all {len(result.class_names):,} classes")
     return 0
+
+
+def _evaluate_segmenter(given: dict[str, Any]) -> int:
+    from volo.inference.segmentation_report import write_segmentation
+    from volo.inference.segmentation_scores import evaluate_segmentation
+
+    output = _checked_output(given)
+    console, model = Console(), segmenter(given)
+    opened = open_masked_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    images = with_channels(opened, model.preprocessing.channels, model.preprocessing.background)
+    with image_progress(console) as progress:
+        task = progress.add_task("evaluating", total=len(images))
+        result = evaluate_segmentation(model, images, workers=given["workers"], on_image=lambda: progress.advance(task))
+    _warn(
+        result,
+        "are in no mask, so their IoU is 0 if the model predicts them anywhere, else undefined",
+        strict=given["strict"],
+    )
+    for table in (_segmentation_scores(result), _segmentation_classes(result)):
+        console.print(table)
+    if output is not None:
+        write_segmentation(result, images, output, more={"views": asdict(model.sliding)})
+        console.print(f"scores of every class and image, and pictures are in {shown(output)}", soft_wrap=True)
+    return 0
+
+
+def _checked_output(given: dict[str, Any]) -> Path | None:
+    """Return the folder to write to, checked before the work rather than after it."""
+    output = Path(given["output"]) if given["output"] else None
+    if output is not None:
+        check_folder(output)
+    return output
 
 
 def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
@@ -135,28 +166,45 @@ def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[i
     return images, chosen if among else None, real
 
 
-def _warn(result: "Evaluation", *, strict: bool) -> None:
-    """Say what was left out, and what has no score."""
+def _warn(result: "Evaluation | SegmentationEvaluation", absent: str, *, strict: bool) -> None:
+    """Print a warning for every image that was left out, and one for the classes that are not in the data.
+
+    Args:
+        result: of either task.
+        absent: the end of the sentence about those classes.
+        strict: make an image that was left out an error.
+    """
     warn_left_out(result.problems, strict=strict)
     if result.absent:
         print(
-            f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes have no images and so "
-            f"no score: {few(map(shortened, result.absent))}",
+            f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes {absent}: "
+            f"{few(map(shortened, result.absent))}",
             file=sys.stderr,
         )
+
+
+def _score_table(title: str, problems: Sequence[str]) -> Table:
+    """Return an empty table with a column for scores, one for values and one for intervals."""
+    unreadable = f", {len(problems)} unreadable" if problems else ""
+    table = Table(title=f"{title}{unreadable}")
+    for column in ("score", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "score" else "right")
+    return table
+
+
+def _add_scores(table: Table, result: "Evaluation | SegmentationEvaluation", names: Mapping[str, str]) -> None:
+    """Add a row for each score that has a value."""
+    for key, name in names.items():
+        if result.scores[key] is not None:
+            ends = result.intervals[key]
+            table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
 
 
 def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
     from volo.inference.scores import SCORE_NAMES
 
-    unreadable = f", {len(result.problems)} unreadable" if result.problems else ""
-    table = Table(title=f"{len(result.labels):,} images of {len(result.class_names):,} classes{unreadable}")
-    for column in ("score", "value", "95 % interval"):
-        table.add_column(column, justify="left" if column == "score" else "right")
-    for key, name in SCORE_NAMES.items():
-        if result.scores[key] is not None:
-            ends = result.intervals[key]
-            table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
+    table = _score_table(f"{len(result.labels):,} images of {len(result.class_names):,} classes", result.problems)
+    _add_scores(table, result, SCORE_NAMES)
     table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
     for key, name in (("real_top1", "top-1 on ReaL labels"), ("real_top5", "top-5 on ReaL labels")):
         if reassessed.get(key) is not None:
@@ -165,8 +213,26 @@ def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
     return table
 
 
+def _segmentation_scores(result: "SegmentationEvaluation") -> Table:
+    from volo.inference.segmentation_scores import SCORE_NAMES
+
+    table = _score_table(f"{len(result.indices):,} images of {len(result.class_names)} classes", result.problems)
+    _add_scores(table, result, SCORE_NAMES)
+    return table
+
+
+def _class_table(columns: Sequence[str], *, title: str | None = None) -> Table:
+    """Return an empty table with a column for classes, one for each score, and one for the commonest mistake."""
+    table = Table(title=title)
+    table.add_column("class", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
+    table.add_column("mistaken for", no_wrap=True)
+    return table
+
+
 def _classes(result: "Evaluation") -> Table:
-    """A row for every class, or for the worst and the best by F1 where there are many."""
+    """Return a table with a row for every class, or for the worst and the best by F1 where there are many."""
     from volo.inference.report import most_mistaken
 
     classes, mistaken = result.classes, most_mistaken(result)
@@ -174,26 +240,48 @@ def _classes(result: "Evaluation") -> Table:
     order = order[~np.isnan(classes.f1[order])]
     many = len(result.class_names) > _MOST_CLASSES and len(order) > _WORST + _BEST
     title = f"the {_WORST} worst and the {_BEST} best classes by F1" if many else None
-    table = Table(title=title)
-    table.add_column("class", no_wrap=True)
-    for column in ("images", "precision", "recall", "F1"):
-        table.add_column(column, justify="right", no_wrap=True, min_width=max(6, len(column)))
-    table.add_column("taken for", no_wrap=True)
-    shown = range(len(result.class_names)) if len(result.class_names) <= _MOST_CLASSES else order
-    sections = (order[:_WORST], order[-_BEST:]) if many else (shown,)
+    table = _class_table(("images", "precision", "recall", "F1"), title=title)
+    listed = range(len(result.class_names)) if len(result.class_names) <= _MOST_CLASSES else order
+    sections = (order[:_WORST], order[-_BEST:]) if many else (listed,)
     for section in sections:
         for index in section:
             scores = (classes.precision[index], classes.recall[index], classes.f1[index])
-            other = _counted(result, *mistaken[index]) if index in mistaken else ""
+            other = ""
+            if index in mistaken:
+                which, count = mistaken[index]
+                other = f"{shortened(result.class_names[which], 12)} {count:,}"
             name = shortened(result.class_names[index], 20)
-            table.add_row(name, f"{classes.images[index]:,}", *(_percent(score) for score in scores), other)
+            table.add_row(name, f"{classes.images[index]:,}", *map(_percent, scores), other)
         table.add_section()
     return table
 
 
-def _counted(result: "Evaluation", index: int, count: int) -> str:
-    return f"{shortened(result.class_names[index], 12)} {count:,}"
+def _segmentation_classes(result: "SegmentationEvaluation") -> Table:
+    """Return a table with a row for every class."""
+    from volo.inference.report import most_mistaken
+
+    table, mistaken = _class_table(("pixels", "IoU", "precision", "recall")), most_mistaken(result)
+    right, true, predicted = (values.sum(axis=0) for values in (result.right, result.true, result.predicted))
+    for index, name in enumerate(result.class_names):
+        other = ""
+        if index in mistaken:
+            which, count = mistaken[index]
+            other = f"{shortened(result.class_names[which], 12)} {count / true[index]:.1%}"
+        table.add_row(
+            shortened(name, 20),
+            _percent(_ratio(true[index], true.sum())),
+            _percent(result.iou[index]),
+            _percent(_ratio(right[index], predicted[index])),
+            _percent(_ratio(right[index], true[index])),
+            other,
+        )
+    return table
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
 
 
 def _percent(share: float) -> str:
+    """Return a share in percent, or a dash where it is undefined (NaN)."""
     return "–" if np.isnan(share) else f"{share:.1%}"

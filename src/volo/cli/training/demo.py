@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from volo.cli import compare, predict, train
-from volo.cli import eval as eval_verb
-from volo.cli.parser import VerbParser, parse
+from volo.cli.inference import eval as eval_verb
+from volo.cli.inference import predict
+from volo.cli.training import compare, train
+from volo.cli.ui.parser import VerbParser, parse
 from volo.data import open_validation_data
 from volo.data.embedded import PHOTOS, photo_folder
 from volo.files import check_folder

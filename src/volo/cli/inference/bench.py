@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.files import check_file, making, replacing
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.recipes import recipe_path
-from volo.cli.terminal import Console
+from volo.cli.training.recipes import recipe_path
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.training.config import TrainConfig
 
 #: Flags that stand for settings of the data.

@@ -8,8 +8,8 @@ import torch
 from huggingface_hub import ModelCard
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.models import VARIANTS, WEIGHTS, create_model, load_model
 from volo.models.convert import SYSTEMS, convert
 from volo.models.hub import cached, fetch

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.models import create_model, list_models
 from volo.models.published import shipped_weights
 

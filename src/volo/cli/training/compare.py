@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.files import check_file, making, replacing
 from volo.names import shortened
 

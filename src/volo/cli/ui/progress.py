@@ -2,7 +2,7 @@
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from volo.cli.terminal import Console
+from volo.cli.ui.terminal import Console
 
 
 def image_progress(console: Console) -> Progress:

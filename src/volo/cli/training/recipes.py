@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 from rich.table import Table
 
-from volo.cli.parser import VerbParser, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import Console
 from volo.names import nearest
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from volo.cli.parser import VerbParser, add_data_options, data_source, parse
-from volo.cli.terminal import Console
+from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.ui.terminal import Console
 from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
 from volo.data.labelled_images import check
 from volo.data.token_label_store import TokenLabelStore

@@ -1,0 +1,1 @@
+"""The commands that use a trained model: predict, evaluate, export, measure."""

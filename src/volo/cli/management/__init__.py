@@ -1,0 +1,1 @@
+"""The commands about data, weights and this installation."""

@@ -1,0 +1,1 @@
+"""The commands that train, and that prepare and compare training."""
