@@ -32,8 +32,8 @@ from volo.data import AugmentConfig, open_data, open_training_data, with_channel
 from volo.data.parts import WHOLE
 from volo.data.registry import open_parts
 from volo.files import replacing
-from volo.inference.labelling import LabelOptions, label_images
-from volo.inference.teachers import load_teacher
+from volo.labeling.label import LabelOptions, label_images
+from volo.labeling.teachers import load_teacher
 from volo.models import load_model
 from volo.tasks.losses import LossConfig
 from volo.training.checkpoints import LAST_CHECKPOINT, Interrupted

@@ -12,8 +12,8 @@ from experiment import RESULT, Result
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from volo.figures import save_figure
 from volo.files import replacing
-from volo.inference.pictures import save_figure
 
 #: Folder of a table's runs (the teacher is one alone) → the title of its picture.
 TABLES = {

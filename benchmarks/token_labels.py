@@ -46,8 +46,8 @@ from volo.data.listing import Listing, list_images
 from volo.data.loader import Batch
 from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore, read_header
 from volo.data.token_label_writer import TokenLabelWriter, create_store
-from volo.inference.labelling import Labeller, LabelOptions, label_images, whole_loader
-from volo.inference.teachers import load_teacher
+from volo.labeling.label import Labeller, LabelOptions, label_images, whole_loader
+from volo.labeling.teachers import load_teacher
 from volo.models import create_model
 from volo.tasks.classification import ClassificationTask
 from volo.tasks.losses import LossConfig

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from volo.data import open_parts, open_validation_data
+from volo.evaluation.classification import Evaluation, evaluate
+from volo.evaluation.metrics import BINS, SCORE_NAMES, calibration_bins
+from volo.evaluation.plots import draw_confusion, draw_reliability
 from volo.inference import Predictor
-from volo.inference.evaluate import Evaluation, evaluate
-from volo.inference.pictures import draw_confusion, draw_reliability
-from volo.inference.scores import BINS, SCORE_NAMES, calibration_bins
 from volo.models import VARIANTS, TrainedModel, load_model
 from volo.models.deliverable import WEIGHTS_FILE
 from volo.models.identify import identify

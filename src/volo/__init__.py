@@ -7,10 +7,10 @@ from volo.extras import missing_extra
 from volo.version import __version__
 
 if TYPE_CHECKING:
+    from volo.evaluation.classification import Evaluation, evaluate
     from volo.export.pipeline import export_model
+    from volo.fused.optimize import optimize_for_inference
     from volo.inference import Prediction, Predictor, Segmentation, Segmenter
-    from volo.inference.evaluate import Evaluation, evaluate
-    from volo.inference.optimize import optimize_for_inference
     from volo.models import (
         VOLO,
         SegmentationModel,
@@ -50,10 +50,10 @@ _HOMES = {
     "Predictor": "volo.inference",
     "Segmentation": "volo.inference",
     "Segmenter": "volo.inference",
-    "Evaluation": "volo.inference.evaluate",
-    "evaluate": "volo.inference.evaluate",
+    "Evaluation": "volo.evaluation.classification",
+    "evaluate": "volo.evaluation.classification",
     "export_model": "volo.export.pipeline",
-    "optimize_for_inference": "volo.inference.optimize",
+    "optimize_for_inference": "volo.fused.optimize",
     "TrainConfig": "volo.training.config",
     "TrainResult": "volo.training.run",
     "resume": "volo.training.run",

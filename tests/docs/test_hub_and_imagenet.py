@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_hub import running_hub
 
 from volo.cli import main
-from volo.inference.imagenet import synsets
+from volo.evaluation.imagenet import synsets
 from volo.models import TrainedModel, create_model
 from volo.models.loading import imagenet_names
 

@@ -15,6 +15,7 @@ from onnx import load as read_onnx
 import volo
 from volo.data import DataSource, Preprocessing, open_validation_data
 from volo.data.embedded import photo_folder
+from volo.evaluation.classification import evaluate
 from volo.export.capture import capture
 from volo.export.formats import Asked
 from volo.export.graph import AdaptiveMean
@@ -23,13 +24,12 @@ from volo.export.onnx import OPSET, operators, write_onnx
 from volo.export.pipeline import export_model
 from volo.export.quantize import saturates
 from volo.export.verify import verify
-from volo.inference.evaluate import evaluate
-from volo.inference.exported import parse_description
-from volo.inference.runtimes import PyTorchRuntime, open_runtime
 from volo.layers import OutlookAttention
 from volo.models import create_model, create_segmenter, load_model, save_model
 from volo.models.trained_segmenter import save_segmenter
-from volo.sessions import onnx_session
+from volo.runtime.export_info import parse_description
+from volo.runtime.runtimes import PyTorchRuntime, open_runtime
+from volo.runtime.sessions import onnx_session
 
 NAMES = tuple("abcdefghij")
 #: What the list of TensorRT 10's parser for ONNX supports (github.com/onnx/onnx-tensorrt, docs/operators.md, 10.1) of

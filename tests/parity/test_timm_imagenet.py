@@ -16,9 +16,9 @@ from timm.utils import accuracy
 from torch.testing import assert_close
 
 from volo.data import EvalImages, Preprocessing, eval_loader, open_validation_data
+from volo.evaluation.classification import evaluate
+from volo.evaluation.imagenet import RealLabels, as_imagenet
 from volo.inference import Predictor
-from volo.inference.evaluate import evaluate
-from volo.inference.imagenet import RealLabels, as_imagenet
 from volo.models import VARIANTS, VOLO, save_model
 from volo.models.loading import imagenet_names
 

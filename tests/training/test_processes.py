@@ -9,9 +9,8 @@ import sys
 
 import pytest
 import torch
-from processes import TINY, assert_same_end, checkpoint, rows, together, volo
+from processes import TINY, assert_same_end, checkpoint, poison, rows, signal_itself, together, volo
 from safetensors.torch import load_file
-from test_surviving import poison, signal_itself
 from torch import nn
 
 from volo.inference import Predictor

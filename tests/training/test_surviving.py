@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from processes import TINY, Volo, assert_same_end, checkpoint, volo
+from processes import TINY, Volo, assert_same_end, at, checkpoint, poison, signal_itself, volo
 
 from volo.data import EvalImages, TrainImages
 from volo.tasks.classification import ClassificationTask
@@ -22,18 +22,6 @@ from volo.training.data import RunData
 RUN = (*TINY, "--epochs=3", "--accumulate=2", "--optim.ema_decay=0.8", "--checkpoint_steps=1")
 
 KILL = signal.SIGKILL
-
-
-def at(owner, name, count, act):
-    """Call ``act`` when ``owner.name`` is called for the ``count``-th time, counted from 0."""
-    original, calls = getattr(owner, name), iter(range(10**9))
-
-    def wrapped(*arguments, **options):
-        if next(calls) == count:
-            act(*arguments, **options)
-        return original(*arguments, **options)
-
-    setattr(owner, name, wrapped)
 
 
 def kill(*arguments, **options):
@@ -135,10 +123,6 @@ def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(kept_image_folder,
     assert volo(tmp_path, *command)[0] == 0
     assert died >= 5
     assert_same_end(whole, tmp_path / "run")
-
-
-def signal_itself(number, batch):
-    at(ClassificationTask, "training_step", batch, lambda *_: os.kill(os.getpid(), number))
 
 
 @pytest.mark.parametrize("batch", [6, 11])  # the first of an epoch and of an accumulation; the last of an epoch
@@ -249,17 +233,6 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(kept_image_folder, whole, t
         assert_same_end(whole, tmp_path / "run")
     finally:
         subprocess.run(["umount", tmp_path / "run"], check=True)
-
-
-def poison(batch, value):
-    """Let the loss of a batch be ``value``."""
-    original, calls = ClassificationTask.training_step, iter(range(10**9))
-
-    def step(*arguments):
-        loss = original(*arguments)
-        return loss * value if next(calls) == batch else loss
-
-    ClassificationTask.training_step = step
 
 
 @pytest.mark.parametrize(("value", "batch"), [("nan", 8), ("inf", 11)])

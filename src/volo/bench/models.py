@@ -8,11 +8,11 @@ from torch import nn
 
 from volo.bench.worker import TIMM
 from volo.export.graph import Graph
-from volo.inference.exported import is_exported, parse_description
-from volo.inference.runtimes import open_runtime
 from volo.models import VARIANTS, VOLO, create_model, load_model
 from volo.models.deliverable import WEIGHTS_FILE, save_model
 from volo.models.factory import model_config
+from volo.runtime.export_info import is_exported, parse_description
+from volo.runtime.runtimes import open_runtime
 
 
 class Ours:

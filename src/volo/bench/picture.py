@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 from volo.bench.published import published_top1
 from volo.bench.results import Heat, throughput
 from volo.bench.turns import Measured
-from volo.inference.pictures import save_figure
+from volo.figures import save_figure
 from volo.names import shortened
 
 #: Colours: the models, and those that they are compared with.

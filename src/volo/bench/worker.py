@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from volo.sessions import onnx_session, openvino_request
+from volo.runtime.sessions import onnx_session, openvino_request
 
 #: What stands before the name of a model of timm's.
 TIMM = "timm:"
@@ -97,7 +97,7 @@ def opened(job: Job) -> Call:
 def _module(job: Job) -> Callable[[Any], object]:
     """A model of PyTorch's, ready to be called."""
     if job.runtime == "file":
-        from volo.inference.runtimes import open_runtime
+        from volo.runtime.runtimes import open_runtime
 
         return open_runtime(job.source, threads=job.threads)
     if job.source.startswith(TIMM):
@@ -108,10 +108,10 @@ def _module(job: Job) -> Callable[[Any], object]:
             return model
         import torch
 
-        from volo.inference.optimize import FREEZING  # no start-up of the others waits for it
+        from volo.fused.optimize import FREEZING  # no start-up of the others waits for it
 
         return torch.compile(model, dynamic=False, options=FREEZING)
-    from volo.inference.optimize import optimize_for_inference
+    from volo.fused.optimize import optimize_for_inference
     from volo.models import load_model
 
     return optimize_for_inference(load_model(job.source).model, compile=job.runtime == "compile")

@@ -17,7 +17,7 @@ class Format:
     Attributes:
         name: what people call it.
         ending: of the file's name.
-        runtime: the one of :mod:`volo.inference.runtimes` that runs it.
+        runtime: the one of :mod:`volo.runtime.runtimes` that runs it.
         precisions: those that it can have.
         needs: packages that write and run it, beside PyTorch; nncf for int8 alone.
     """

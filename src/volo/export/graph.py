@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from volo.data import Preprocessing
 from volo.export.resize import PhotoCrop
-from volo.inference.fused import FusedVOLO
+from volo.fused.model import FusedVOLO
 from volo.layers import OutlookAttention, resize_position_embedding
 from volo.models import VOLO
 from volo.models.pyramid import STRIDES

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from volo.inference.exported import KEY
+from volo.runtime.export_info import KEY
 
 #: Version of the operator set: the first with Gelu, the last that TensorRT 10's list of operators covers.
 OPSET = 20

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from volo.inference.exported import KEY
+from volo.runtime.export_info import KEY
 
 
 def read_as_openvino(path: Path) -> Any:

@@ -17,9 +17,7 @@ from volo.export.graph import Graph, example
 from volo.export.images import real_images, real_photos
 from volo.export.verify import Report, verify, verify_photos
 from volo.files import check_file, making, replacing
-from volo.inference.exported import Exported
-from volo.inference.inputs import check_finite, preprocessing_of
-from volo.inference.runtimes import open_runtime
+from volo.inference.image_inputs import check_finite, preprocessing_of
 from volo.models import (
     VOLO,
     SegmentationModel,
@@ -32,6 +30,8 @@ from volo.models import (
 )
 from volo.models.deliverable import SEGMENTATION
 from volo.models.pyramid import STRIDES
+from volo.runtime.export_info import Exported
+from volo.runtime.runtimes import open_runtime
 from volo.version import __version__
 
 #: Images that quantisation is calibrated on, at most.

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.inference.exported import Exported
-from volo.inference.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
+from volo.runtime.export_info import Exported
+from volo.runtime.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
 
 #: The share of the images fitted to whose answer must stay, for no more layers to be put back to float.
 KEPT = 0.99

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from volo.inference.exported import KEY
+from volo.runtime.export_info import KEY
 
 
 def write_torch_export(program: ExportedProgram, path: Path, description: str) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from volo.data.preprocessing import as_array
 from volo.export.resize import PhotoCrop
-from volo.inference.exported import Exported
-from volo.inference.runtimes import PyTorchRuntime, Runtime
+from volo.runtime.export_info import Exported
+from volo.runtime.runtimes import PyTorchRuntime, Runtime
 
 #: precision → the largest difference of a logit that is rounding, as a share of the largest logit (at least 1). What
 #: quantisation changes is no rounding: int8 is judged by its answers alone.

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data.preprocessing import as_array
-from volo.inference.ahead import in_threads
-from volo.inference.devices import find_device
-from volo.inference.forward import ExportedModel, ModuleForward, opened
-from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
-from volo.inference.optimize import optimize_for_inference
+from volo.fused.optimize import optimize_for_inference
+from volo.inference.image_inputs import ImageLike, check_finite, decoded, preprocessing_of
+from volo.inference.prefetch import in_threads
 from volo.models import VOLO, load_model
 from volo.models.deliverable import CLASSIFICATION
+from volo.runtime.devices import find_device
+from volo.runtime.forward import ExportedModel, ModuleForward, opened
 
 
 @dataclass(frozen=True)

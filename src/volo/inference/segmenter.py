@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data import Colour
-from volo.inference.devices import find_device
-from volo.inference.forward import ExportedModel, ModuleForward, opened
-from volo.inference.inputs import ImageLike, check_finite, decoded, preprocessing_of
+from volo.fused.optimize import optimize_for_inference
+from volo.inference.image_inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.mask_pictures import named_overlay, palette_picture
-from volo.inference.optimize import optimize_for_inference
 from volo.inference.sliding import Sliding, size_of, sliding_scores
 from volo.models import SegmentationModel, load_segmenter
 from volo.models.deliverable import SEGMENTATION
+from volo.runtime.devices import find_device
+from volo.runtime.forward import ExportedModel, ModuleForward, opened
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from volo.data import (
     open_token_labels,
     with_channels,
 )
+from volo.evaluation.classification import Evaluation, evaluate
+from volo.evaluation.report import write_evaluation
 from volo.inference import Predictor
-from volo.inference.evaluate import Evaluation, evaluate
-from volo.inference.report import write_evaluation
 from volo.models import VOLO, create_model, save_model
 from volo.models.loading import usual_crop
 from volo.tasks.classification import ClassificationTask

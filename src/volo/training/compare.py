@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from scipy.stats import binomtest, bootstrap
 
-from volo.inference.report import PREDICTIONS_FILE, RESULTS_FILE
-from volo.inference.scores import SCORE_NAMES
-from volo.inference.segmentation_scores import SCORE_NAMES as SEGMENTATION_SCORE_NAMES
+from volo.evaluation.metrics import SCORE_NAMES
+from volo.evaluation.report import PREDICTIONS_FILE, RESULTS_FILE
+from volo.evaluation.segmentation import SCORE_NAMES as SEGMENTATION_SCORE_NAMES
 from volo.models import VOLO, SegmentationModel
 from volo.models.deliverable import CONFIG_FILE as MODEL_FILE
 from volo.models.deliverable import read_description

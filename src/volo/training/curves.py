@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from volo.inference.pictures import save_figure
+from volo.figures import save_figure
 from volo.names import shortened
 from volo.training.compare import Comparison, Run, table_rows
 from volo.training.config import SCORES, score_of

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from volo.data import Preprocessing, Samples
-from volo.inference.evaluate import Evaluation
-from volo.inference.segmentation_scores import SegmentationEvaluation
+from volo.evaluation.classification import Evaluation
+from volo.evaluation.segmentation import SegmentationEvaluation
 from volo.models import VOLO, SegmentationModel
 from volo.tasks.task import Task
 from volo.training.config import TrainConfig

@@ -62,8 +62,8 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
     """Train a model.
 
     The run folder holds the configuration (``train.json``), ``metrics.csv``, ``curves.png``, the scores and pictures
-    of the best epoch (:func:`volo.inference.report.write_evaluation` and ``summary.png``, or
-    :func:`volo.inference.segmentation_report.write_segmentation`), ``checkpoints/best.ckpt`` and ``last.ckpt`` for
+    of the best epoch (:func:`volo.evaluation.report.write_evaluation` and ``summary.png``, or
+    :func:`volo.evaluation.segmentation_report.write_segmentation`), ``checkpoints/best.ckpt`` and ``last.ckpt`` for
     resuming, and the deliverable that everything else reads: ``model.safetensors`` and ``config.json``.
 
     Args:

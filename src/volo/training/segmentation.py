@@ -16,8 +16,8 @@ from volo.data import (
     open_masked_data,
     with_channels,
 )
-from volo.inference.segmentation_report import write_segmentation
-from volo.inference.segmentation_scores import SegmentationEvaluation, evaluate_segmentation
+from volo.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
+from volo.evaluation.segmentation_report import write_segmentation
 from volo.inference.segmenter import Segmenter
 from volo.models import SegmentationModel, create_segmenter, save_segmenter
 from volo.models.pyramid import STRIDES

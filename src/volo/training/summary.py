@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from volo.data import ImageSet
-from volo.inference.evaluate import Evaluation
-from volo.inference.pictures import choose_samples, plot_confusion, plot_sample, save_figure
+from volo.evaluation.classification import Evaluation
+from volo.evaluation.plots import choose_samples, plot_confusion, plot_sample
+from volo.figures import save_figure
 from volo.training.curves import plot_loss, plot_score
 
 _COLUMNS = 8

@@ -27,9 +27,9 @@ from volo.inference import Predictor
 from volo.names import few, shortened, shown
 
 if TYPE_CHECKING:
-    from volo.inference.evaluate import Evaluation
-    from volo.inference.imagenet import RealLabels
-    from volo.inference.segmentation_scores import SegmentationEvaluation
+    from volo.evaluation.classification import Evaluation
+    from volo.evaluation.imagenet import RealLabels
+    from volo.evaluation.segmentation import SegmentationEvaluation
 
 #: With more classes than this, the worst and the best are printed.
 _MOST_CLASSES = 20
@@ -79,9 +79,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _evaluate_classifier(given: dict[str, Any]) -> int:
-    from volo.inference.evaluate import evaluate
-    from volo.inference.imagenet import in_words
-    from volo.inference.report import write_evaluation
+    from volo.evaluation.classification import evaluate
+    from volo.evaluation.imagenet import in_words
+    from volo.evaluation.report import write_evaluation
 
     output = _checked_output(given)
     console = Console()
@@ -111,8 +111,8 @@ def _evaluate_classifier(given: dict[str, Any]) -> int:
 
 
 def _evaluate_segmenter(given: dict[str, Any]) -> int:
-    from volo.inference.segmentation_report import write_segmentation
-    from volo.inference.segmentation_scores import evaluate_segmentation
+    from volo.evaluation.segmentation import evaluate_segmentation
+    from volo.evaluation.segmentation_report import write_segmentation
 
     output = _checked_output(given)
     console, model = Console(), segmenter(given)
@@ -144,7 +144,7 @@ def _checked_output(given: dict[str, Any]) -> Path | None:
 
 def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
     """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
-    from volo.inference.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
+    from volo.evaluation.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
 
     opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
     opened = as_imagenet(opened, predictor.class_names)
@@ -201,7 +201,7 @@ def _add_scores(table: Table, result: "Evaluation | SegmentationEvaluation", nam
 
 
 def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
-    from volo.inference.scores import SCORE_NAMES
+    from volo.evaluation.metrics import SCORE_NAMES
 
     table = _score_table(f"{len(result.labels):,} images of {len(result.class_names):,} classes", result.problems)
     _add_scores(table, result, SCORE_NAMES)
@@ -214,7 +214,7 @@ def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
 
 
 def _segmentation_scores(result: "SegmentationEvaluation") -> Table:
-    from volo.inference.segmentation_scores import SCORE_NAMES
+    from volo.evaluation.segmentation import SCORE_NAMES
 
     table = _score_table(f"{len(result.indices):,} images of {len(result.class_names)} classes", result.problems)
     _add_scores(table, result, SCORE_NAMES)
@@ -233,7 +233,7 @@ def _class_table(columns: Sequence[str], *, title: str | None = None) -> Table:
 
 def _classes(result: "Evaluation") -> Table:
     """Return a table with a row for every class, or for the worst and the best by F1 where there are many."""
-    from volo.inference.report import most_mistaken
+    from volo.evaluation.report import most_mistaken
 
     classes, mistaken = result.classes, most_mistaken(result)
     order = np.argsort(classes.f1, kind="stable")
@@ -258,7 +258,7 @@ def _classes(result: "Evaluation") -> Table:
 
 def _segmentation_classes(result: "SegmentationEvaluation") -> Table:
     """Return a table with a row for every class."""
-    from volo.inference.report import most_mistaken
+    from volo.evaluation.report import most_mistaken
 
     table, mistaken = _class_table(("pixels", "IoU", "precision", "recall")), most_mistaken(result)
     right, true, predicted = (values.sum(axis=0) for values in (result.right, result.true, result.predicted))

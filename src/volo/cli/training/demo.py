@@ -59,7 +59,7 @@ def name_photos(folder: Path) -> None:
     shutil.copytree(photo_folder(), photos, dirs_exist_ok=True)
     predict.run([str(photos), f"--model={WEIGHTS}"])
 
-    from volo.inference.pictures import draw_answers
+    from volo.evaluation.plots import draw_answers
 
     draw_answers(Predictor(WEIGHTS), [photos / name for name in PHOTOS], list(PHOTOS.values()), folder / "photos.png")
 

@@ -64,9 +64,9 @@ def run(arguments: Sequence[str]) -> int:
 def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
     import torch
 
-    from volo.inference.devices import find_device
-    from volo.inference.labelling import LabelOptions, label_images
-    from volo.inference.teachers import load_teacher
+    from volo.labeling.label import LabelOptions, label_images
+    from volo.labeling.teachers import load_teacher
+    from volo.runtime.devices import find_device
 
     if given["precision"] not in PRECISIONS:
         raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, not {given['precision']!r}")
@@ -144,7 +144,7 @@ def _check(images: ImageSet, out: Path, data: str) -> int:
 
 
 def _show(images: ImageSet, given: dict[str, Any]) -> int:
-    from volo.inference.label_pictures import draw_labels
+    from volo.labeling.plots import draw_labels
 
     out = Path(given["show"])
     draw_labels(

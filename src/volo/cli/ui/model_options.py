@@ -6,8 +6,8 @@ from jsonargparse import ArgumentParser
 
 from volo.cli.ui.parser import runtime_of
 from volo.inference import Segmenter
-from volo.inference.forward import ExportedModel, opened
 from volo.models import task_of
+from volo.runtime.forward import ExportedModel, opened
 
 if TYPE_CHECKING:
     pass

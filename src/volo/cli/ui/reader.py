@@ -13,7 +13,7 @@ from volo.data import (
     Preprocessing,
     read_image,
 )
-from volo.inference.ahead import in_threads
+from volo.inference.prefetch import in_threads
 
 
 class ImageReader:

@@ -1,0 +1,1 @@
+"""Scores, plots and files about how good a model is."""

@@ -1,0 +1,16 @@
+"""Figures of matplotlib as files. Needs the extra ``volo[train]``."""
+
+import warnings
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from volo.files import replacing
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # Names in a script that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(temporary, dpi=dpi, format="png")

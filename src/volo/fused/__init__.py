@@ -1,0 +1,1 @@
+"""A network rewritten for inference: norms folded, weights packed."""

@@ -1,0 +1,1 @@
+"""Token labels: a teacher labels every region of a data set."""

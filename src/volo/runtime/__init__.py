@@ -1,0 +1,1 @@
+"""What runs a model: a PyTorch module, ONNX Runtime, OpenVINO, ``.pt2``."""
