@@ -29,8 +29,8 @@ from safetensors.torch import save_file
 from timm_peers import RESNET, VIT, Peer, resnet18_half_32_dense, train_peer
 
 from volo.data import AugmentConfig, open_data, open_training_data, with_channels
-from volo.data.parts import WHOLE
 from volo.data.registry import open_parts
+from volo.data.splits import WHOLE
 from volo.files import replacing
 from volo.labeling.label import LabelOptions, label_images
 from volo.labeling.teachers import load_teacher

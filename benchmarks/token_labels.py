@@ -41,11 +41,11 @@ from volo.data import (
     open_training_data,
     train_loader,
 )
-from volo.data.labelled_images import StoreLabels
-from volo.data.listing import Listing, list_images
-from volo.data.loader import Batch
-from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore, read_header
-from volo.data.token_label_writer import TokenLabelWriter, create_store
+from volo.data.classification.dataset import Batch
+from volo.data.token_labels.listing import Listing, list_images
+from volo.data.token_labels.match import StoreLabels
+from volo.data.token_labels.store import LABELLED, StoreInfo, TokenLabelStore, read_header
+from volo.data.token_labels.writer import TokenLabelWriter, create_store
 from volo.labeling.label import Labeller, LabelOptions, label_images, whole_loader
 from volo.labeling.teachers import load_teacher
 from volo.models import create_model

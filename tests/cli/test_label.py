@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from volo.cli import main
-from volo.data.token_label_store import TokenLabelStore
+from volo.data.token_labels.store import TokenLabelStore
 from volo.models import create_model, save_model
 
 TRAINING = [

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.ops import roi_align
 
 from volo.data import Preprocessing, open_training_data
-from volo.data.token_label_store import LABELLED, UNREADABLE, TokenLabelStore
+from volo.data.token_labels.store import LABELLED, UNREADABLE, TokenLabelStore
 from volo.labeling import label as labelling
 from volo.labeling.label import LabelOptions, fit_whole, label_images
 from volo.labeling.teachers import load_teacher

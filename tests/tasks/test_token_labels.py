@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.ops import roi_align
 
 from volo.data import AugmentConfig, LabelMap, LabelMaps, Preprocessing, TrainTransform
-from volo.data.label_map import move_labels
-from volo.data.loader import Sample, collate
+from volo.data.classification.dataset import Sample, collate
+from volo.data.classification.label_map import move_labels
 from volo.models import Logits
 from volo.tasks import token_labels
 from volo.tasks.losses import LossConfig

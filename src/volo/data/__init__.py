@@ -1,5 +1,11 @@
 """Images in, batches out: data sets, decoding, augmentation, preprocessing, loading."""
 
+from volo.color import Colour, default_colours, hex_colour, parse_colour
+from volo.data.classification.augment import Augmentation, AugmentConfig, TrainTransform
+from volo.data.classification.class_balance import BALANCES, class_counts, class_weights, imbalance_warning
+from volo.data.classification.dataset import Batch, EvalImages, TrainImages
+from volo.data.classification.label_map import LabelMap, LabelMaps, TokenLabels
+from volo.data.color_modes import BACKGROUND, MODES, mode_of, upright
 from volo.data.find import find_images, listed_images
 from volo.data.images import (
     MAX_PIXELS,
@@ -10,35 +16,7 @@ from volo.data.images import (
     image_extensions,
     read_image,
 )
-from volo.data.imbalance import BALANCES, class_counts, class_weights, imbalance_warning
-from volo.data.label_map import LabelMap, LabelMaps
-from volo.data.labelled_images import TokenLabels, open_token_labels
-from volo.data.loader import (
-    STEP,
-    Batch,
-    EpochSampler,
-    EvalImages,
-    Samples,
-    TrainImages,
-    default_workers,
-    eval_loader,
-    train_loader,
-)
-from volo.data.mask_classes import (
-    IGNORE,
-    Colour,
-    MaskClasses,
-    default_colours,
-    hex_colour,
-    parse_colour,
-    read_classes,
-)
-from volo.data.masks import MaskError, read_mask
-from volo.data.modes import BACKGROUND, MODES, mode_of, upright
-from volo.data.overlays import overlay
-from volo.data.pair_loader import EvalPairs, PairBatch, TrainPairs
-from volo.data.pair_transforms import PairAugmentation, PairAugmentConfig, PairTransform
-from volo.data.pairs import MaskedImages, look_at_masks
+from volo.data.loader import STEP, EpochSampler, Samples, default_workers, eval_loader, train_loader
 from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.data.registry import (
     DATASETS,
@@ -53,7 +31,13 @@ from volo.data.registry import (
     open_validation_data,
     with_channels,
 )
-from volo.data.transforms import Augmentation, AugmentConfig, TrainTransform
+from volo.data.segmentation.augment import PairAugmentation, PairAugmentConfig, PairTransform
+from volo.data.segmentation.classes import IGNORE, MaskClasses, read_classes
+from volo.data.segmentation.dataset import EvalPairs, PairBatch, TrainPairs
+from volo.data.segmentation.formats.masks import MaskError, read_mask
+from volo.data.segmentation.overlay import overlay
+from volo.data.segmentation.pairs import MaskedImages, look_at_masks
+from volo.data.token_labels.match import open_token_labels
 
 __all__ = [
     "BACKGROUND",

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from volo.data.modes import BACKGROUND, as_channels, mode_of, upright, upright_size
+from volo.data.color_modes import BACKGROUND, as_channels, mode_of, upright, upright_size
 from volo.names import shown
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.

@@ -6,15 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
+from volo.data.color_modes import BACKGROUND, mode_of
 from volo.data.embedded import fashion_mini
-from volo.data.folder import folder_parts
 from volo.data.images import MAX_PIXELS, Converted, FileImages, ImageSet
-from volo.data.modes import BACKGROUND, mode_of
-from volo.data.pair_layouts import find_layout, open_layout
-from volo.data.pairs import MaskedImages, PairParts, split_pairs
-from volo.data.parts import Parts, judging_part, training_parts, whole_training_part
-from volo.data.table import TABLE_EXTENSIONS, table_parts
-from volo.data.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
+from volo.data.segmentation.formats.layouts import find_layout, open_layout
+from volo.data.segmentation.pairs import MaskedImages, PairParts, split_pairs
+from volo.data.sources.folder import folder_parts
+from volo.data.sources.table import TABLE_EXTENSIONS, table_parts
+from volo.data.sources.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
+from volo.data.splits import Parts, judging_part, training_parts, whole_training_part
 from volo.names import nearest
 
 
@@ -67,8 +67,8 @@ def open_data(
     """Training and validation images of a folder, a table or a named data set.
 
     Args:
-        path: a folder of class folders (:func:`volo.data.folder.folder_parts`), a table
-            (:func:`volo.data.table.read_table`), or a key of ``DATASETS``.
+        path: a folder of class folders (:func:`volo.data.sources.folder.folder_parts`), a table
+            (:func:`volo.data.sources.table.read_table`), or a key of ``DATASETS``.
         val_fraction: the share of every class for validation, where the data have neither a val nor a test part.
         seed: draws that share.
         source: how to understand ``path``.
@@ -135,7 +135,7 @@ def open_masked_data(
     """Training and validation images with their masks.
 
     Args:
-        path: a folder (:func:`volo.data.pair_layouts.find_layout`).
+        path: a folder (:func:`volo.data.segmentation.formats.layouts.find_layout`).
         val_fraction: the share of the pairs for validation, where there is neither a val nor a test part.
         seed: draws that share.
         source: how to understand ``path``.

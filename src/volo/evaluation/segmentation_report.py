@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from volo.data import MaskedImages, hex_colour
-from volo.data.overlays import overlay
+from volo.data.segmentation.overlay import overlay
 from volo.evaluation.plots import draw_confusion
 from volo.evaluation.report import RESULTS_FILE, most_mistaken, write_csv
 from volo.evaluation.segmentation import SegmentationEvaluation

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from volo.data import Colour
-from volo.data.overlays import overlay as tinted
+from volo.data.segmentation.overlay import overlay as tinted
 from volo.names import shortened
 
 #: The longer side of an overlay: larger images are shown smaller, for a person to see them whole, and smaller ones

@@ -19,12 +19,12 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from volo.data import ImageError, ImageSet, Preprocessing
-from volo.data.labelled_images import match
-from volo.data.listing import Listing, list_images
 from volo.data.loader import leave_signals
 from volo.data.preprocessing import as_array
-from volo.data.token_label_store import LABELLED, StoreInfo, TokenLabelStore
-from volo.data.token_label_writer import TokenLabelWriter, create_store
+from volo.data.token_labels.listing import Listing, list_images
+from volo.data.token_labels.match import match
+from volo.data.token_labels.store import LABELLED, StoreInfo, TokenLabelStore
+from volo.data.token_labels.writer import TokenLabelWriter, create_store
 from volo.labeling.teachers import Teacher
 
 FITS = ("squeeze", "keep")

@@ -22,7 +22,7 @@ from volo.data import (
     TrainTransform,
     open_token_labels,
 )
-from volo.data.label_map import move_labels
+from volo.data.classification.label_map import move_labels
 from volo.evaluation.imagenet import in_words
 from volo.figures import save_figure
 from volo.names import shortened

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from volo.data import open_parts
-from volo.data.parts import WHOLE
+from volo.data.splits import WHOLE
 from volo.training.config import DataConfig, TrainConfig
 
 LOCK_FILE = ".lock"

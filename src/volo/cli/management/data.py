@@ -14,12 +14,12 @@ from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.terminal import Console
 from volo.data import default_workers, is_masked, open_masked_parts, open_parts
-from volo.data.parts import WHOLE
+from volo.data.splits import WHOLE
 from volo.files import check_folder, making, replacing
 
 if TYPE_CHECKING:
-    from volo.data.check import Report
-    from volo.data.pair_check import PairReport
+    from volo.data.checks.images import Report
+    from volo.data.checks.pairs import PairReport
 
 #: Rows of the table of classes and lines of findings on the terminal; the report in JSON has all.
 _MOST = 40
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _checked_images(given: dict[str, Any], console: Console) -> "Report":
-    from volo.data.check import check
+    from volo.data.checks.images import check
 
     opened = open_parts(given["path"], source=data_source(given))
     parts = {part: opener() for part, opener in opened.items()}
@@ -78,7 +78,7 @@ def _checked_images(given: dict[str, Any], console: Console) -> "Report":
 
 
 def _checked_pairs(given: dict[str, Any], console: Console) -> "PairReport":
-    from volo.data.pair_check import check_pairs
+    from volo.data.checks.pairs import check_pairs
 
     opened = open_masked_parts(given["path"], source=data_source(given))
     parts = {part: opener() for part, opener in opened.items()}

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.ui.terminal import Console
 from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
-from volo.data.labelled_images import check
-from volo.data.token_label_store import TokenLabelStore
+from volo.data.token_labels.match import check
+from volo.data.token_labels.store import TokenLabelStore
 from volo.files import check_file
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -161,7 +161,7 @@ def _show(images: ImageSet, given: dict[str, Any]) -> int:
 
 
 def _convert(images: ImageSet, source: Path, out: Path, data: str) -> int:
-    from volo.data.label_conversion import folder_to_store, store_to_folder
+    from volo.data.token_labels.convert import folder_to_store, store_to_folder
 
     if source.is_dir():
         count = folder_to_store(source, images, out, data)

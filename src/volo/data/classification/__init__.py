@@ -1,0 +1,1 @@
+"""Labeled images: augmentation, label maps, batches, class balance."""

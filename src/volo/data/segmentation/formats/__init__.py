@@ -1,0 +1,1 @@
+"""How masks are stored: layouts of folders, and mask files."""

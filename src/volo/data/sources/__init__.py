@@ -1,0 +1,1 @@
+"""Where labeled images come from: folders, tables, data sets of torchvision."""

@@ -1,0 +1,63 @@
+"""Token labels as the authors publish them: ``<class>/<stem>.pt``, (2, k, h, w) float16, scores and indices.
+
+Float16 counts exactly up to 2048 only, so this layout holds no more classes than that; and it says nothing of the
+teacher, the order of the classes, or the images.
+
+Source: All Tokens Matter (token labeling), arXiv:2104.10858, and the files that belong to it.
+"""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from volo.data.classification.label_map import LabelMap
+from volo.data.images import ImageError
+from volo.files import replacing
+
+#: Whole numbers up to this one are exact in float16.
+MOST_CLASSES = 2048
+
+
+def label_file(name: str) -> str:
+    """Where the label map of an image lies, by its name below the data's folder: dots before the last one stay."""
+    path = Path(name)
+    return f"{path.parent.name}/{path.stem}.pt"
+
+
+def read_label_file(path: Path, num_classes: int) -> LabelMap:
+    """Read one map.
+
+    Raises:
+        ImageError: the file is missing, or holds no label map of that many classes.
+    """
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        first = str(error).partition("\n")[0]
+        raise ImageError(f"cannot read the token labels {path}: {getattr(error, 'strerror', None) or first}") from error
+    if not isinstance(values, torch.Tensor) or values.ndim != 4 or len(values) != 2 or not values.is_floating_point():
+        shape = f"{tuple(values.shape)} {values.dtype}" if isinstance(values, torch.Tensor) else type(values).__name__
+        raise ImageError(f"{path} is no token label map: it must be (2, k, h, w) float16, not {shape}")
+    scores, classes = values.permute(0, 2, 3, 1).float().numpy()
+    if not (np.isfinite(scores).all() and (classes >= 0).all() and (classes < num_classes).all()):
+        raise ImageError(f"{path} does not fit: its classes must lie in 0–{num_classes - 1}, its scores be finite")
+    return LabelMap(scores.astype(np.float16), classes.astype(np.uint16))
+
+
+def write_label_file(path: Path, labels: LabelMap) -> None:
+    """Write one map; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    both = np.stack([labels.scores.astype(np.float16), labels.classes.astype(np.float16)])
+    with replacing(path) as temporary:
+        torch.save(torch.from_numpy(both).permute(0, 3, 1, 2).contiguous(), temporary)
+
+
+def check_class_count(num_classes: int) -> None:
+    """Raises ValueError where the layout cannot hold the indices of so many classes."""
+    if num_classes > MOST_CLASSES:
+        raise ValueError(
+            f"the authors' label files hold class indices as float16, exact for {MOST_CLASSES} classes at most, "
+            f"not for {num_classes}; use a store (volo label --out)"
+        )

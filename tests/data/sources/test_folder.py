@@ -1,0 +1,282 @@
+"""Folders of images: layouts, the split, and what is said about a folder that is not laid out as needed."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from volo.data import DATASETS, DataSource, FileImages, image_extensions, open_data, open_parts, open_validation_data
+from volo.data.sources.torchvision_sets import SETS
+from volo.data.splits import PART_WORDS, split
+
+
+def grow(root: Path, *files: str) -> Path:
+    """Empty files: opening a folder lists it and reads no image."""
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def relative(images, root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in images.paths]
+
+
+def listed(counts: list[int]) -> FileImages:
+    """``counts[i]`` paths of class i."""
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    paths = [Path(f"{label}/{number}.png") for number, label in enumerate(labels)]
+    return FileImages(paths, labels, tuple(f"class {label}" for label in range(len(counts))))
+
+
+# Layouts
+
+
+def test_train_and_val_folders_are_taken_as_they_are(tmp_path):
+    root = grow(tmp_path, "train/cat/1.jpg", "train/cat/2.jpg", "train/dog/3.jpg", "val/cat/4.jpg", "val/dog/5.jpg")
+    train, val = open_data(str(root))
+    assert train.class_names == val.class_names == ("cat", "dog")
+    assert relative(train, root) == ["train/cat/1.jpg", "train/cat/2.jpg", "train/dog/3.jpg"]
+    assert relative(val, root) == ["val/cat/4.jpg", "val/dog/5.jpg"]
+    assert (list(train.labels), list(val.labels)) == ([0, 0, 1], [0, 1])
+    assert train.channels == val.channels == 3
+
+
+@pytest.mark.parametrize("train_name", PART_WORDS["train"])
+@pytest.mark.parametrize("val_name", [*PART_WORDS["val"], *PART_WORDS["test"]])
+def test_the_two_folders_may_bear_other_usual_names(tmp_path, train_name, val_name):
+    root = grow(tmp_path, f"{train_name}/cat/1.png", f"{val_name}/cat/2.png")
+    train, val = open_data(str(root))
+    assert relative(train, root) == [f"{train_name}/cat/1.png"]
+    assert relative(val, root) == relative(open_validation_data(str(root)), root) == [f"{val_name}/cat/2.png"]
+
+
+def test_capitals_in_the_names_of_the_two_folders_do_not_make_them_classes(tmp_path):
+    root = grow(tmp_path, "Train/cat/1.png", "Train/dog/2.png", "VAL/cat/3.png", "VAL/dog/4.png")
+    train, val = open_data(str(root))
+    assert train.class_names == val.class_names == ("cat", "dog")
+    assert relative(val, root) == ["VAL/cat/3.png", "VAL/dog/4.png"]
+
+
+def test_val_is_preferred_to_test(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "test/cat/2.png", "val/cat/3.png")
+    assert relative(open_data(str(root))[1], root) == relative(open_validation_data(str(root)), root)
+    assert relative(open_validation_data(str(root)), root) == ["val/cat/3.png"]
+
+
+def test_one_folder_is_split_class_by_class(tmp_path):
+    root = grow(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(10)))
+    train, val = open_data(str(root), val_fraction=0.2, seed=3)
+    assert train.class_names == val.class_names == ("cat", "dog")
+    assert Counter(train.labels) == {0: 8, 1: 8}
+    assert Counter(val.labels) == {0: 2, 1: 2}
+
+
+def test_a_train_folder_without_a_val_folder_is_split(tmp_path):
+    root = grow(tmp_path, *(f"train/{name}/{number}.png" for name in ("cat", "dog") for number in range(4)))
+    train, val = open_data(str(root), val_fraction=0.25)
+    assert train.class_names == ("cat", "dog")
+    assert (len(train.labels), len(val.labels)) == (6, 2)
+
+
+def test_validation_images_of_one_folder_are_all_of_it(tmp_path):
+    root = grow(tmp_path, "cat/1.png", "dog/2.png", "dog/3.png")
+    assert relative(open_validation_data(str(root)), root) == ["cat/1.png", "dog/2.png", "dog/3.png"]
+
+
+def test_images_may_lie_deeper_and_other_files_are_passed_over(tmp_path):
+    root = grow(tmp_path, "b/x/y/1.JPG", "b/2.jpeg", "b/notes.txt", "a/deep/3.WebP", "readme.md", "stray.png")
+    images = open_validation_data(str(root))
+    assert images.class_names == ("a", "b")
+    labels = dict(zip(relative(images, root), images.labels, strict=True))
+    assert labels == {"a/deep/3.WebP": 0, "b/2.jpeg": 1, "b/x/y/1.JPG": 1}
+
+
+def test_a_name_opens_a_data_set(tmp_path):
+    for name in DATASETS.keys() - SETS.keys():
+        train, val = open_data(name)
+        assert train.class_names == val.class_names == open_validation_data(name).class_names
+        assert len(open_validation_data(name).labels) == len(val.labels) < len(train.labels)
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    root = grow(tmp_path, "cat/1.png", "cat/._1.png", "cat/.ipynb_checkpoints/1.png", ".git/2.png", "dog/2.png")
+    assert relative(open_validation_data(str(root)), root) == ["cat/1.png", "dog/2.png"]
+
+
+def test_all_kinds_of_files_that_can_be_read_are_listed_and_no_stubs(tmp_path):
+    root = grow(tmp_path, "a/1.avif", "a/2.jp2", "a/3.tga", "a/4.gif", "a/5.pdf", "a/6.eps", "a/7.mpg", "b/1.TIFF")
+    listed = set(relative(open_validation_data(str(root)), root))
+    assert listed - {"a/1.avif"} == {"a/2.jp2", "a/3.tga", "a/4.gif", "b/1.TIFF"}
+    assert ("a/1.avif" in listed) == (".avif" in image_extensions())
+
+
+def test_nested_folders_are_classes_by_their_paths(tmp_path):
+    root = grow(tmp_path, "animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png", "5.png")
+    images = open_validation_data(str(root), source=DataSource(nested=True))
+    assert images.class_names == ("animals/cat", "animals/cat/old", "animals/dog", "tree")
+    assert relative(images, root) == ["animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png"]
+    assert list(images.labels) == [0, 1, 2, 3]
+    assert open_validation_data(str(root)).class_names == ("animals", "tree")
+
+
+def test_nested_classes_may_lie_in_train_and_val_folders(tmp_path):
+    root = grow(tmp_path, "train/a/b/1.png", "train/c/2.png", "val/a/b/3.png", "val/c/4.png")
+    train, val = open_data(str(root), source=DataSource(nested=True))
+    assert train.class_names == val.class_names == ("a/b", "c")
+
+
+def test_a_folder_train_that_holds_images_is_a_class_beside_others(tmp_path):
+    assert list(open_parts(str(grow(tmp_path / "two", "train/1.png", "ship/2.png")))) == ["all"]
+    train, val = open_data(str(grow(tmp_path / "more", "train/1.png", "train/2.png", "ship/3.png", "ship/4.png")))
+    assert train.class_names == val.class_names == ("ship", "train")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_lone_part_beside_classes_is_an_error_that_says_so(tmp_path, part):
+    root = grow(tmp_path, f"{part}/cat/1.png", f"{part}/dog/2.png", "cat/3.png", "emu/x/4.png")
+    with pytest.raises(ValueError, match=r"holds class folders and .* beside it lie images in cat, emu;"):
+        open_data(str(root))
+
+
+def test_a_lone_part_beside_folders_without_images_is_a_part(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "train/cat/2.png", "notes/readme.txt")
+    assert [len(side.labels) for side in open_data(str(root))] == [1, 1]
+    root = grow(tmp_path / "judged", "test/cat/1.png", "notes/readme.txt")
+    assert relative(open_validation_data(str(root)), root) == ["test/cat/1.png"]
+    with pytest.raises(ValueError, match="has no part for training, only test"):
+        open_data(str(root))
+
+
+def test_parts_can_be_asked_for(tmp_path):
+    root = grow(tmp_path, "train/cat/1.png", "val/cat/2.png", "test/cat/3.png")
+    for part, name in (("train", "1"), ("val", "2"), ("test", "3"), (None, "2")):
+        assert open_validation_data(str(root), part=part).paths[0].stem == name
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path):
+    root = grow(tmp_path, "cat/x/1.png", "dog/2.png")
+    (root / "cat/x").chmod(0)
+    with pytest.raises(OSError, match="Permission denied"):
+        open_data(str(root))
+
+
+# The split
+
+COUNTS = st.lists(st.integers(2, 40), min_size=1, max_size=6)
+FRACTIONS = st.floats(0.01, 0.99)
+
+
+@settings(deadline=None)
+@given(COUNTS, FRACTIONS, st.integers(0, 2**32))
+def test_a_split_parts_all_images_and_keeps_their_labels(counts, fraction, seed):
+    images = listed(counts)
+    train, val = split(images, fraction, seed)
+    assert sorted([*train.paths, *val.paths]) == sorted(images.paths)
+    for side in (train, val):
+        assert [int(path.parent.name) for path in side.paths] == list(side.labels)
+        assert side.class_names == images.class_names
+
+
+@settings(deadline=None)
+@given(COUNTS, FRACTIONS, st.integers(0, 2**32))
+def test_a_split_holds_out_the_share_of_every_class_but_never_none_nor_all(counts, fraction, seed):
+    held_out = Counter(split(listed(counts), fraction, seed)[1].labels)
+    for label, count in enumerate(counts):
+        assert 1 <= held_out[label] <= count - 1
+        # Within half an image of the share, save where that would leave a side without any.
+        assert abs(held_out[label] - min(max(fraction * count, 1), count - 1)) <= 0.5
+
+
+def test_a_split_depends_on_the_seed_alone():
+    images = listed([30, 30])
+    assert split(images, 0.5, 7) == split(images, 0.5, 7)
+    assert split(images, 0.5, 7) != split(images, 0.5, 8)
+
+
+def test_the_share_is_drawn_and_not_cut_off_an_end():
+    val = split(listed([100]), 0.1, 0)[1]
+    numbers = [int(path.stem) for path in val.paths]
+    assert numbers not in (list(range(10)), list(range(90, 100)))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_fraction_outside_zero_to_one_is_rejected(fraction):
+    with pytest.raises(ValueError, match="must lie between 0 and 1, not"):
+        split(listed([4]), fraction, 0)
+
+
+# What is said about other folders
+
+
+@pytest.mark.parametrize("open_", [open_data, open_validation_data])
+def test_a_folder_without_class_folders_is_named_with_what_is_expected(tmp_path, open_):
+    grow(tmp_path, "1.png", "2.png")
+    with pytest.raises(ValueError, match="has no class folders; expected") as error:
+        open_(str(tmp_path))
+    assert f"{tmp_path}/<class>/<image>" in str(error.value)
+
+
+def test_class_folders_without_images_are_named(tmp_path):
+    grow(tmp_path, "cat/1.png", "dog/notes.txt")
+    (tmp_path / "newt").mkdir()
+    with pytest.raises(ValueError, match="no images in") as error:
+        open_data(str(tmp_path))
+    assert f"{tmp_path / 'dog'}, {tmp_path / 'newt'};" in str(error.value)
+    assert ".jpg" in str(error.value)
+    assert "cat" not in str(error.value)
+
+
+def test_of_many_empty_class_folders_five_are_named_and_the_rest_counted(tmp_path):
+    for number in range(9):
+        (tmp_path / f"class{number}").mkdir()
+    with pytest.raises(ValueError, match="class4 and 4 more"):
+        open_data(str(tmp_path))
+
+
+def test_a_class_missing_from_validation_is_named(tmp_path):
+    grow(tmp_path, "train/cat/1.png", "train/dog/2.png", "val/cat/3.png")
+    with pytest.raises(ValueError, match="lacks the classes dog, which the training part has") as error:
+        open_data(str(tmp_path))
+    assert f"the val part of {tmp_path}" in str(error.value)
+
+
+def test_a_class_that_only_validation_has_is_named(tmp_path):
+    grow(tmp_path, "train/cat/1.png", "valid/cat/2.png", "valid/dog/3.png")
+    with pytest.raises(ValueError, match="has the classes dog, which the training part lacks") as error:
+        open_data(str(tmp_path))
+    assert f"the val part of {tmp_path}" in str(error.value)
+
+
+def test_a_class_with_one_image_cannot_be_split(tmp_path):
+    grow(tmp_path, "cat/1.png", "cat/2.png", "dog/3.png")
+    with pytest.raises(ValueError, match="class 'dog' has one image: too few to split"):
+        open_data(str(tmp_path))
+
+
+@pytest.mark.parametrize("open_", [open_data, open_validation_data])
+def test_an_unknown_name_gives_the_nearest_known_one(open_):
+    with pytest.raises(
+        ValueError, match="no folder, table or data set is named 'fashion_mini'; did you mean 'fashion-m"
+    ):
+        open_("fashion_mini")
+
+
+def test_a_name_like_no_other_gives_all_known_ones(tmp_path):
+    missing = str(tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"no folder, table or data set is named .*; there are: ") as error:
+        open_data(missing)
+    assert missing in str(error.value)
+    assert all(name in str(error.value) for name in DATASETS)
+
+
+@pytest.mark.parametrize("open_", [open_data, open_validation_data])
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path, open_):
+    grow(tmp_path, "photos.zip")
+    with pytest.raises(ValueError, match=r"photos\.zip is a file, but no table \(\.csv, .*\); give a folder of"):
+        open_(str(tmp_path / "photos.zip"))

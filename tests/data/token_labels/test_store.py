@@ -1,0 +1,234 @@
+"""The store of token labels: what was written is read, whole records only, and damage is named."""
+
+import errno
+import json
+import os
+import pickle
+import resource
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from volo.data import ImageError
+from volo.data.token_labels.author_files import read_label_file, write_label_file
+from volo.data.token_labels.listing import Listing
+from volo.data.token_labels.store import LABELLED, PENDING, UNREADABLE, StoreInfo, TokenLabelStore
+from volo.data.token_labels.writer import TokenLabelWriter, create_store
+
+
+def listing(count):
+    names = [f"class {index % 2}/bild-ü {index}.jpg" for index in range(count)]
+    return Listing(names, np.arange(count) + 2**33, np.arange(count, dtype=np.int32) % 2)
+
+
+def info(count, *, classes=2, grid=(3, 4), top_k=2):
+    return StoreInfo(
+        teacher="t", preprocessing={"size": [8, 8]}, class_names=tuple(f"c{i}" for i in range(classes)), count=count,
+        grid=grid, top_k=top_k, fingerprint=listing(count).fingerprint(),
+    )  # fmt: skip
+
+
+def random_maps(store_info, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (store_info.count, *store_info.grid, store_info.top_k)
+    return rng.normal(size=shape).astype(np.float16), rng.integers(len(store_info.class_names), size=shape)
+
+
+def full_store(path, store_info, seed=0):
+    create_store(path, store_info, listing(store_info.count))
+    scores, classes = random_maps(store_info, seed)
+    with TokenLabelWriter(path) as writer:
+        writer.write(range(store_info.count), scores, classes)
+    return scores, classes
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(1, 6), classes=st.sampled_from([2, 256, 257, 20_000, 65_537]),
+    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)), top_k=st.integers(1, 5),
+)  # fmt: skip
+def test_what_is_written_is_read(tmp_path_factory, count, classes, grid, top_k):
+    path = tmp_path_factory.mktemp("store") / "labels"
+    given_info = info(count, classes=classes, grid=grid, top_k=top_k)
+    scores, indices = full_store(path, given_info)
+    store = TokenLabelStore(path)
+    assert store.info == given_info
+    assert store.names() == listing(count).names
+    np.testing.assert_array_equal(store.sizes(), listing(count).sizes)
+    np.testing.assert_array_equal(store.labels(), listing(count).labels)
+    assert (store.states == LABELLED).all()
+    for index in range(count):
+        labels = store.read(index)
+        np.testing.assert_array_equal(labels.scores, scores[index])
+        np.testing.assert_array_equal(labels.classes, indices[index])
+        assert labels.box == (0, 0, 1, 1)
+
+
+def test_a_record_of_imagenet_takes_6480_bytes_and_the_file_little_more(tmp_path):
+    imagenet = info(1000, classes=1000, grid=(18, 18), top_k=5)
+    create_store(tmp_path / "labels", imagenet, listing(1000), reserve=False)
+    assert imagenet.record_type.itemsize == 6480
+    assert 6_480_000 < (tmp_path / "labels").stat().st_size < 6_580_000
+
+
+def test_only_what_is_on_the_disk_counts_as_labelled(tmp_path):
+    path, given_info = tmp_path / "labels", info(4)
+    create_store(path, given_info, listing(4))
+    scores, classes = random_maps(given_info)
+    store = TokenLabelStore(path)
+    with TokenLabelWriter(path) as writer:
+        writer.write([2, 0], scores[[2, 0]], classes[[2, 0]])
+        writer.mark_unreadable(3)
+        assert store.states.tolist() == [PENDING] * 4
+        writer.sync()
+        assert store.states.tolist() == [LABELLED, PENDING, LABELLED, UNREADABLE]
+    np.testing.assert_array_equal(store.read(2).scores, scores[2])
+    with pytest.raises(ImageError, match="image 1, which is still to be labelled"):
+        store.read(1)
+    with pytest.raises(ImageError, match="image 3, which could not be read"):
+        store.read(3)
+
+
+def test_after_a_failed_write_nothing_of_it_counts(tmp_path, monkeypatch):
+    path, given_info = tmp_path / "labels", info(3)
+    create_store(path, given_info, listing(3))
+    scores, classes = random_maps(given_info)
+
+    def full(self, offset, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write():
+        with TokenLabelWriter(path) as writer:
+            writer.write([0], scores[:1], classes[:1])
+            writer.sync()
+            monkeypatch.setattr(TokenLabelWriter, "_put", full)
+            writer.write([1], scores[1:2], classes[1:2])
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert TokenLabelStore(path).states.tolist() == [LABELLED, PENDING, PENDING]
+
+
+def test_a_disk_without_room_is_named_at_once_and_nothing_is_left(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"no room for .*labels: it takes 0\.01 GB and .* GB are free"):
+            create_store(tmp_path / "labels", info(2000, classes=300, grid=(18, 18), top_k=5), listing(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_many_processes_read_one_store(tmp_path):
+    scores, _ = full_store(tmp_path / "labels", info(32))
+    store = TokenLabelStore(tmp_path / "labels")
+
+    class Records(torch.utils.data.Dataset):
+        def __len__(self):
+            return 32
+
+        def __getitem__(self, index):
+            return torch.from_numpy(store.read(index).scores)
+
+    read = torch.cat(list(DataLoader(Records(), batch_size=4, num_workers=2)))
+    torch.testing.assert_close(read, torch.from_numpy(scores))
+
+
+def test_a_store_travels_to_another_process_by_its_path_alone(tmp_path):
+    scores, _ = full_store(tmp_path / "labels", info(3))
+    packed = pickle.dumps(TokenLabelStore(tmp_path / "labels"))
+    assert len(packed) < 1000
+    np.testing.assert_array_equal(pickle.loads(packed).read(1).scores, scores[1])
+
+
+def test_damage_is_named(tmp_path):
+    path = tmp_path / "labels"
+    full_store(path, info(5))
+    whole = path.read_bytes()
+    for content, reason in (
+        (b"not one", "no store of token labels"),
+        (b"", "no store of token labels"),
+        (whole[:8] + b"\x07" + whole[9:], "format version 7; this volo reads 1"),
+        (whole[:-1], "is truncated: it has .* of .* bytes"),
+        (whole[:20] + b"?" + whole[21:], "damaged header"),
+        (whole[:100], "damaged header|truncated"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=reason):
+            TokenLabelStore(path)
+
+
+def test_a_header_without_a_section_is_damaged(tmp_path):
+    path = tmp_path / "labels"
+    full_store(path, info(1))
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[12:16], "little")
+    header = json.loads(whole[16 : 16 + length])
+    header["sections"].pop("records")
+    text = json.dumps(header).encode()
+    path.write_bytes(whole[:12] + len(text).to_bytes(4, "little") + text + whole[16 + length :])
+    with pytest.raises(ValueError, match="damaged header"):
+        TokenLabelStore(path)
+
+
+def test_the_fingerprint_tells_names_sizes_and_labels_apart():
+    one = listing(3)
+    others = [
+        replace(one, names=[*one.names[:2], "x"]),
+        replace(one, sizes=one.sizes + 1),
+        replace(one, labels=1 - one.labels),
+    ]
+    assert len({each.fingerprint() for each in (one, *others)}) == 4
+    assert one.fingerprint() == listing(3).fingerprint()
+
+
+def test_the_authors_files_are_read_and_written(tmp_path):
+    """(2, k, h, w): values first, then indices."""
+    values = torch.stack([torch.arange(24.0).reshape(2, 3, 4), torch.arange(24).reshape(2, 3, 4).flip(0)]).half()
+    path = tmp_path / "n01" / "a.pt"
+    path.parent.mkdir()
+    torch.save(values, path)
+    labels = read_label_file(path, 24)
+    assert labels.scores.shape == (3, 4, 2)
+    assert labels.scores[1, 2].tolist() == values[0, :, 1, 2].tolist()
+    assert labels.classes[1, 2].tolist() == values[1, :, 1, 2].tolist()
+    write_label_file(tmp_path / "n02" / "b.pt", labels)
+    again = torch.load(tmp_path / "n02" / "b.pt", weights_only=True)
+    assert again.dtype == torch.float16
+    torch.testing.assert_close(again, values)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (torch.zeros(3, 5, 2, 2).half(), r"must be \(2, k, h, w\) float16, not \(3, 5, 2, 2\)"),
+        ({"a": 1}, "not dict"),
+        (torch.full((2, 1, 2, 2), 9.0).half(), "classes must lie in 0–4"),
+        (torch.full((2, 1, 2, 2), torch.nan).half(), "be finite"),
+        (Evil(), "cannot read the token labels"),
+    ],
+)
+def test_a_file_that_is_no_label_map_is_refused_and_never_run(tmp_path, monkeypatch, content, reason):
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ImageError, match=reason):
+        read_label_file(tmp_path / "a.pt", 5)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_missing_or_broken_label_file_is_named(tmp_path):
+    (tmp_path / "b.pt").write_bytes(b"PK broken")
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(ImageError, match=f"cannot read the token labels .*{name}"):
+            read_label_file(tmp_path / name, 5)
