@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from volo import Predictor, create_model
 from volo.data import find_images
-from volo.models.deliverable import save_model
+from volo.models.weights.model_folder import save_model
 
 #: From a list of files to the index of the class of each.
 Namer = Callable[[Sequence[Path]], list[int]]

@@ -45,7 +45,7 @@ def load_once(who: str, name: str, file: str) -> None:
         def load() -> torch.nn.Module:
             return timm.create_model(name, checkpoint_path=file)
     else:
-        import volo.models.loading  # noqa: F401  # the imports are not what is measured
+        import volo.models.weights.load  # noqa: F401  # the imports are not what is measured
 
         def load() -> torch.nn.Module:
             return create_model(name, pretrained=file)

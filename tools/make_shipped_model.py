@@ -4,8 +4,8 @@
 
 RUN is the folder of a run of ``volo train DATA``, DATA a folder with ``train/<class>`` and ``val/<class>``. Where the
 run began with the weights of another run's folder, the card tells of both. It writes
-``src/volo/models/shipped/<name>/`` (float16 ``model.safetensors``, ``config.json``, and ``README.md``, the card) and
-``docs/<name>/`` (``curves.png``, ``confusion.png``, ``reliability.png``). Every score is of the float16 file itself.
+``src/volo/models/weights/shipped/<name>/`` (float16 ``model.safetensors``, ``config.json``, and ``README.md``, the card)
+and ``docs/<name>/`` (``curves.png``, ``confusion.png``, ``reliability.png``). Every score is of the float16 file itself.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from volo.evaluation.metrics import BINS, SCORE_NAMES, calibration_bins
 from volo.evaluation.plots import draw_confusion, draw_reliability
 from volo.inference import Predictor
 from volo.models import VARIANTS, TrainedModel, load_model
-from volo.models.deliverable import WEIGHTS_FILE
-from volo.models.identify import identify
+from volo.models.weights.identify import identify
+from volo.models.weights.model_folder import WEIGHTS_FILE
 from volo.training.compare import Run, read_run
 from volo.training.config import CONFIG_FILE, TrainConfig
 from volo.training.curves import draw_curves
@@ -197,7 +197,7 @@ def make(run: Path, data: str, root: Path) -> None:
         confusion=table(("", *result.class_names), confusion(result)),
         calibration=table(("probability", "images", "mean", "right"), calibration(result)),
     )
-    folder, pictures = root / "src/volo/models/shipped" / name, root / "docs" / name
+    folder, pictures = root / "src/volo/models/weights/shipped" / name, root / "docs" / name
     trained.save_pretrained(folder, results=result.summary(), license=LICENCE, notes=notes)
     pictures.mkdir(parents=True, exist_ok=True)
     draw_curves(rows, pictures / "curves.png")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from volo.cli import main
 from volo.inference import Predictor
 from volo.models import VARIANTS, WEIGHTS, create_model, save_model
-from volo.models.published import shipped_weights
+from volo.models.weights.published import shipped_weights
 
 NAMES = tuple("abcdefghij")
 

@@ -12,9 +12,8 @@ from PIL import Image
 from tiny_hub import running_hub
 
 from volo.cli import main
-from volo.evaluation.imagenet import synsets
+from volo.imagenet import imagenet_names, synsets
 from volo.models import TrainedModel, create_model
-from volo.models.loading import imagenet_names
 
 DOCS = Path(__file__).parents[2] / "docs"
 SETTINGS = {"size": [32, 32], "crop_pct": 1.0, "interpolation": "bicubic"}

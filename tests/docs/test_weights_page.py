@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import volo
 from volo.models import VARIANTS, save_model
-from volo.models.convert import outlook_attention_layer
+from volo.models.weights.convert import outlook_attention_layer
 
 PAGE = Path(__file__).parents[2] / "docs" / "weights.md"
 LINES = re.findall(r"^\| .* \| `((?:volo|timm|outlook).*)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -12,10 +12,10 @@ from timm.data import ImageNetInfo
 from volo.cli import main
 from volo.data import ArrayImages, FileImages, ImageError, Preprocessing, read_image
 from volo.evaluation.classification import Evaluation
-from volo.evaluation.imagenet import RealLabels, as_imagenet, in_words, knows_imagenet, synsets
+from volo.evaluation.imagenet import RealLabels, as_imagenet
+from volo.imagenet import imagenet_names, in_words, knows_imagenet, synsets
 from volo.models import create_model, save_model
-from volo.models.deliverable import read_description
-from volo.models.loading import imagenet_names
+from volo.models.weights.model_folder import read_description
 
 TENCH, GOLDFISH, TOILET_PAPER = "n01440764", "n01443537", "n15075141"
 

@@ -26,7 +26,7 @@ from volo.export.quantize import saturates
 from volo.export.verify import verify
 from volo.layers import OutlookAttention
 from volo.models import create_model, create_segmenter, load_model, save_model
-from volo.models.trained_segmenter import save_segmenter
+from volo.models.weights.model_folder import save_segmenter
 from volo.runtime.export_info import parse_description
 from volo.runtime.runtimes import PyTorchRuntime, open_runtime
 from volo.runtime.sessions import onnx_session

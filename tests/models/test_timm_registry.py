@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import volo
 from volo.models import VARIANTS, VOLO, create_model
-from volo.models.published import WEIGHTS
+from volo.models.weights.published import WEIGHTS
 
 SMALL = "vision_outlooker_micro_32"
 D1 = {"stem_width": 8, "dims": (16, 32), "depths": (1, 1, 1, 1), "heads": (2, 4)}  # a D1 that is built at once

@@ -18,9 +18,9 @@ from torch.testing import assert_close
 from volo.data import EvalImages, Preprocessing, eval_loader, open_validation_data
 from volo.evaluation.classification import evaluate
 from volo.evaluation.imagenet import RealLabels, as_imagenet
+from volo.imagenet import imagenet_names
 from volo.inference import Predictor
 from volo.models import VARIANTS, VOLO, save_model
-from volo.models.loading import imagenet_names
 
 #: timm's reader leaves it to Python to close the files.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")

@@ -41,7 +41,7 @@ def test_a_run_becomes_weights_of_16_bits_with_a_card_that_volo_eval_bears_out(
 ):
     tool.make(run, str(kept_image_folder), tmp_path)
     assert "from it" not in capsys.readouterr().out
-    folder = tmp_path / "src/volo/models/shipped/volo_micro_32.cifar10"
+    folder = tmp_path / "src/volo/models/weights/shipped/volo_micro_32.cifar10"
     assert (folder / "model.safetensors").stat().st_size < 0.52 * (run / "model.safetensors").stat().st_size
     pictures = {path.name for path in (tmp_path / "docs/volo_micro_32.cifar10").iterdir()}
     assert pictures == {"curves.png", "confusion.png", "reliability.png"}
@@ -63,7 +63,7 @@ def test_a_run_becomes_weights_of_16_bits_with_a_card_that_volo_eval_bears_out(
 def test_the_card_of_a_run_from_another_runs_weights_tells_of_both(run, kept_image_folder, tmp_path):
     again = one_epoch(kept_image_folder, tmp_path / "again", pretrained=str(run))
     tool.make(again, str(kept_image_folder), tmp_path)
-    card = (tmp_path / "src/volo/models/shipped/volo_micro_32.cifar10/README.md").read_text()
+    card = (tmp_path / "src/volo/models/weights/shipped/volo_micro_32.cifar10/README.md").read_text()
     first, second = card.index("--recipe cifar10-tiny`, 1 epochs"), card.index("--recipe cifar10-tiny-again`, 1 epochs")
     assert first < second
     assert 'model.pretrained: "FIRST"' in card

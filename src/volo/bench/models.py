@@ -9,8 +9,8 @@ from torch import nn
 from volo.bench.worker import TIMM
 from volo.export.graph import Graph
 from volo.models import VARIANTS, VOLO, create_model, load_model
-from volo.models.deliverable import WEIGHTS_FILE, save_model
 from volo.models.factory import model_config
+from volo.models.weights.model_folder import WEIGHTS_FILE, save_model
 from volo.runtime.export_info import is_exported, parse_description
 from volo.runtime.runtimes import open_runtime
 

@@ -1,7 +1,7 @@
 """Published accuracy, to be laid beside measured speed: VOLO's, and that of a few well-known models of timm's."""
 
 from volo.bench.worker import TIMM
-from volo.models.published import WEIGHTS
+from volo.models.weights.published import WEIGHTS
 from volo.names import nearest
 
 #: timm's model → (pixels, top-1 on ImageNet-1k's validation images, %), all trained on ImageNet-1k alone. Source:

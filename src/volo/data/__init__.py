@@ -17,7 +17,7 @@ from volo.data.images import (
     read_image,
 )
 from volo.data.loader import STEP, EpochSampler, Samples, default_workers, eval_loader, train_loader
-from volo.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from volo.data.preprocessing import Preprocessing
 from volo.data.registry import (
     DATASETS,
     DataSource,
@@ -38,6 +38,7 @@ from volo.data.segmentation.formats.masks import MaskError, read_mask
 from volo.data.segmentation.overlay import overlay
 from volo.data.segmentation.pairs import MaskedImages, look_at_masks
 from volo.data.token_labels.match import open_token_labels
+from volo.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
     "BACKGROUND",

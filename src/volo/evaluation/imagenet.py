@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +17,9 @@ from PIL import Image
 from volo.data import FileImages, ImageSet, read_image
 from volo.data.images import Shrink
 from volo.evaluation.classification import Evaluation
-from volo.models.deliverable import distinct
-from volo.models.loading import imagenet_names
+from volo.imagenet import knows_imagenet, synsets
 
 _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
-
-
-@cache
-def synsets() -> tuple[str, ...]:
-    """The synsets of the 1000 classes, in order."""
-    from timm.data import ImageNetInfo
-
-    return tuple(ImageNetInfo("imagenet-1k").label_names())
-
-
-@cache
-def _descriptions() -> tuple[str, ...]:
-    """The classes in WordNet's words, as a checkpoint of transformers names them."""
-    from timm.data import ImageNetInfo
-
-    return distinct(list(ImageNetInfo("imagenet-1k").label_descriptions()))
-
-
-def in_words(class_names: Sequence[str]) -> tuple[str, ...]:
-    """Class names for people: a synset of ImageNet's in words, anything else as it is."""
-    if not any(re.fullmatch(r"n\d{8}", name) for name in class_names):
-        return tuple(class_names)
-    known = dict(zip(synsets(), imagenet_names(), strict=True))
-    return tuple(known.get(name, name) for name in class_names)
-
-
-def knows_imagenet(class_names: Sequence[str]) -> bool:
-    """Whether a model's classes are ImageNet's 1000, in order, by words (torchvision's or WordNet's) or by synsets."""
-    return len(class_names) == 1000 and tuple(class_names) in (imagenet_names(), synsets(), _descriptions())
 
 
 def as_imagenet(images: ImageSet, class_names: Sequence[str]) -> ImageSet:

@@ -28,8 +28,8 @@ from volo.models import (
     load_segmenter,
     task_of,
 )
-from volo.models.deliverable import SEGMENTATION
 from volo.models.pyramid import STRIDES
+from volo.models.weights.model_folder import SEGMENTATION
 from volo.runtime.export_info import Exported
 from volo.runtime.runtimes import open_runtime
 from volo.version import __version__

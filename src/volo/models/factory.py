@@ -5,9 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from volo.models.config import VARIANTS, VOLOConfig
-from volo.models.loading import Source, load_weights
-from volo.models.published import weights_name
+from volo.models.segmentation import SegmentationConfig, SegmentationModel, check_decoder
 from volo.models.volo import VOLO
+from volo.models.weights.load import Source, load_weights
+from volo.models.weights.published import weights_name
 from volo.names import nearest
 
 
@@ -77,3 +78,39 @@ def create_model(
         return VOLO(config)
     source = weights_name(name) if pretrained is True else pretrained
     return load_weights(source, config, ema=ema, new_heads="num_classes" in overrides, class_names=class_names)
+
+
+def create_segmenter(
+    name: str,
+    *,
+    num_classes: int,
+    decoder: str = "upernet",
+    decoder_channels: int | None = None,
+    pretrained: bool | Source = False,
+    ema: bool | None = None,
+    **overrides: Any,
+) -> SegmentationModel:
+    """Build a segmentation model with a fresh decoder, and a VOLO with fresh weights or a trained classifier's.
+
+    Args:
+        name: of the VOLO, as :func:`volo.create_model` takes it.
+        num_classes: outputs for every pixel.
+        decoder: one of ``DECODERS``, of segmentation-models-pytorch.
+        decoder_channels: see :class:`SegmentationConfig`.
+        pretrained: False for fresh weights, True for the published ones of this name, or where a classifier's are: a
+            file, a run folder, ``hf-hub:org/name``, a web address, a module, a state dict. Its heads are left out.
+        ema: see :func:`volo.create_model`.
+        **overrides: ``img_size``, and fields of :class:`volo.models.VOLOConfig`.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ValueError: as :func:`volo.create_model`, and for a decoder that there is not.
+    """
+    check_decoder(decoder, decoder_channels)
+    volo = create_model(name, pretrained=pretrained, ema=ema, num_classes=0, **overrides)
+    config = SegmentationConfig(
+        backbone=volo.config, num_classes=num_classes, decoder=decoder, decoder_channels=decoder_channels
+    )
+    return SegmentationModel(config, volo)

@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from volo.models.config import VOLOConfig
-from volo.models.factory import create_model
-from volo.models.loading import Source
 from volo.models.pyramid import STRIDES, Pyramid
 from volo.models.volo import VOLO
 from volo.names import nearest
@@ -199,39 +197,3 @@ def _decoder_and_head(config: SegmentationConfig, channels: tuple[int, ...]) -> 
     finally:
         del encoders[name]
     return model.decoder, model.segmentation_head[0]
-
-
-def create_segmenter(
-    name: str,
-    *,
-    num_classes: int,
-    decoder: str = "upernet",
-    decoder_channels: int | None = None,
-    pretrained: bool | Source = False,
-    ema: bool | None = None,
-    **overrides: Any,
-) -> SegmentationModel:
-    """Build a segmentation model with a fresh decoder, and a VOLO with fresh weights or a trained classifier's.
-
-    Args:
-        name: of the VOLO, as :func:`volo.create_model` takes it.
-        num_classes: outputs for every pixel.
-        decoder: one of ``DECODERS``, of segmentation-models-pytorch.
-        decoder_channels: see :class:`SegmentationConfig`.
-        pretrained: False for fresh weights, True for the published ones of this name, or where a classifier's are: a
-            file, a run folder, ``hf-hub:org/name``, a web address, a module, a state dict. Its heads are left out.
-        ema: see :func:`volo.create_model`.
-        **overrides: ``img_size``, and fields of :class:`volo.models.VOLOConfig`.
-
-    Returns:
-        The model, in training mode.
-
-    Raises:
-        ValueError: as :func:`volo.create_model`, and for a decoder that there is not.
-    """
-    check_decoder(decoder, decoder_channels)
-    volo = create_model(name, pretrained=pretrained, ema=ema, num_classes=0, **overrides)
-    config = SegmentationConfig(
-        backbone=volo.config, num_classes=num_classes, decoder=decoder, decoder_channels=decoder_channels
-    )
-    return SegmentationModel(config, volo)

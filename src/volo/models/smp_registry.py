@@ -10,11 +10,11 @@ from torch import Tensor
 
 from volo.models.config import VARIANTS
 from volo.models.factory import create_model
-from volo.models.loading import load_weights
-from volo.models.published import WEIGHTS
 from volo.models.pyramid import STRIDES, Pyramid
 from volo.models.segmentation import smp_features
-from volo.models.sources import ANCHOR
+from volo.models.weights.load import load_weights
+from volo.models.weights.published import WEIGHTS
+from volo.models.weights.read import ANCHOR
 
 
 def register_with_smp() -> list[str]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from volo.layers import resize_position_embedding
 from volo.models.config import VARIANTS
 from volo.models.factory import create_model
-from volo.models.published import WEIGHTS, PublishedWeights
 from volo.models.volo import VOLO
+from volo.models.weights.published import WEIGHTS, PublishedWeights
 
 #: Name in timm → name here; timm has a ``volo_d1_224`` of its own, and keeps it.
 TIMM_NAMES = {name.replace("volo", "vision_outlooker", 1): name for name in VARIANTS}

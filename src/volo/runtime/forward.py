@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from volo.data import Preprocessing
-from volo.models.deliverable import SEGMENTATION
 from volo.models.pyramid import STRIDES
+from volo.models.weights.model_folder import SEGMENTATION
 from volo.runtime.export_info import is_exported, parse_description
 from volo.runtime.runtimes import FILE_RUNTIMES, check_running, open_runtime, torch_threads
 

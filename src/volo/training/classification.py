@@ -23,7 +23,7 @@ from volo.evaluation.classification import Evaluation, evaluate
 from volo.evaluation.report import write_evaluation
 from volo.inference import Predictor
 from volo.models import VOLO, create_model, save_model
-from volo.models.loading import usual_crop
+from volo.models.weights.load import usual_crop
 from volo.tasks.classification import ClassificationTask
 from volo.training.config import TrainConfig
 from volo.training.data import RunData

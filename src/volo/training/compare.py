@@ -17,9 +17,8 @@ from volo.evaluation.metrics import SCORE_NAMES
 from volo.evaluation.report import PREDICTIONS_FILE, RESULTS_FILE
 from volo.evaluation.segmentation import SCORE_NAMES as SEGMENTATION_SCORE_NAMES
 from volo.models import VOLO, SegmentationModel
-from volo.models.deliverable import CONFIG_FILE as MODEL_FILE
-from volo.models.deliverable import read_description
-from volo.models.trained_segmenter import described_config
+from volo.models.weights.model_folder import CONFIG_FILE as MODEL_FILE
+from volo.models.weights.model_folder import described_config, read_description
 from volo.training.config import CONFIG_FILE, METRICS_FILE, SCORES, TrainConfig, score_of
 
 #: Task → the scores of ``results.json`` that are laid side by side, and what they are called.

@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from volo.imagenet import GREY_MEAN, GREY_STD
 from volo.models import VOLO, SegmentationModel
-from volo.models.loading import GREY_MEAN, GREY_STD
 from volo.models.segmentation import backbone_of
 from volo.training.checkpoints import WholeCheckpointIO
 from volo.training.cluster import make_strategy, started_processes

@@ -80,8 +80,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _evaluate_classifier(given: dict[str, Any]) -> int:
     from volo.evaluation.classification import evaluate
-    from volo.evaluation.imagenet import in_words
     from volo.evaluation.report import write_evaluation
+    from volo.imagenet import in_words
 
     output = _checked_output(given)
     console = Console()
@@ -144,7 +144,8 @@ def _checked_output(given: dict[str, Any]) -> Path | None:
 
 def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
     """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
-    from volo.evaluation.imagenet import RealLabels, StoredImages, as_imagenet, knows_imagenet
+    from volo.evaluation.imagenet import RealLabels, StoredImages, as_imagenet
+    from volo.imagenet import knows_imagenet
 
     opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
     opened = as_imagenet(opened, predictor.class_names)

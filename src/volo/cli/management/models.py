@@ -8,7 +8,7 @@ from rich.table import Table
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
 from volo.models import create_model, list_models
-from volo.models.published import shipped_weights
+from volo.models.weights.published import shipped_weights
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from volo.models import VARIANTS, create_model, load_model, save_model
-from volo.models.convert import convert, outlook_attention_layer
+from volo.models.weights.convert import convert, outlook_attention_layer
 
 NAME = "volo_micro_32"
 

@@ -26,8 +26,8 @@ from huggingface_hub.errors import (
 )
 
 from volo.files import replacing
-from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILES
-from volo.models.sources import check_file
+from volo.models.weights.model_folder import CONFIG_FILE, WEIGHTS_FILES
+from volo.models.weights.read import check_file
 
 #: The beginning of its SHA-256 in the name of a file, as PyTorch writes it: at least eight digits.
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from volo.files import replacing
 from volo.models import create_model, load_model, save_model
-from volo.models import deliverable as weights_module
-from volo.models.deliverable import CONFIG_FILE, WEIGHTS_FILE
+from volo.models.weights import model_folder as weights_module
+from volo.models.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE
 
 NAMES = ("ant", "Ohrwurm", "蜂")
 PREPROCESSING = {"size": [32, 32], "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5], "std": [0.25]}

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from volo.inference import Predictor
 from volo.models import VARIANTS, create_model, load_model, save_model
-from volo.models.identify import identify
-from volo.models.published import shipped_weights, weights_name
+from volo.models.weights.identify import identify
+from volo.models.weights.published import shipped_weights, weights_name
 
 NAME = "volo_tiny_32.cifar10"
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from volo.layers import resize_position_embedding
 from volo.models.config import VOLOConfig
-from volo.models.identify import Identity, differences
-from volo.models.sources import ANCHOR
 from volo.models.volo import VOLO
+from volo.models.weights.identify import Identity, differences
+from volo.models.weights.read import ANCHOR
 
 STEM = "patch_embed.conv.0.weight"
 
@@ -34,7 +34,7 @@ def adapt(
     float32.
 
     Args:
-        weights: of :func:`volo.models.sources.read_checkpoint`.
+        weights: of :func:`volo.models.weights.read.read_checkpoint`.
         identity: what they are.
         config: the model that is wanted.
         origin: what messages call the weights.

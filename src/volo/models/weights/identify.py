@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from volo.models.config import VARIANTS, VOLOConfig
-from volo.models.sources import ANCHOR
 from volo.models.volo import VOLO
+from volo.models.weights.read import ANCHOR
 
 #: A name that gives another family away → the family.
 _OTHERS = {

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from volo.models.pickled import read_pickled
+from volo.models.weights.readers.torch_pickle import read_pickled
 
 #: The tensor by which a VOLO is found, whatever stands before its name.
 ANCHOR = "patch_embed.proj.weight"
@@ -86,7 +86,7 @@ def read_checkpoint(path: str | Path, *, ema: bool | None = None) -> Checkpoint:
         tensors, about = _read_safetensors(path)
         return _checkpoint(str(path), form, tensors, ema, about)
     if form == "HDF5 of Keras":
-        from volo.models.keras import read_keras
+        from volo.models.weights.readers.keras import read_keras
 
         return _checkpoint(str(path), form, read_keras(path), ema, {})
     return _checkpoint(str(path), form, read_pickled(path), ema, {})

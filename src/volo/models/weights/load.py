@@ -7,24 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from volo.models.adapt import adapt, build
+from volo.color import parse_colour
+from volo.imagenet import GREY_MEAN, GREY_STD, imagenet_names
 from volo.models.config import VOLOConfig
-from volo.models.deliverable import (
+from volo.models.segmentation import BACKBONE, SegmentationConfig, SegmentationModel
+from volo.models.volo import VOLO
+from volo.models.weights.adapt import adapt, build
+from volo.models.weights.identify import Identity, identify
+from volo.models.weights.model_folder import (
     CLASSIFICATION,
     CONFIG_FILE,
     SEGMENTATION,
     WEIGHTS_FILES,
     Description,
+    described_config,
     read_description,
 )
-from volo.models.identify import Identity, identify
-from volo.models.published import WEIGHTS, PublishedWeights, shipped_weights
-from volo.models.sources import Checkpoint, from_object, read_checkpoint
-from volo.models.trained import TrainedModel
-from volo.models.volo import VOLO
-from volo.names import nearest
+from volo.models.weights.published import WEIGHTS, PublishedWeights, shipped_weights
+from volo.models.weights.read import Checkpoint, from_object, read_checkpoint
+from volo.models.weights.trained import TrainedModel, TrainedSegmenter
+from volo.names import few, nearest
 
 #: What stands before the name of a repository of the Hugging Face hub.
 HUB = "hf-hub:"
@@ -33,9 +38,6 @@ _log = logging.getLogger("volo")
 
 #: Where weights may come from: a path, a name of published weights, ``hf-hub:org/name``, an address, or an object.
 Source = str | Path | nn.Module | Mapping[str, Tensor]
-
-#: Mean and standard deviation of ImageNet's photos turned grey, values in 0–1.
-GREY_MEAN, GREY_STD = (0.449,), (0.226,)
 
 
 def usual_crop(img_size: tuple[int, int]) -> float:
@@ -63,7 +65,7 @@ def find(source: Source, *, ema: bool | None = None) -> Found:
     Args:
         source: a file; a folder with ``model.safetensors`` and ``config.json``; ``hf-hub:org/name``, with
             ``@revision`` where one is pinned; a web address; the name of published weights; a module; a state dict.
-        ema: see :func:`volo.models.sources.read_checkpoint`.
+        ema: see :func:`volo.models.weights.read.read_checkpoint`.
 
     Raises:
         ValueError: there is nothing of this kind, or it cannot be read.
@@ -99,7 +101,7 @@ def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
     without names are called by ImageNet's names where there are 1,000 of them, else by their numbers.
 
     Args:
-        source: a run folder, or any other source of :func:`volo.models.loading.find`.
+        source: a run folder, or any other source of :func:`volo.models.weights.load.find`.
         ema: of a file that has them, the weights averaged over the training steps (True), or not; None: if it has.
 
     Raises:
@@ -158,7 +160,7 @@ def load_weights(
     ``class_names``, where given, are what its outputs are to mean; the other arguments: see :func:`adapt`.
 
     Raises:
-        ValueError: see :func:`find` and :func:`volo.models.adapt.adapt`.
+        ValueError: see :func:`find` and :func:`volo.models.weights.adapt.adapt`.
     """
     found = find(source, ema=ema)
     checkpoint, identity = found.checkpoint, _identify(found)
@@ -189,23 +191,16 @@ def report(checkpoint: Checkpoint, notes: list[str]) -> None:
         _log.warning("%s: %s", checkpoint.origin, "; ".join(said))
 
 
-def imagenet_names() -> tuple[str, ...]:
-    """The names of ImageNet-1k's classes, in order, as torchvision has them: no two are equal."""
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
-
-
 def _locate(source: str | Path) -> tuple[Path, PublishedWeights | None]:
     """The file of weights that a source means."""
     text = str(source)
     if text.startswith(HUB):
-        from volo.models.hub import fetch  # the hub's client takes long to import, and a file needs none
+        from volo.models.weights.hub import fetch  # the hub's client takes long to import, and a file needs none
 
         published = WEIGHTS.get(text.removeprefix(f"{HUB}timm/").partition("@")[0])
         return _file_in(fetch(text.removeprefix(HUB))), published
     if text.startswith(("http:/", "https:/", "file:/")):
-        from volo.models.hub import fetch_url
+        from volo.models.weights.hub import fetch_url
 
         return fetch_url(text), next((row for row in WEIGHTS.values() if row.url == text), None)
     path = Path(source)
@@ -225,7 +220,7 @@ def _named(name: str) -> tuple[Path, PublishedWeights | None]:
         raise ValueError(f"{name} is no file or folder, and no weights are published as {name!r}{nearest(name, known)}")
     if full in shipped:
         return _file_in(shipped[full]), None
-    from volo.models.hub import fetch  # the hub's client takes long to import, and a file needs none
+    from volo.models.weights.hub import fetch  # the hub's client takes long to import, and a file needs none
 
     return _file_in(fetch(WEIGHTS[full].repo)), WEIGHTS[full]
 
@@ -277,3 +272,53 @@ def _preprocessing(found: Found, identity: Identity, config: VOLOConfig) -> dict
     crop = row.crop_pct if row else usual_crop(config.img_size)
     grey = {"mean": GREY_MEAN, "std": GREY_STD} if config.in_chans == 1 else {}
     return {"size": config.img_size, "crop_pct": crop, "interpolation": "bicubic", **grey, **(described or {})}
+
+
+def load_segmenter(source: Source) -> TrainedSegmenter:
+    """Load a trained segmentation model with all that is known of its use.
+
+    Args:
+        source: a run folder, ``hf-hub:org/name``, or what else holds ``model.safetensors`` beside ``config.json``.
+
+    Raises:
+        ValueError: the source cannot be found or read, is a classifier, or is damaged, in one line that says why.
+    """
+    found = find(source)
+    origin, described = found.checkpoint.origin, found.description
+    if described is None or described.segmentation is None or described.config is None:
+        raise ValueError(
+            f"{origin} is no segmentation model; volo.Predictor uses classifiers, volo.load_model reads them"
+        )
+    more = described.segmentation
+    try:
+        config = described_config(described)
+        colours = tuple(parse_colour(text) for text in more["class_colours"])
+        ignore_index, short_side = int(more["ignore_index"]), more["short_side"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{CONFIG_FILE} of {origin} does not describe a segmentation model: {error}") from error
+    return TrainedSegmenter(
+        model=_build(config, found.checkpoint),
+        class_names=described.class_names or (),
+        class_colours=colours,
+        ignore_index=ignore_index,
+        preprocessing=described.preprocessing or {},
+        short_side=short_side,
+    )
+
+
+def _build(config: SegmentationConfig, checkpoint: Checkpoint) -> SegmentationModel:
+    """A model around the weights, which become its parameters: nothing is initialised, nothing copied."""
+    with torch.device("meta"):
+        model = SegmentationModel(config)
+    expected = model.state_dict()
+    # What reads files has taken away all that stands before the VOLO's own names.
+    there = {name: checkpoint.weights.get(name.removeprefix(BACKBONE)) for name in expected}
+    wrong = [name for name, tensor in there.items() if tensor is None or tensor.shape != expected[name].shape]
+    if wrong or len(checkpoint.weights) != len(expected):
+        what = f"lacks {few(wrong)}" if wrong else f"has {len(checkpoint.weights) - len(expected)} others"
+        raise ValueError(
+            f"{checkpoint.origin} does not fit the architecture in {CONFIG_FILE}: of its tensors it {what}"
+        )
+    weights = {name: tensor.to(expected[name].dtype) for name, tensor in there.items() if tensor is not None}
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.eval()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volo.models.config import VARIANTS
-from volo.models.deliverable import CONFIG_FILE
+from volo.models.weights.model_folder import CONFIG_FILE
 from volo.names import nearest
 
 _RELEASE = "https://github.com/sail-sg/volo/releases/download/volo_1"

@@ -7,8 +7,7 @@ words in ``config.json``, is how timm and transformers keep models: these are un
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from volo.color import Colour, hex_colour
 from volo.files import replacing
+from volo.imagenet import distinct
 from volo.models.config import VOLOConfig
+from volo.models.segmentation import SegmentationConfig
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -126,12 +128,6 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Class names of which no two are alike: those that share one get their numbers."""
-    counts = Counter(names)
-    return tuple(f"{name} ({index})" if counts[name] > 1 else name for index, name in enumerate(names))
-
-
 def _of_timm(said: dict[str, Any]) -> Description:
     """Timm's words for a model, which TimmWrapper keeps and adds to."""
     settings = said.get("pretrained_cfg") or said
@@ -147,3 +143,50 @@ def _of_timm(said: dict[str, Any]) -> Description:
         class_names=distinct([str(name) for name in names]) if names else None,
         preprocessing=preprocessing or None,
     )
+
+
+def save_segmenter(
+    folder: Path,
+    config: SegmentationConfig,
+    weights: Mapping[str, Tensor],
+    *,
+    class_names: tuple[str, ...],
+    class_colours: tuple[Colour, ...],
+    ignore_index: int,
+    preprocessing: dict[str, Any],
+    short_side: int | None,
+) -> None:
+    """Write ``weights``, a :class:`SegmentationModel`'s state dict, and what describes them, both or none.
+
+    Raises:
+        ValueError: there is not one name and one colour for each class. OSError: they cannot be written.
+    """
+    if not len(class_names) == len(class_colours) == config.num_classes:
+        raise ValueError(
+            f"{config.num_classes} classes need as many names and colours, not {len(class_names)} and "
+            f"{len(class_colours)}"
+        )
+    description = {
+        "format_version": FORMAT_VERSION,
+        "task": SEGMENTATION,
+        "architecture": asdict(config.backbone),
+        SEGMENTATION: {
+            "num_classes": config.num_classes,
+            "decoder": config.decoder,
+            "decoder_channels": config.decoder_channels,
+            "class_colours": [hex_colour(colour) for colour in class_colours],
+            "ignore_index": ignore_index,
+            "short_side": short_side,
+        },
+        "class_names": class_names,
+        "preprocessing": preprocessing,
+    }
+    save_pair(folder, weights, description)
+
+
+def described_config(described: Description) -> SegmentationConfig:
+    """The architecture of a description of a segmentation model. Raises KeyError or ValueError where it has none."""
+    assert described.config is not None
+    assert described.segmentation is not None
+    fields = ("num_classes", "decoder", "decoder_channels")
+    return SegmentationConfig(backbone=described.config, **{key: described.segmentation[key] for key in fields})

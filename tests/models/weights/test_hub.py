@@ -14,8 +14,9 @@ from peers import of_authors, timm_micro
 from safetensors.torch import save
 
 from volo.cli import main
-from volo.models import WEIGHTS, create_model, hub, load_model, published
-from volo.models.hub import cached, fetch, fetch_url
+from volo.models import WEIGHTS, create_model, load_model
+from volo.models.weights import hub, published
+from volo.models.weights.hub import cached, fetch, fetch_url
 
 REPO = "someone/volo_micro"
 NAME = "volo_micro_32"

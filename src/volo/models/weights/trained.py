@@ -6,10 +6,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from volo.color import Colour
 from volo.files import replacing
-from volo.models.card import model_card
-from volo.models.deliverable import save_model
+from volo.models.segmentation import SegmentationModel
 from volo.models.volo import VOLO
+from volo.models.weights.card import model_card
+from volo.models.weights.model_folder import save_model
 
 CARD_FILE = "README.md"
 
@@ -134,3 +136,25 @@ def _send(folder: Path, repo: str, *, private: bool | None, token: str | None, m
         raise RuntimeError(f"the hub did not take {repo}: {str(error).splitlines()[0]}") from error
     except Exception as error:  # the client's own libraries for the network raise theirs, by version
         raise RuntimeError(f"{repo} is not sent: {error or type(error).__name__}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedSegmenter:
+    """A segmentation model and what one must know to use it.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        class_names: what its outputs mean, in order.
+        class_colours: (red, green, blue) of each class, 0–255.
+        ignore_index: the index of pixels that counted for nothing.
+        preprocessing: the fields of :class:`volo.data.Preprocessing`; ``size`` is the crop that it was trained on.
+        short_side: pixels along the shorter side of the images that it was trained on, before they were scaled at
+            random; others are resized to it. None takes images as they are.
+    """
+
+    model: SegmentationModel
+    class_names: tuple[str, ...]
+    class_colours: tuple[Colour, ...]
+    ignore_index: int
+    preprocessing: dict[str, Any]
+    short_side: int | None

@@ -18,7 +18,7 @@ from timm.models import adapt_input_conv
 from torch.testing import assert_close
 
 from volo.models import VARIANTS, create_model, load_model, save_model
-from volo.models.sources import read_checkpoint
+from volo.models.weights.read import read_checkpoint
 
 NAME = "volo_micro_32"
 CONFIG = VARIANTS[NAME]

@@ -1,0 +1,1 @@
+"""Any file of weights ↔ tensors ↔ a model: read, identify, adapt, load, save, share."""

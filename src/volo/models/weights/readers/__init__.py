@@ -1,0 +1,1 @@
+"""Files of weights that need a reader of their own."""
