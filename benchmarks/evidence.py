@@ -36,7 +36,7 @@ from volo.labeling.label import LabelOptions, label_images
 from volo.labeling.teachers import load_teacher
 from volo.models import load_model
 from volo.tasks.losses import LossConfig
-from volo.training.checkpoints import LAST_CHECKPOINT, Interrupted
+from volo.training.callbacks.checkpoints import LAST_CHECKPOINT, Interrupted
 from volo.training.config import (
     CONFIG_FILE,
     METRICS_FILE,

@@ -16,9 +16,9 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
 from volo.files import remove_temporaries, replacing
-from volo.training.checkpoints import LAST_CHECKPOINT
+from volo.training.assemble import quiet
+from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
-from volo.training.parts import quiet
 from volo.training.run import Run
 
 #: In a run's folder: what it was begun with, and what came of it once it has ended.
@@ -165,7 +165,7 @@ def train_variant(variant: Variant, folder: Path, console: Console) -> Result:
 
     Raises:
         ValueError: the run in ``folder`` was begun with other settings.
-        volo.training.checkpoints.Interrupted: a signal stopped it; the next call goes on.
+        volo.training.callbacks.checkpoints.Interrupted: a signal stopped it; the next call goes on.
     """
     _begin(variant, folder)
     if (folder / RESULT).exists():

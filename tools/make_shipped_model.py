@@ -4,8 +4,8 @@
 
 RUN is the folder of a run of ``volo train DATA``, DATA a folder with ``train/<class>`` and ``val/<class>``. Where the
 run began with the weights of another run's folder, the card tells of both. It writes
-``src/volo/models/weights/shipped/<name>/`` (float16 ``model.safetensors``, ``config.json``, and ``README.md``, the card)
-and ``docs/<name>/`` (``curves.png``, ``confusion.png``, ``reliability.png``). Every score is of the float16 file itself.
+``src/volo/models/weights/shipped/<name>/`` (float16 ``model.safetensors``, ``config.json``, the card ``README.md``)
+and ``docs/<name>/`` (``curves.png``, ``confusion.png``, ``reliability.png``). Every score is of the float16 file.
 """
 
 import argparse
@@ -28,9 +28,9 @@ from volo.inference import Predictor
 from volo.models import VARIANTS, TrainedModel, load_model
 from volo.models.weights.identify import identify
 from volo.models.weights.model_folder import WEIGHTS_FILE
-from volo.training.compare import Run, read_run
 from volo.training.config import CONFIG_FILE, TrainConfig
-from volo.training.curves import draw_curves
+from volo.training.reports.compare import Run, read_run
+from volo.training.reports.curves import draw_curves
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 8_000_000  # bytes

@@ -31,10 +31,10 @@ def hex_colour(colour: Colour) -> str:
 
 def default_colours(classes: int) -> tuple[Colour, ...]:
     """Colours that are easy to tell apart, the first ones most of all."""
-    return tuple(islice(_distinguishable(), classes))
+    return tuple(islice(distinct_colors(), classes))
 
 
-def _distinguishable() -> Iterator[Colour]:
+def distinct_colors() -> Iterator[Colour]:
     """Hues a golden section of the circle apart, each in three kinds of strength, with the hue a little moved."""
     for number in count():
         turn, kind = divmod(number, 3)

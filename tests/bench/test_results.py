@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volo.bench.contestants import Contestant
+from volo.bench.candidates import Contestant
 from volo.bench.models import find_model
 from volo.bench.picture import draw_pareto, draw_speed, pareto_front
 from volo.bench.published import PEERS, TOP1, VOLOS, published_top1
 from volo.bench.results import heats, latencies, speedup, throughput, to_json
-from volo.bench.turns import Measured
+from volo.bench.runner import Measured
 
 VOLO, PEER = find_model("volo_micro_32"), find_model("volo_tiny_32")
 

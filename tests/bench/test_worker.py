@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from volo.bench.contestants import Contestant
+from volo.bench.candidates import Contestant
 from volo.bench.models import find_model
-from volo.bench.turns import LeftOutError, Plan, Worker, take_turns
+from volo.bench.runner import LeftOutError, Plan, Worker, take_turns
 from volo.bench.worker import Job, turn
 
 

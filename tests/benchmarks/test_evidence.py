@@ -20,7 +20,7 @@ from timm_peers import RESNET, VIT, train_peer
 from volo.data import AugmentConfig, open_data
 from volo.models import create_model
 from volo.tasks.losses import LossConfig
-from volo.training.checkpoints import Interrupted
+from volo.training.callbacks.checkpoints import Interrupted
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 QUIET = Console(quiet=True)

@@ -315,7 +315,7 @@ MACHINE = [
             ("decoding", "PIL.Image.open", 2),
             ("a training step", "volo.tasks.classification.ClassificationTask.training_step", 1),
             ("validation", "volo.tasks.classification.ClassificationTask.validation_step", 0),
-            ("writing figures", "volo.training.callbacks.draw_curves", 0),
+            ("writing figures", "volo.training.callbacks.record.draw_curves", 0),
             ("writing a checkpoint", "torch.save", 0),
         )
     ),

@@ -19,10 +19,10 @@ from volo.evaluation.classification import evaluate
 from volo.export.capture import capture
 from volo.export.formats import Asked
 from volo.export.graph import AdaptiveMean
-from volo.export.images import real_images
 from volo.export.onnx import OPSET, operators, write_onnx
 from volo.export.pipeline import export_model
 from volo.export.quantize import saturates
+from volo.export.sample_images import real_images
 from volo.export.verify import verify
 from volo.layers import OutlookAttention
 from volo.models import create_model, create_segmenter, load_model, save_model

@@ -7,7 +7,7 @@ from volo.cli import main
 from volo.cli.training.recipes import header, recipe_path, recipes
 from volo.models import VARIANTS
 from volo.training.config import TrainConfig
-from volo.training.generated import KNOWN
+from volo.training.fake_data import KNOWN
 
 #: Model → base rate at batch 1024, drop path, top-1 at 224. Source: VOLO, arXiv:2106.13112, and the authors' page.
 TRAINED = {

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import volo
 from volo.tasks.classification import ClassificationTask
 from volo.tasks.losses import LossConfig
-from volo.training.callbacks import Problems
+from volo.training.callbacks.problems import Problems
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 

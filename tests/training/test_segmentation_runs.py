@@ -19,9 +19,9 @@ from volo.cli import main
 from volo.data import IGNORE, AugmentConfig, PairAugmentConfig
 from volo.tasks.losses import LossConfig
 from volo.tasks.segmentation import SegmentationTask
-from volo.training.compare import compare_runs
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, SegmentationSettings, TrainConfig
 from volo.training.dry_run import dry_run
+from volo.training.reports.compare import compare_runs
 
 HEIGHT, WIDTH = 48, 64
 

@@ -15,8 +15,9 @@ from processes import TINY, Volo, assert_same_end, at, checkpoint, poison, signa
 
 from volo.data import EvalImages, TrainImages
 from volo.tasks.classification import ClassificationTask
-from volo.training import callbacks, classification
-from volo.training.data import RunData
+from volo.training import classification
+from volo.training.callbacks import record
+from volo.training.datamodule import RunData
 
 #: Three epochs of three optimizer steps, two batches each; a checkpoint after every step.
 RUN = (*TINY, "--epochs=3", "--accumulate=2", "--optim.ema_decay=0.8", "--checkpoint_steps=1")
@@ -40,7 +41,7 @@ MOMENTS = {
     "validation": (9, lambda n: at(ClassificationTask, "validation_step", n, kill)),
     "half a checkpoint": (12, lambda n: at(torch, "save", n, write_half_and_die)),
     "a checkpoint before or after it is renamed": (24, lambda n: at(os, "fsync", n, kill)),
-    "figures written, epoch not saved": (3, lambda n: at(callbacks, "draw_curves", n, kill)),
+    "figures written, epoch not saved": (3, lambda n: at(record, "draw_curves", n, kill)),
     "judging": (1, lambda n: at(classification, "evaluate", n, kill)),
 }
 

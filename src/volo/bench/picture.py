@@ -9,9 +9,9 @@ from matplotlib.ticker import FuncFormatter
 
 from volo.bench.published import published_top1
 from volo.bench.results import Heat, throughput
-from volo.bench.turns import Measured
+from volo.bench.runner import Measured
 from volo.figures import save_figure
-from volo.names import shortened
+from volo.messages import shortened
 
 #: Colours: the models, and those that they are compared with.
 _OURS, _PEER = "tab:blue", "tab:gray"

@@ -1,8 +1,8 @@
 """Published accuracy, to be laid beside measured speed: VOLO's, and that of a few well-known models of timm's."""
 
 from volo.bench.worker import TIMM
+from volo.messages import nearest
 from volo.models.weights.published import WEIGHTS
-from volo.names import nearest
 
 #: timm's model → (pixels, top-1 on ImageNet-1k's validation images, %), all trained on ImageNet-1k alone. Source:
 #: https://github.com/huggingface/pytorch-image-models, results/results-imagenet.csv, commit 4e5207c7 (2025-10-30).

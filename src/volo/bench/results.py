@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-from volo.bench.turns import Measured
+from volo.bench.runner import Measured
 
 #: Percentiles of the time of a call that are told.
 PERCENTILES = (50, 90, 99)

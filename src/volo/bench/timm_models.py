@@ -6,7 +6,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from volo.names import nearest
+from volo.messages import nearest
 
 
 def create(name: str, pixels: int | None = None, *, weights: str | Path | None = None) -> nn.Module:

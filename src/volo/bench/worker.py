@@ -31,7 +31,7 @@ class Job:
     """What a worker runs.
 
     Attributes:
-        runtime: one of :data:`volo.bench.contestants.RUNTIMES`, or ``file``: the one that a ``.pt2`` file is for.
+        runtime: one of :data:`volo.bench.candidates.RUNTIMES`, or ``file``: the one that a ``.pt2`` file is for.
         source: an exported file; else what :func:`volo.load_model` takes, or ``timm:NAME``.
         weights: of a model of timm's, a file.
         shape: of a batch, as ``dtype`` says.

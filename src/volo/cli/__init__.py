@@ -12,7 +12,7 @@ from types import FrameType
 from volo.cli.ui.terminal import give_up_output, prepare_streams
 from volo.extras import missing_extra
 from volo.files import out_of_space
-from volo.names import nearest, shown
+from volo.messages import nearest, shown
 
 #: heading → the package of this one that holds its verbs, and each verb with what it does. A verb is a module of its
 #: name with a function ``run(arguments)``, which returns the exit code.

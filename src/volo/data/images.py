@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from volo.data.color_modes import BACKGROUND, as_channels, mode_of, upright, upright_size
-from volo.names import shown
+from volo.messages import shown
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
 MAX_PIXELS = 178_956_970

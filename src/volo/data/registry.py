@@ -15,7 +15,7 @@ from volo.data.sources.folder import folder_parts
 from volo.data.sources.table import TABLE_EXTENSIONS, table_parts
 from volo.data.sources.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
 from volo.data.splits import Parts, judging_part, training_parts, whole_training_part
-from volo.names import nearest
+from volo.messages import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from volo.data.images import FileImages, ImageSet
-from volo.names import few, nearest
+from volo.messages import few, nearest
 
 #: A part, and the words that people use for it, as folders and in tables.
 PART_WORDS: Mapping[str, tuple[str, ...]] = {

@@ -19,7 +19,7 @@ from volo.evaluation.metrics import (
     overall_scores,
 )
 from volo.inference.predictor import Predictor
-from volo.names import few
+from volo.messages import few
 
 
 @dataclass(frozen=True, kw_only=True)

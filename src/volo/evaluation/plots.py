@@ -17,7 +17,7 @@ from volo.evaluation.classification import Evaluation
 from volo.evaluation.metrics import BINS, calibration_bins
 from volo.figures import save_figure
 from volo.inference.predictor import Predictor
-from volo.names import shortened
+from volo.messages import shortened
 
 #: With more classes than this, cells are too small for numbers.
 _MOST_NUMBERED = 20

@@ -18,7 +18,7 @@ from volo.evaluation.report import RESULTS_FILE, most_mistaken, write_csv
 from volo.evaluation.segmentation import SegmentationEvaluation
 from volo.figures import save_figure
 from volo.files import check_folder, making, replacing
-from volo.names import shortened
+from volo.messages import shortened
 
 #: Files that :func:`write_segmentation` writes.
 FILES = (RESULTS_FILE, "per_class.csv", "per_image.csv", "confusion.png", "worst.png")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from volo.names import nearest
+from volo.messages import nearest
 
 DYNAMIC = ("none", "batch", "size", "both")
 PRECISIONS = ("fp32", "fp16", "int8")

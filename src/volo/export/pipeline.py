@@ -14,7 +14,7 @@ from torch import Tensor
 from volo.export.capture import capture
 from volo.export.formats import Asked
 from volo.export.graph import Graph, example
-from volo.export.images import real_images, real_photos
+from volo.export.sample_images import real_images, real_photos
 from volo.export.verify import Report, verify, verify_photos
 from volo.files import check_file, making, replacing
 from volo.inference.image_inputs import check_finite, preprocessing_of

@@ -13,7 +13,7 @@ from volo.data import Colour
 from volo.files import check_folder, replacing
 from volo.inference.mask_pictures import legend
 from volo.inference.segmenter import Segmentation
-from volo.names import shown
+from volo.messages import shown
 
 #: Where masks and overlays go within the folder, and the two files beside them.
 MASKS, OVERLAYS, LEGEND, SHARES = "masks", "overlays", "legend.png", "shares.csv"

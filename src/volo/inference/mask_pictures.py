@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from volo.data import Colour
 from volo.data.segmentation.overlay import overlay as tinted
-from volo.names import shortened
+from volo.messages import shortened
 
 #: The longer side of an overlay: larger images are shown smaller, for a person to see them whole, and smaller ones
 #: enlarged to be seen at all.

@@ -25,7 +25,7 @@ from volo.data import (
 from volo.data.classification.label_map import move_labels
 from volo.figures import save_figure
 from volo.imagenet import in_words
-from volo.names import shortened
+from volo.messages import shortened
 from volo.tasks.losses import LossConfig
 from volo.tasks.token_labels import crop_targets, dense_map
 

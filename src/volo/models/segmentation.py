@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from volo.messages import nearest
 from volo.models.config import VOLOConfig
 from volo.models.pyramid import STRIDES, Pyramid
 from volo.models.volo import VOLO
-from volo.names import nearest
 
 #: Decoder of segmentation-models-pytorch that can read the pyramid → its setting for the width, where it has one.
 #: Its others want a backbone that can be dilated (DeepLabV3, PAN), a plain ViT (DPT), or leave stage 2 unused (PSPNet).

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.names import nearest
+from volo.messages import nearest
 from volo.runtime.export_info import ENDINGS, KEY
 from volo.runtime.sessions import onnx_session, openvino_request
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from volo.data import BALANCES
+from volo.messages import nearest
 from volo.models import Logits
-from volo.names import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,11 +25,11 @@ from volo.inference import Predictor
 from volo.models import VOLO, create_model, save_model
 from volo.models.weights.load import usual_crop
 from volo.tasks.classification import ClassificationTask
+from volo.training.assemble import configurer, make_preprocessing, seeded_weights
 from volo.training.config import TrainConfig
-from volo.training.data import RunData
+from volo.training.datamodule import RunData
 from volo.training.job import Job, course
-from volo.training.parts import configurer, make_preprocessing, seeded_weights
-from volo.training.summary import draw_summary
+from volo.training.reports.summary import draw_summary
 
 
 class ClassificationJob(Job):

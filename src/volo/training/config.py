@@ -9,8 +9,8 @@ from typing import Any, Literal, get_type_hints
 import yaml
 
 from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource, PairAugmentConfig
+from volo.messages import nearest
 from volo.models.segmentation import check_decoder
-from volo.names import nearest
 from volo.tasks.losses import LossConfig
 
 #: In a run folder: the configuration, and a row of figures for every epoch.

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from volo.data import ImageSet, MaskedImages, open_data, open_masked_data
 from volo.data.images import Shrink
-from volo.training.checkpoints import LAST_CHECKPOINT
+from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
-from volo.training.generated import KNOWN, GeneratedImages, generated_pairs
+from volo.training.fake_data import KNOWN, GeneratedImages, generated_pairs
 from volo.training.run import Run
 
 

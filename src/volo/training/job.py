@@ -13,7 +13,7 @@ from volo.evaluation.segmentation import SegmentationEvaluation
 from volo.models import VOLO, SegmentationModel
 from volo.tasks.task import Task
 from volo.training.config import TrainConfig
-from volo.training.data import RunData
+from volo.training.datamodule import RunData
 
 Evaluated = Evaluation | SegmentationEvaluation
 

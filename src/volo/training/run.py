@@ -14,25 +14,27 @@ from rich.console import Console
 
 from volo.data import default_workers
 from volo.files import check_folder, out_of_space, remove_temporaries, replacing
-from volo.training.callbacks import Problems, Record, RunProgress
-from volo.training.checkpoints import (
+from volo.training.assemble import averaging, make_trainer, prepare, quiet
+from volo.training.callbacks.checkpoints import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
     Checkpoints,
     Interrupted,
     best_checkpoint,
 )
+from volo.training.callbacks.finite import FiniteLoss
+from volo.training.callbacks.loggers import LogFigures
+from volo.training.callbacks.problems import Problems
+from volo.training.callbacks.profile import StageProfiler, Trace
+from volo.training.callbacks.progress import RunProgress
+from volo.training.callbacks.record import Record
 from volo.training.checks import check_apart, check_device, locked, warn_of_workers
 from volo.training.classification import ClassificationJob
-from volo.training.cluster import requeue
 from volo.training.config import CONFIG_FILE, SCORES, TrainConfig
-from volo.training.data import RunData
-from volo.training.finite import FiniteLoss
+from volo.training.datamodule import RunData
+from volo.training.distributed import requeue
 from volo.training.job import Evaluated, Job
-from volo.training.loggers import LogFigures
 from volo.training.optim import learning_rate
-from volo.training.parts import averaging, make_trainer, prepare, quiet
-from volo.training.profile import StageProfiler, Trace
 from volo.training.segmentation import SegmentationJob
 
 #: Task → what is done for it.

@@ -22,10 +22,10 @@ from volo.inference.segmenter import Segmenter
 from volo.models import SegmentationModel, create_segmenter, save_segmenter
 from volo.models.pyramid import STRIDES
 from volo.tasks.segmentation import SegmentationTask
+from volo.training.assemble import configurer, make_preprocessing, seeded_weights
 from volo.training.config import TrainConfig
-from volo.training.data import RunData
+from volo.training.datamodule import RunData
 from volo.training.job import Job, course
-from volo.training.parts import configurer, make_preprocessing, seeded_weights
 
 
 class SegmentationJob(Job):

@@ -21,10 +21,10 @@ def run(arguments: Sequence[str]) -> int:
     """Print a table for everything that was measured together, and write figures and a picture where asked."""
     given = _checked(parse(_parser(), arguments))
 
-    from volo.bench.contestants import find_contestants
+    from volo.bench.candidates import find_contestants
     from volo.bench.machine import machine
     from volo.bench.results import heats, to_json
-    from volo.bench.turns import Plan, take_turns
+    from volo.bench.runner import Plan, take_turns
 
     draw = _drawing(given)
     contestants = find_contestants(given["models"], given["against"], given["runtimes"], pixels=given["size"])

@@ -24,7 +24,7 @@ from volo.cli.ui.terminal import Console, warn_left_out
 from volo.data import ImageSet, open_masked_validation_data, open_validation_data, with_channels
 from volo.files import check_folder
 from volo.inference import Predictor
-from volo.names import few, shortened, shown
+from volo.messages import few, shortened, shown
 
 if TYPE_CHECKING:
     from volo.evaluation.classification import Evaluation

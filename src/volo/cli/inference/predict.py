@@ -33,7 +33,7 @@ from volo.data import (
 from volo.files import check_file, making, replacing
 from volo.inference import Prediction, Predictor, Segmentation, Segmenter
 from volo.inference.mask_files import MaskFolder
-from volo.names import shortened, shown
+from volo.messages import shortened, shown
 
 #: Classes that a line of the terminal names of an image.
 _MOST_NAMED = 4

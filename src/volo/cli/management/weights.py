@@ -10,6 +10,7 @@ from rich.table import Table
 
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
+from volo.messages import nearest
 from volo.models import VARIANTS, WEIGHTS, create_model, load_model
 from volo.models.weights.convert import SYSTEMS, convert
 from volo.models.weights.hub import cached, fetch
@@ -17,7 +18,6 @@ from volo.models.weights.identify import Identity, identify
 from volo.models.weights.load import HUB, Found, find
 from volo.models.weights.published import shipped_weights, weights_name
 from volo.models.weights.trained import CARD_FILE
-from volo.names import nearest
 
 _SOURCE = "file, run folder, hf-hub:org/name[@revision], web address, or name of published weights"
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
 from volo.files import check_file, making, replacing
-from volo.names import shortened
+from volo.messages import shortened
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -22,8 +22,8 @@ def run(arguments: Sequence[str]) -> int:
     )
     given = parse(parser, arguments)
 
-    from volo.training.compare import compare_runs, table_rows
-    from volo.training.curves import draw_comparison
+    from volo.training.reports.compare import compare_runs, table_rows
+    from volo.training.reports.compare_plot import draw_comparison
 
     output = Path(given["output"]) if given["output"] else None
     if output is not None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
-from volo.names import nearest
+from volo.messages import nearest
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from volo.data import DataSource
-from volo.names import nearest
+from volo.messages import nearest
 
 
 class VerbParser(ArgumentParser):

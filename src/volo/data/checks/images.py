@@ -17,7 +17,7 @@ from volo.data.classification.class_balance import STRONG_IMBALANCE, imbalance
 from volo.data.images import FileImages, ImageError, ImageSet
 from volo.data.loader import leave_signals
 from volo.data.splits import WHOLE
-from volo.names import few
+from volo.messages import few
 
 #: Images of a class on its contact sheet.
 SHOWN = 40

@@ -18,7 +18,7 @@ from volo.data.segmentation.classes import MaskClasses
 from volo.data.segmentation.overlay import overlay
 from volo.data.segmentation.pairs import MaskedImages, count_classes, lacking
 from volo.data.splits import WHOLE
-from volo.names import few
+from volo.messages import few
 
 #: Pairs of a part on its contact sheet.
 SHOWN = 20

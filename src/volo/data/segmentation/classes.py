@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from volo.color import Colour, _distinguishable, hex_colour, parse_colour
+from volo.color import Colour, distinct_colors, hex_colour, parse_colour
 from volo.data.images import check_class_names
-from volo.names import few, shown
+from volo.messages import few, shown
 
 #: The index of pixels that count for nothing; and the word for them in a file of classes.
 IGNORE, IGNORE_NAME = 255, "ignore"
@@ -80,7 +80,7 @@ class MaskClasses:
             if line.colour is not None and line.name != IGNORE_NAME:
                 given.setdefault(line.name, line.colour)
         taken = set(given.values())
-        free = (colour for colour in _distinguishable() if colour not in taken)
+        free = (colour for colour in distinct_colors() if colour not in taken)
         return tuple(given[name] if name in given else next(free) for name in self.names)
 
     @cached_property

@@ -13,7 +13,7 @@ from volo.data.find import images_below
 from volo.data.images import MAX_PIXELS, ImageError, opened, read_image
 from volo.data.segmentation.classes import IGNORE, MaskClasses
 from volo.data.segmentation.formats.masks import MaskError, read_mask
-from volo.names import few, shown
+from volo.messages import few, shown
 
 #: Masks that are decoded before a training, to see whether they are what they should be.
 LOOKED_AT = 200

@@ -6,7 +6,7 @@ from pathlib import Path
 from volo.data.find import images_below
 from volo.data.images import FileImages
 from volo.data.splits import PART_WORDS, WHOLE, Parts
-from volo.names import few
+from volo.messages import few
 
 
 def folder_parts(root: Path, *, nested: bool = False) -> Parts:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volo.data.images import FileImages
 from volo.data.splits import PART_WORDS, WHOLE, Parts
-from volo.names import few, nearest, shown
+from volo.messages import few, nearest, shown
 
 #: Endings of files that are taken for tables.
 TABLE_EXTENSIONS = (".csv", ".tsv", ".tab")

@@ -11,7 +11,7 @@ from volo.data.images import ImageError, ImageSet
 from volo.data.token_labels.author_files import check_class_count, label_file, read_label_file
 from volo.data.token_labels.listing import Listing, list_images
 from volo.data.token_labels.store import LABELLED, PENDING, UNREADABLE, TokenLabelStore
-from volo.names import few, shown
+from volo.messages import few, shown
 
 
 def open_token_labels(path: str, images: ImageSet, data: str) -> TokenLabels:

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from volo.files import check_folder, making, replacing, system_error
 from volo.layers import OutlookAttention
+from volo.messages import nearest
 from volo.models.weights.identify import differences, identify
 from volo.models.weights.load import Source, load_model
 from volo.models.weights.model_folder import save_model, save_pair
 from volo.models.weights.published import WEIGHTS
 from volo.models.weights.trained import TrainedModel
-from volo.names import nearest
 
 #: What :func:`convert` writes for whom.
 SYSTEMS = {

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from volo.color import parse_colour
 from volo.imagenet import GREY_MEAN, GREY_STD, imagenet_names
+from volo.messages import few, nearest
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import BACKBONE, SegmentationConfig, SegmentationModel
 from volo.models.volo import VOLO
@@ -29,7 +30,6 @@ from volo.models.weights.model_folder import (
 from volo.models.weights.published import WEIGHTS, PublishedWeights, shipped_weights
 from volo.models.weights.read import Checkpoint, from_object, read_checkpoint
 from volo.models.weights.trained import TrainedModel, TrainedSegmenter
-from volo.names import few, nearest
 
 #: What stands before the name of a repository of the Hugging Face hub.
 HUB = "hf-hub:"

@@ -8,9 +8,9 @@ published weights of these sizes for ImageNet-1k under a free licence.
 from dataclasses import dataclass
 from pathlib import Path
 
+from volo.messages import nearest
 from volo.models.config import VARIANTS
 from volo.models.weights.model_folder import CONFIG_FILE
-from volo.names import nearest
 
 _RELEASE = "https://github.com/sail-sg/volo/releases/download/volo_1"
 

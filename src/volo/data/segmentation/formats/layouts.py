@@ -11,7 +11,7 @@ from volo.data.segmentation.classes import MaskClasses, known_classes, read_clas
 from volo.data.segmentation.formats.masks import mask_values
 from volo.data.segmentation.pairs import MaskedImages, PairParts, check_sizes, matched
 from volo.data.splits import PART_WORDS, WHOLE
-from volo.names import few
+from volo.messages import few
 
 #: What people call the two folders; capitals do not matter.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")

@@ -10,7 +10,7 @@ from volo.color import hex_colour
 from volo.data.color_modes import turned
 from volo.data.images import MAX_PIXELS, ImageError, opened
 from volo.data.segmentation.classes import MaskClasses
-from volo.names import few, shown
+from volo.messages import few, shown
 
 
 class MaskError(ImageError):

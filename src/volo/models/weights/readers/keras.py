@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from volo.messages import few
 from volo.models.config import VARIANTS
-from volo.names import few
 
 _Layers = dict[str, dict[str, np.ndarray]]
 

@@ -10,7 +10,7 @@ from volo.data import ImageSet
 from volo.evaluation.classification import Evaluation
 from volo.evaluation.plots import choose_samples, plot_confusion, plot_sample
 from volo.figures import save_figure
-from volo.training.curves import plot_loss, plot_score
+from volo.training.reports.curves import plot_loss, plot_score
 
 _COLUMNS = 8
 

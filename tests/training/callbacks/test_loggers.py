@@ -6,7 +6,7 @@ import os
 import pytest
 from processes import TINY, volo
 
-from volo.training import loggers
+from volo.training.callbacks import loggers
 from volo.training.config import LOGGERS
 
 

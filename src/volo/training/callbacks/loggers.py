@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from volo.training.callbacks import Record
+from volo.training.callbacks.record import Record
 
 #: Optimizer steps between two figures of the loss within an epoch; each makes a GPU wait once.
 STEPS_BETWEEN_LOSSES = 50

@@ -17,11 +17,11 @@ from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.imagenet import GREY_MEAN, GREY_STD
 from volo.models import VOLO, SegmentationModel
 from volo.models.segmentation import backbone_of
-from volo.training.checkpoints import WholeCheckpointIO
-from volo.training.cluster import make_strategy, started_processes
+from volo.training.callbacks.checkpoints import WholeCheckpointIO
+from volo.training.callbacks.loggers import make_loggers
 from volo.training.config import OptimConfig, TrainConfig
-from volo.training.data import RunData
-from volo.training.loggers import make_loggers
+from volo.training.datamodule import RunData
+from volo.training.distributed import make_strategy, started_processes
 from volo.training.optim import configure_optimizers, freeze_backbone
 
 #: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is

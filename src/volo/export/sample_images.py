@@ -11,7 +11,7 @@ from torch import Tensor
 
 from volo.data import MODES, ImageError, Preprocessing, find_images, read_image
 from volo.data.embedded import photo_folder
-from volo.names import few
+from volo.messages import few
 
 #: As many are read for a check.
 CHECKED = 32

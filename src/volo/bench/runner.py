@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volo.bench.contestants import Contestant, Preparation
+from volo.bench.candidates import Contestant, Preparation
 from volo.bench.worker import Job
 
 #: Fewer rounds than this say nothing of how far they differ.

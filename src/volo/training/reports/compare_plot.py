@@ -1,4 +1,4 @@
-"""The course of a run, or of several, as a picture."""
+"""A picture that compares training runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,46 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from volo.figures import save_figure
-from volo.names import shortened
-from volo.training.compare import Comparison, Run, table_rows
-from volo.training.config import SCORES, score_of
-
-
-def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw losses and the score of validation by epoch into a PNG."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    plot_loss(left, rows)
-    plot_score(right, rows)
-    save_figure(figure, path)
-
-
-def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
-    """Training and validation loss by epoch."""
-    epochs = [row["epoch"] for row in rows]
-    axes.plot(epochs, [row["train_loss"] for row in rows], marker=".", label="training (all terms)")
-    axes.plot(epochs, [row["val_loss"] for row in rows], marker=".", label="validation (cross-entropy)")
-    _finish(axes, "loss", len(rows))
-
-
-def plot_score(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
-    """The score of validation by epoch, the best one marked."""
-    epochs, (key, name) = [row["epoch"] for row in rows], score_of(rows[0])
-    values = [row[key] for row in rows]
-    best = max(range(len(rows)), key=values.__getitem__)
-    axes.plot(epochs, values, color="tab:green", label=f"validation {name}")
-    axes.plot(epochs[best], values[best], "o", color="tab:green", label=f"best {values[best]:.2%}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _finish(axes, name, len(rows))
-
-
-def _finish(axes: Any, title: str, epochs: int) -> None:
-    axes.set_title(title)
-    axes.set_xlabel("epoch")
-    axes.set_xlim(0.5, epochs + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+from volo.messages import shortened
+from volo.training.config import SCORES
+from volo.training.reports.compare import Comparison, Run, table_rows
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:

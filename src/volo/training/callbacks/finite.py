@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from volo.data import Batch, PairBatch
-from volo.training.checkpoints import LAST_CHECKPOINT
+from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 
 #: To read a loss makes a GPU, or the other processes, wait: there it is done once in so many batches.
 BATCHES_BETWEEN_LOOKS = 50

@@ -10,9 +10,9 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from volo.models import create_model, save_model
-from volo.training.compare import compare_runs, table_rows
 from volo.training.config import ModelConfig, OptimConfig, TrainConfig
-from volo.training.curves import draw_comparison
+from volo.training.reports.compare import compare_runs, table_rows
+from volo.training.reports.compare_plot import draw_comparison
 
 CONFIG = TrainConfig(model=ModelConfig(name="volo_micro_32"), epochs=3, optim=OptimConfig(warmup_epochs=0))
 

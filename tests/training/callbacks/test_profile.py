@@ -7,8 +7,8 @@ import pytest
 
 import volo
 from volo.tasks.classification import ClassificationTask
+from volo.training.callbacks.profile import StageProfiler
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from volo.training.profile import StageProfiler
 
 
 def test_every_moment_counts_for_one_stage():

@@ -12,7 +12,7 @@ from volo.bench.worker import Job
 from volo.export.capture import capture
 from volo.export.onnx import write_onnx
 from volo.export.openvino import read_as_openvino, write_openvino
-from volo.names import nearest
+from volo.messages import nearest
 
 #: runtime → the packages it needs beside PyTorch. Models are exported for the last two, files are just opened.
 RUNTIMES: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,1 @@
+"""What hooks into the loop of Lightning."""
