@@ -28,7 +28,7 @@ from volo.training.run import train
 MICRO = "volo_micro_32"
 DESIGNS = {
     "micro: 8x8 then 4x4 tokens, dims 64, 128": {},
-    "the paper's initialisation, std 0.02": {"init_std": 0.02},
+    "the paper's initialization, std 0.02": {"init_std": 0.02},
     "wider: dims 96, 160": {"dims": (96, 160), "heads": (3, 5)},
     "finer: 16x16 then 8x8 tokens, dims 48, 96": {"patch_size": 2, "dims": (48, 96)},
     "finer: 16x16 then 8x8 tokens, dims 64, 128": {"patch_size": 2},

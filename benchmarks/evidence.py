@@ -117,7 +117,7 @@ def teacher(options: argparse.Namespace, console: Console) -> None:
         batch_size=128,
         precision=torch.float32 if options.precision == "32-true" else torch.bfloat16,
     )
-    console.print(f"{done.labelled:,} images labelled, {done.before:,} were before; the labels: {store(options)}")
+    console.print(f"{done.labeled:,} images labeled, {done.before:,} were before; the labels: {store(options)}")
 
 
 def store(options: argparse.Namespace) -> Path:
@@ -139,7 +139,7 @@ def labels(options: argparse.Namespace, console: Console) -> None:
     if not store(options).exists():
         raise ValueError(f"there are no token labels {store(options)}: give the command teacher first")
     config = common(options)
-    labelled = replace(config.data, token_labels=str(store(options)))
+    labeled = replace(config.data, token_labels=str(store(options)))
     mixed, unmixed = LossConfig(), LossConfig(mix_token=False)
     variants = [
         Variant(place=place, key=key, name=name, config=replace(config, data=data, loss=loss))
@@ -148,8 +148,8 @@ def labels(options: argparse.Namespace, console: Console) -> None:
                 ("plain", "plain labels", config.data, LABELS_ALONE),
                 ("dense", "repeated for every token", config.data, unmixed),
                 ("dense-mixed", "repeated for every token, MixToken", config.data, mixed),
-                ("teacher", "token labels of the teacher", labelled, unmixed),
-                ("teacher-mixed", "token labels of the teacher, MixToken", labelled, mixed),
+                ("teacher", "token labels of the teacher", labeled, unmixed),
+                ("teacher-mixed", "token labels of the teacher, MixToken", labeled, mixed),
             )
         )
     ]

@@ -3,7 +3,7 @@
     python benchmarks/loading_images.py FOLDER                       # any folder of images, at any depth
     python benchmarks/loading_images.py FOLDER --what decoders       # who decodes a JPEG fastest
 
-All loaders read the same files with as many workers, make batches of the same size, normalise them and erase boxes:
+All loaders read the same files with as many workers, make batches of the same size, normalize them and erase boxes:
 flip, ``rand-m9-mstd0.5-inc1``, crops of the same shares and shapes, bilinear or bicubic at random, erasing 0.25.
 timm's own order is crop, flip, RandAugment on the small crop. The paper's is flip, RandAugment on the whole image, and
 then the crop; ``timm, our order`` does timm's operations so, to compare like with like. timm's Posterize keeps no bit

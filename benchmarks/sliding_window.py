@@ -3,7 +3,7 @@
     python benchmarks/sliding_window.py                       # volo_d1, UPerNet, windows of 512², two images in turn
     python benchmarks/sliding_window.py --memory              # peak memory of 100 megapixels, by the number of classes
 
-Time: the same windows are computed by the model alone, already cut out and normalised, and by :class:`volo.Segmenter`
+Time: the same windows are computed by the model alone, already cut out and normalized, and by :class:`volo.Segmenter`
 from the decoded image to its mask; the two take turns, and the overhead is the median of the rounds' differences over
 the median of the model's time. Memory: the most that a process takes for an image of 12,500 × 8,000 pixels beyond what
 it has after one window, with a model that costs nothing; the decoded image and its mask are not counted.
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from volo import Segmenter, create_segmenter, optimize_for_inference
-from volo.data import Preprocessing, default_colours
+from volo.data import Preprocessing, default_colors
 from volo.inference.sliding import Sliding, sliding_scores, window_starts
 from volo.models import save_segmenter
 
@@ -44,7 +44,7 @@ def segmenter_of(options: argparse.Namespace) -> Segmenter:
             model.config,
             model.state_dict(),
             class_names=tuple(map(str, range(options.classes))),
-            class_colours=default_colours(options.classes),
+            class_colors=default_colors(options.classes),
             ignore_index=255,
             preprocessing=asdict(Preprocessing(size=size)),
             short_side=None,

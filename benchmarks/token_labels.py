@@ -1,9 +1,9 @@
-"""What token labels cost: while labelling, in the loader, in a training step, and in the store at ImageNet's size.
+"""What token labels cost: while labeling, in the loader, in a training step, and in the store at ImageNet's size.
 
     python benchmarks/token_labels.py FOLDER                 # a folder of class folders of photos
-    python benchmarks/token_labels.py FOLDER --what store    # labelling, loader, step or store alone
+    python benchmarks/token_labels.py FOLDER --what store    # labeling, loader, step or store alone
 
-- ``labelling``: ``label_images`` beside the same loader, teacher and choice of the best classes without writing.
+- ``labeling``: ``label_images`` beside the same loader, teacher and choice of the best classes without writing.
 - ``loader``: training batches with labels beside the same batches without, at 224 and at 32 pixels.
 - ``step``: one forward and backward pass of the training task with labels beside one without.
 - ``store``: opening, and reading one record at random, on sparse stores of 18×18 cells, 5 classes each; the label of a
@@ -44,9 +44,9 @@ from volo.data import (
 from volo.data.classification.dataset import Batch
 from volo.data.token_labels.listing import Listing, list_images
 from volo.data.token_labels.match import StoreLabels
-from volo.data.token_labels.store import LABELLED, StoreInfo, TokenLabelStore, read_header
+from volo.data.token_labels.store import LABELED, StoreInfo, TokenLabelStore, read_header
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
-from volo.labeling.label import Labeller, LabelOptions, label_images, whole_loader
+from volo.labeling.label import Labeler, LabelOptions, label_images, whole_loader
 from volo.labeling.teachers import load_teacher
 from volo.models import create_model
 from volo.tasks.classification import ClassificationTask
@@ -68,7 +68,7 @@ def compare(name: str, without: Callable[[], float], with_: Callable[[], float],
     return {"what": name, "unit": unit, "without": one, "with": two, "ratio": two / one}
 
 
-def labelling(images: FileImages, options: argparse.Namespace) -> list[Row]:
+def labeling(images: FileImages, options: argparse.Namespace) -> list[Row]:
     teacher, given = load_teacher("efficientnet-lite0"), LabelOptions()
 
     def without() -> float:
@@ -76,7 +76,7 @@ def labelling(images: FileImages, options: argparse.Namespace) -> list[Row]:
             images, teacher, given.fit, indices=range(len(images.labels)), batch_size=options.batch,
             workers=options.workers,
         )  # fmt: skip
-        label = Labeller(teacher, teacher.columns(images.class_names), given, torch.device("cpu"), torch.float32)
+        label = Labeler(teacher, teacher.columns(images.class_names), given, torch.device("cpu"), torch.float32)
         started = time.perf_counter()
         for batch in loader:
             label(batch)
@@ -91,7 +91,7 @@ def labelling(images: FileImages, options: argparse.Namespace) -> list[Row]:
             )  # fmt: skip
             return len(images.labels) / (time.perf_counter() - started)
 
-    return [compare("labelling", without, with_, options.rounds, "images/s")]
+    return [compare("labeling", without, with_, options.rounds, "images/s")]
 
 
 def loading(images: FileImages, options: argparse.Namespace) -> list[Row]:
@@ -141,8 +141,8 @@ def steps(options: argparse.Namespace) -> list[Row]:
     return [
         compare(
             f"step, {name}, batch {batch}",
-            step(name, batch, classes, labelled=False),
-            step(name, batch, classes, labelled=True),
+            step(name, batch, classes, labeled=False),
+            step(name, batch, classes, labeled=True),
             options.rounds,
             "ms",
         )
@@ -150,7 +150,7 @@ def steps(options: argparse.Namespace) -> list[Row]:
     ]
 
 
-def step(name: str, size: int, classes: int, *, labelled: bool) -> Callable[[], float]:
+def step(name: str, size: int, classes: int, *, labeled: bool) -> Callable[[], float]:
     """A function that makes one training step without the optimizer's, and gives its milliseconds."""
     model = create_model(name, num_classes=classes)
     generator = torch.Generator().manual_seed(0)
@@ -163,7 +163,7 @@ def step(name: str, size: int, classes: int, *, labelled: bool) -> Callable[[], 
     side = model.config.img_size[0]
     batch = Batch(
         torch.randint(256, (size, side, side, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2),
-        torch.randint(classes, (size,), generator=generator), torch.arange(size), (), maps if labelled else None,
+        torch.randint(classes, (size,), generator=generator), torch.arange(size), (), maps if labeled else None,
     )  # fmt: skip
     task = ClassificationTask(
         model.to(memory_format=torch.channels_last), preprocessing=Preprocessing(size=(side, side)), loss=LossConfig(),
@@ -192,9 +192,9 @@ def store(options: argparse.Namespace) -> list[Row]:
             names = [f"n{index % 1000:08}/n{index % 1000:08}_{index}.JPEG" for index in range(count)]
             listing = Listing(names, np.full(count, 110_000), np.arange(count) % 1000)
             create_store(path, store_info(count, tuple(f"n{i:08}" for i in range(1000))), listing, reserve=False)
-            with path.open("r+b") as file:  # all of them count as labelled; their records are holes
+            with path.open("r+b") as file:  # all of them count as labeled; their records are holes
                 file.seek(read_header(path)[1]["states"][0])
-                file.write(bytes([LABELLED]) * count)
+                file.write(bytes([LABELED]) * count)
             opening = statistics.median(timed(lambda: TokenLabelStore(path)) for _ in range(21))  # noqa: B023
             opened = TokenLabelStore(path)
             places = np.random.default_rng(0).integers(count, size=5000).tolist()
@@ -220,9 +220,9 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of class folders of photos that ImageNet's classes name")
-    parser.add_argument("--what", choices=("labelling", "loader", "step", "store"), help="one alone; default: all")
+    parser.add_argument("--what", choices=("labeling", "loader", "step", "store"), help="one alone; default: all")
     parser.add_argument("--images", type=int, default=256, help="photos of an epoch")
-    parser.add_argument("--batch", type=int, default=32, help="images at a time, of labelling and loading")
+    parser.add_argument("--batch", type=int, default=32, help="images at a time, of labeling and loading")
     parser.add_argument("--workers", type=int, default=2, help="processes that decode")
     parser.add_argument("--rounds", type=int, default=5, help="how often each takes its turn")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
@@ -235,7 +235,7 @@ def main() -> None:
     )
     rows: list[Row] = []
     for name, run in (
-        ("labelling", lambda: labelling(images, options)),
+        ("labeling", lambda: labeling(images, options)),
         ("loader", lambda: loading(images, options)),
         ("step", lambda: steps(options)),
         ("store", lambda: store(options)),

@@ -6,7 +6,7 @@ CLASSES = ("blue", "green", "red")
 
 
 def make_images(folder, count, *, seed):
-    """Noisy pictures of three colours, one folder a colour: anything that learns at all tells them apart."""
+    """Noisy pictures of three colors, one folder a color: anything that learns at all tells them apart."""
     rng = np.random.default_rng(seed)
     for channel, name in zip((2, 1, 0), CLASSES, strict=True):
         (folder / name).mkdir(parents=True)
@@ -26,10 +26,10 @@ def make_train_and_val(root):
 @pytest.fixture
 def image_folder(tmp_path):
     """A folder with train (3 × 8 images) and val (3 × 4 images)."""
-    return make_train_and_val(tmp_path / "colours")
+    return make_train_and_val(tmp_path / "colors")
 
 
 @pytest.fixture(scope="session")
 def kept_image_folder(tmp_path_factory):
     """The same for tests that share it, and so change nothing in it."""
-    return make_train_and_val(tmp_path_factory.mktemp("kept") / "colours")
+    return make_train_and_val(tmp_path_factory.mktemp("kept") / "colors")

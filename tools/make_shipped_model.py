@@ -85,17 +85,17 @@ How often answers of each probability are right. `mean` is the mean probability 
 
 - It always names one of its ten classes: a cup of coffee gets one of them too, at times with a high probability. A low
   probability is no sign of a strange image, and a high one no proof of a known image.
-- It sees 32×32 pixels: of a larger photo the centre square, made smaller. What is small in the photo, or beside its
-  centre, is not seen. Its training photos show one thing each, large and in the middle.
+- It sees 32×32 pixels: of a larger photo the center square, made smaller. What is small in the photo, or beside its
+  center, is not seen. Its training photos show one thing each, large and in the middle.
 - CIFAR-10's images were gathered from the web around 2008 by English search words. Kinds of animals, vehicles, places
   and views that were rare there are named worse. Nothing was measured on other photos.
 - It is for learning, for tests and demonstrations, and as a beginning for fine-tuning on small images. It must not be
   used where a wrong answer harms anybody: not in traffic, medicine, security or surveillance, not to judge or to
   identify people (none of its classes is a person), and not to decide without a human about anything that matters.
 
-## Licence
+## License
 
-The weights are under the Apache License 2.0, like the package. CIFAR-10 has no licence of its own; its author asks to
+The weights are under the Apache License 2.0, like the package. CIFAR-10 has no license of its own; its author asks to
 cite the report named above.
 """
 

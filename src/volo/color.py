@@ -2,14 +2,15 @@
 
 import colorsys
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count, islice
+from typing import Any
 
 #: Red, green and blue, 0–255.
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
-def parse_colour(text: str) -> Colour:
+def parse_color(text: str) -> Color:
     """``#rrggbb``, or three numbers, 0–255.
 
     Raises:
@@ -20,21 +21,30 @@ def parse_colour(text: str) -> Colour:
         return red, green, blue
     numbers = [int(number) for number in re.findall(r"\d+", text)]
     if len(numbers) != 3 or max(numbers) > 255:
-        raise ValueError(f"a colour is #rrggbb or three numbers from 0 to 255, not {text!r}")
+        raise ValueError(f"a color is #rrggbb or three numbers from 0 to 255, not {text!r}")
     return numbers[0], numbers[1], numbers[2]
 
 
-def hex_colour(colour: Colour) -> str:
+def hex_color(color: Color) -> str:
     """``#rrggbb``."""
-    return f"#{bytes(colour).hex()}"
+    return f"#{bytes(color).hex()}"
 
 
-def default_colours(classes: int) -> tuple[Colour, ...]:
-    """Colours that are easy to tell apart, the first ones most of all."""
+def stored_colors(described: Mapping[str, Any]) -> Any:
+    """Return the entry ``class_colors`` of a description; early files spell it ``class_colours``.
+
+    Raises:
+        KeyError: there is neither.
+    """
+    return described["class_colours"] if "class_colours" in described else described["class_colors"]
+
+
+def default_colors(classes: int) -> tuple[Color, ...]:
+    """Colors that are easy to tell apart, the first ones most of all."""
     return tuple(islice(distinct_colors(), classes))
 
 
-def distinct_colors() -> Iterator[Colour]:
+def distinct_colors() -> Iterator[Color]:
     """Hues a golden section of the circle apart, each in three kinds of strength, with the hue a little moved."""
     for number in count():
         turn, kind = divmod(number, 3)

@@ -8,7 +8,7 @@ from functools import cache
 #: Mean and standard deviation of ImageNet's images, red, green and blue, values in 0–1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: The same of its images converted to grayscale.
-GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+GRAY_MEAN, GRAY_STD = (0.449,), (0.226,)
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

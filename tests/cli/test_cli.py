@@ -23,7 +23,7 @@ from volo.training.config import TrainConfig
 
 @pytest.fixture
 def model_folder(tmp_path):
-    """A model for the three colours that goes by the mean colour of the image, and so is always right."""
+    """A model for the three colors that goes by the mean color of the image, and so is always right."""
     model = create_model("volo_micro_32", num_classes=3)
     folder = tmp_path / "model"
     folder.mkdir()
@@ -179,7 +179,7 @@ def test_a_table_trains_and_is_judged_by_names_and_parts(image_folder, tmp_path,
                 with Image.open(path) as image:
                     image.putalpha(128)
                     image.save(path)
-                rows.append(f"colours/{path.relative_to(image_folder)},{name},{part}")
+                rows.append(f"colors/{path.relative_to(image_folder)},{name},{part}")
     table = tmp_path / "photos.csv"
     table.write_text("\n".join(rows) + "\n")
     options = ["--data.channels=4", "--data.balanced=true", "--loss.class_balance=effective", "--epochs=1"]

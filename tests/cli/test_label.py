@@ -35,7 +35,7 @@ def teacher(tmp_path):
 def store(image_folder, teacher, tmp_path, capsys):
     out = tmp_path / "labels"
     assert volo("label", image_folder, "--teacher", teacher, "--out", out, "--top_k=2") == 0
-    assert f"24 images labelled; the labels are in {out}" in capsys.readouterr().out.replace("\n", " ")
+    assert f"24 images labeled; the labels are in {out}" in capsys.readouterr().out.replace("\n", " ")
     return out
 
 
@@ -43,7 +43,7 @@ def test_label_check_show_and_train(image_folder, store, tmp_path, capsys):
     assert volo("label", image_folder, "--out", store, "--check") == 0
     out = capsys.readouterr().out
     assert "24 images, 4×4 cells, 2 of 3 classes each, by " in out
-    assert "24 labelled, 0 cannot be read, 0 still to be labelled" in out
+    assert "24 labeled, 0 cannot be read, 0 still to be labeled" in out
     picture = tmp_path / "show.png"
     assert volo("label", image_folder, "--out", store, "--show", picture, "--size=32", "--count=2") == 0
     with Image.open(picture) as drawn:
@@ -87,9 +87,9 @@ def test_an_image_that_cannot_be_read_is_counted(image_folder, teacher, tmp_path
     assert volo("label", image_folder, "--teacher", teacher, "--out", tmp_path / "labels") == 0
     captured = capsys.readouterr()
     assert "cannot read image" in captured.err
-    assert "23 images labelled, 1 cannot be read" in captured.out
+    assert "23 images labeled, 1 cannot be read" in captured.out
     assert volo("label", image_folder, "--out", tmp_path / "labels", "--check") == 0
-    assert "23 labelled, 1 cannot be read" in capsys.readouterr().out
+    assert "23 labeled, 1 cannot be read" in capsys.readouterr().out
 
 
 def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, capsys):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import COLOURS, NAMES, make_scenes
+from scenes import COLORS, NAMES, make_scenes
 from segments import save_untrained
 
 from volo.cli import main
@@ -81,7 +81,7 @@ def test_predict_writes_masks_overlays_a_legend_and_shares(model, data, tmp_path
         assert [float(row[name]) for name in NAMES] == pytest.approx(expected.shares, abs=1e-6)
         with Image.open(out / "masks" / f"{row['image'].split('/')[-1]}") as mask:
             np.testing.assert_array_equal(np.asarray(mask), expected.mask)
-            assert tuple(mask.getpalette()[:3]) == COLOURS[0]
+            assert tuple(mask.getpalette()[:3]) == COLORS[0]
     assert volo("predict", model, data / "val/images", f"--output={out}") == 2
     assert "add --overwrite" in capsys.readouterr().err
     assert volo("predict", model, data / "val/images", f"--output={out}", "--overwrite") == 0

@@ -1,4 +1,4 @@
-"""Reading one image, and the sets of labelled images."""
+"""Reading one image, and the sets of labeled images."""
 
 import io
 import os
@@ -35,8 +35,8 @@ def picture(height: int = 24, width: int = 40) -> np.ndarray:
 
 
 @pytest.fixture
-def colours(tmp_path):
-    path = tmp_path / "colours.png"
+def colors(tmp_path):
+    path = tmp_path / "colors.png"
     Image.fromarray(picture()).save(path)
     return path
 
@@ -78,10 +78,10 @@ def test_the_size_that_is_asked_about_is_that_of_the_upright_image(tmp_path, ori
 # Formats and modes
 
 
-def test_png_pixels_come_back_unchanged(colours):
-    assert read_image(colours).mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(read_image(colours)), picture())
-    np.testing.assert_array_equal(np.asarray(read_image(str(colours))), picture())
+def test_png_pixels_come_back_unchanged(colors):
+    assert read_image(colors).mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(read_image(colors)), picture())
+    np.testing.assert_array_equal(np.asarray(read_image(str(colors))), picture())
 
 
 def test_jpeg_pixels_come_back_nearly_unchanged(tmp_path):
@@ -91,25 +91,25 @@ def test_jpeg_pixels_come_back_nearly_unchanged(tmp_path):
     assert np.abs(difference).max() <= 4
 
 
-def test_colour_read_as_grey_is_its_luma(colours):
-    grey = read_image(colours, channels=1)
-    assert grey.mode == "L"
-    np.testing.assert_allclose(np.asarray(grey), picture() @ [0.299, 0.587, 0.114], atol=0.51)
+def test_color_read_as_gray_is_its_luma(colors):
+    gray = read_image(colors, channels=1)
+    assert gray.mode == "L"
+    np.testing.assert_allclose(np.asarray(gray), picture() @ [0.299, 0.587, 0.114], atol=0.51)
 
 
-def test_grey_read_as_colour_has_three_equal_channels_and_turns_back_into_itself(tmp_path):
-    grey = picture()[..., 0]
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    colour = read_image(tmp_path / "grey.png")
-    np.testing.assert_array_equal(np.asarray(colour), np.repeat(grey[..., None], 3, axis=-1))
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "grey.png", channels=1)), grey)
-    np.testing.assert_array_equal(np.asarray(colour.convert("L")), grey)
+def test_gray_read_as_color_has_three_equal_channels_and_turns_back_into_itself(tmp_path):
+    gray = picture()[..., 0]
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    color = read_image(tmp_path / "gray.png")
+    np.testing.assert_array_equal(np.asarray(color), np.repeat(gray[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "gray.png", channels=1)), gray)
+    np.testing.assert_array_equal(np.asarray(color.convert("L")), gray)
 
 
-def over(colours: np.ndarray, alpha: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """What (…, 3) colours with alpha (…) 0–255 look like before a background."""
+def over(colors: np.ndarray, alpha: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
+    """What (…, 3) colors with alpha (…) 0–255 look like before a background."""
     share = alpha[..., None] / 255
-    return colours * share + np.asarray(background) * (1 - share)
+    return colors * share + np.asarray(background) * (1 - share)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_background_is_laid_behind_transparency(tmp_path, background, values, 
     path = tmp_path / f"clear.{ending}"
     Image.fromarray(np.dstack([picture(), alpha])).save(path, **({"lossless": True} if ending == "webp" else {}))
     read = np.asarray(read_image(path, **({"background": background} if background else {})))
-    if ending == "webp":  # which does not keep the colours of what cannot be seen
+    if ending == "webp":  # which does not keep the colors of what cannot be seen
         alpha, read = alpha[1:], read[1:]
     np.testing.assert_allclose(read, over(picture()[-len(alpha) :], alpha, values), atol=1)
 
@@ -158,10 +158,10 @@ def test_palettes_are_looked_up_and_their_transparency_heeded(tmp_path, ending, 
     np.testing.assert_allclose(np.asarray(read_image(path)), expected, atol=1)
 
 
-def test_grey_with_transparency_and_a_colour_named_transparent(tmp_path):
-    grey, alpha = picture()[..., 0], picture()[..., 1]
-    Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)]).save(tmp_path / "la.png")
-    expected = over(np.repeat(grey[..., None], 3, axis=2), alpha, (255, 255, 255))
+def test_gray_with_transparency_and_a_color_named_transparent(tmp_path):
+    gray, alpha = picture()[..., 0], picture()[..., 1]
+    Image.merge("LA", [Image.fromarray(gray), Image.fromarray(alpha)]).save(tmp_path / "la.png")
+    expected = over(np.repeat(gray[..., None], 3, axis=2), alpha, (255, 255, 255))
     np.testing.assert_allclose(np.asarray(read_image(tmp_path / "la.png")), expected, atol=1)
     np.testing.assert_allclose(np.asarray(read_image(tmp_path / "la.png", 1)), expected[..., 0], atol=1)
     key = tuple(int(value) for value in picture()[3, 4])
@@ -222,7 +222,7 @@ def test_odd_metadata_keeps_no_image_from_being_turned(tmp_path):
     assert read_image(tmp_path / "odd.jpg").size == (24, 40)
 
 
-# Colours
+# Colors
 
 
 def gamma_profile(gamma: float) -> bytes:
@@ -275,11 +275,11 @@ def test_srgb_itself_and_a_broken_profile_change_nothing(tmp_path):
 
 
 def test_a_profile_made_for_another_mode_is_ignored(tmp_path):
-    Image.fromarray(picture()[..., 0]).save(tmp_path / "grey.png", icc_profile=gamma_profile(1.0))
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "grey.png", 1)), picture()[..., 0])
+    Image.fromarray(picture()[..., 0]).save(tmp_path / "gray.png", icc_profile=gamma_profile(1.0))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "gray.png", 1)), picture()[..., 0])
 
 
-def test_cmyk_jpegs_have_the_colours_they_were_made_of(tmp_path):
+def test_cmyk_jpegs_have_the_colors_they_were_made_of(tmp_path):
     """Pillow stores them inverted and marked as Adobe's, as print software does."""
     path = tmp_path / "print.jpg"
     flat = np.full((16, 16, 3), (200, 90, 30), np.uint8)
@@ -306,7 +306,7 @@ def test_kinds_of_files_that_pillow_reads(tmp_path, ending):
 
 
 def test_of_many_pictures_in_a_file_the_first_is_read(tmp_path):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")]
     for ending in ("gif", "tif", "png", "webp"):
         path = tmp_path / f"many.{ending}"
         frames[0].save(
@@ -362,13 +362,13 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, ending):
         read_image(path)
 
 
-def test_a_corrupt_file_is_an_error_that_names_it(colours):
-    data = bytearray(colours.read_bytes())
+def test_a_corrupt_file_is_an_error_that_names_it(colors):
+    data = bytearray(colors.read_bytes())
     middle = data.index(b"IDAT") + 12
     data[middle : middle + 20] = bytes(20)
-    colours.write_bytes(data)
-    with pytest.raises(ImageError, match=unreadable(colours, ".")):
-        read_image(colours)
+    colors.write_bytes(data)
+    with pytest.raises(ImageError, match=unreadable(colors, ".")):
+        read_image(colors)
 
 
 @pytest.mark.parametrize(
@@ -403,29 +403,29 @@ def test_an_image_of_too_many_pixels_is_told_from_its_header(tmp_path):
 
 
 @pytest.mark.parametrize("allowed", [959, 960])
-def test_the_most_pixels_can_be_chosen(colours, allowed):
+def test_the_most_pixels_can_be_chosen(colors, allowed):
     if allowed == 960:
-        assert read_image(colours, max_pixels=960).size == (40, 24)
+        assert read_image(colors, max_pixels=960).size == (40, 24)
     else:
         with pytest.raises(ImageError, match=r"\(960 pixels\) exceeds limit of 959 pixels; --max-pixels raises it"):
-            read_image(colours, max_pixels=959)
+            read_image(colors, max_pixels=959)
 
 
-def test_more_pixels_than_pillow_allows_are_read_on_demand_and_its_limit_stands_otherwise(colours, monkeypatch):
+def test_more_pixels_than_pillow_allows_are_read_on_demand_and_its_limit_stands_otherwise(colors, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40 // 3)
     with pytest.raises(ImageError, match=r"\(960 pixels\) exceeds limit of 640 pixels; --max-pixels raises it"):
-        read_image(colours, max_pixels=640)
+        read_image(colors, max_pixels=640)
     assert Image.MAX_IMAGE_PIXELS == 320
-    assert read_image(colours, max_pixels=961).size == (40, 24)
+    assert read_image(colors, max_pixels=961).size == (40, 24)
 
 
-def test_oddities_that_pillow_warns_of_do_not_keep_an_image_from_being_read(colours, monkeypatch):
+def test_oddities_that_pillow_warns_of_do_not_keep_an_image_from_being_read(colors, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40 - 1)
-    with pytest.warns(Image.DecompressionBombWarning), Image.open(colours):
+    with pytest.warns(Image.DecompressionBombWarning), Image.open(colors):
         pass
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_image(colours, max_pixels=2 * 24 * 40 - 2).size == (40, 24)
+        assert read_image(colors, max_pixels=2 * 24 * 40 - 2).size == (40, 24)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file system that takes any bytes as names")
@@ -444,15 +444,15 @@ def test_names_that_are_no_text_are_shown_escaped(tmp_path):
 # Sets of images
 
 
-def test_files_are_read_by_index_and_named_by_path(colours):
-    images = FileImages([colours], [0], ("one",))
-    assert images.name(0) == str(colours)
+def test_files_are_read_by_index_and_named_by_path(colors):
+    images = FileImages([colors], [0], ("one",))
+    assert images.name(0) == str(colors)
     np.testing.assert_array_equal(np.asarray(images.read(0)), picture())
 
 
-def test_arrays_are_grey_or_colour_by_their_shape():
-    colour, grey = picture()[None], picture()[None, ..., 1]
-    for array, channels, mode in ((colour, 3, "RGB"), (grey, 1, "L")):
+def test_arrays_are_gray_or_color_by_their_shape():
+    color, gray = picture()[None], picture()[None, ..., 1]
+    for array, channels, mode in ((color, 3, "RGB"), (gray, 1, "L")):
         images = ArrayImages(array, [0], ("one",))
         assert (images.channels, images.read(0).mode, images.name(0)) == (channels, mode, "#0")
         np.testing.assert_array_equal(np.asarray(images.read(0)), array[0])
@@ -484,7 +484,7 @@ def fashion():
     return open_data("fashion-mini")
 
 
-def test_fashion_mini_has_equal_classes_of_grey_images(fashion):
+def test_fashion_mini_has_equal_classes_of_gray_images(fashion):
     for images, per_class in zip(fashion, (1000, 200), strict=True):
         assert images.images.shape == (10 * per_class, 28, 28)
         assert images.images.dtype == np.uint8
@@ -502,6 +502,6 @@ def test_fashion_mini_shares_no_image_between_training_and_validation(fashion):
 def test_fashion_mini_labels_belong_to_the_images(fashion):
     train, val = fashion
     flat = train.images.reshape(len(train.labels), -1).astype(np.float32)
-    centres = np.stack([flat[np.asarray(train.labels) == label].mean(axis=0) for label in range(10)])
-    distances = ((val.images.reshape(-1, 1, 784) - centres) ** 2).mean(axis=-1)
+    centers = np.stack([flat[np.asarray(train.labels) == label].mean(axis=0) for label in range(10)])
+    distances = ((val.images.reshape(-1, 1, 784) - centers) ** 2).mean(axis=-1)
     assert (distances.argmin(axis=1) == np.asarray(val.labels)).mean() > 0.6

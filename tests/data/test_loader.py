@@ -241,7 +241,7 @@ def test_large_files_are_read_small_and_drawn_as_large_ones(tmp_path):
     for epoch in range(10):
         sample = TrainImages(files, transform, seed=3)[epoch, 0].pixels.astype(int)
         whole = transform(FileImages.read(files, 0), np.random.default_rng((3, 1, epoch, 0)))
-        assert np.abs(sample - whole).mean() < 20  # of noise whose neighbours differ by 85
+        assert np.abs(sample - whole).mean() < 20  # of noise whose neighbors differ by 85
     assert max(asked) < (800, 600)
     assert min(asked) < (400, 300)
 
@@ -260,10 +260,10 @@ def test_training_batches_are_full_uint8_and_channels_last_in_memory(reference):
         assert batch.labels.tolist() == [index % 2 for index in batch.indices.tolist()]
 
 
-def test_grey_images_make_batches_of_one_channel():
+def test_gray_images_make_batches_of_one_channel():
     array = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
-    grey = Preprocessing(size=(8, 8), mean=(0.5,), std=(0.5,))
-    (batch,) = eval_loader(EvalImages(ArrayImages(array, [0, 0, 0], ("a",)), grey.pixels), batch_size=8, workers=0)
+    gray = Preprocessing(size=(8, 8), mean=(0.5,), std=(0.5,))
+    (batch,) = eval_loader(EvalImages(ArrayImages(array, [0, 0, 0], ("a",)), gray.pixels), batch_size=8, workers=0)
     assert batch.images.shape == (3, 1, 8, 8)
     np.testing.assert_array_equal(batch.images.squeeze(1).numpy(), array)
 

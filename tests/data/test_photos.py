@@ -17,8 +17,8 @@ def test_every_photo_is_listed_credited_and_small():
         assert "CC0" in credits[line] or "public domain" in credits[line]
 
 
-def test_a_small_input_is_the_mean_of_the_centre_of_a_large_photo():
-    """No pixel of the centre square goes unseen, and none beside it is seen."""
+def test_a_small_input_is_the_mean_of_the_center_of_a_large_photo():
+    """No pixel of the center square goes unseen, and none beside it is seen."""
     photo = Image.new("RGB", (1200, 640), "red")
     checks = Image.effect_noise((640, 640), 100).point(lambda value: 255 * (value > 127)).convert("RGB")
     photo.paste(checks, (280, 0))

@@ -51,7 +51,7 @@ def timm_input(preprocessing: Preprocessing, image: Image.Image) -> torch.Tensor
 @pytest.mark.parametrize("image_size", [(500, 375), (333, 500), (640, 427), (224, 224), (100, 150), (900, 301)])
 def test_the_model_gets_what_timm_gives_it(image_size, crop_pct):
     preprocessing, image = Preprocessing(size=(224, 224), crop_pct=crop_pct), photo(*image_size)
-    # Pixels are the same: what remains is rounding, far below one grey level (0.017).
+    # Pixels are the same: what remains is rounding, far below one gray level (0.017).
     assert_close(model_input(preprocessing, image), timm_input(preprocessing, image), rtol=0, atol=2e-6)
 
 
@@ -92,12 +92,12 @@ def test_the_crop_is_central_and_keeps_the_aspect(image_size, size, crop_pct):
     y, x = np.mgrid[0:height, 0:width]
     ramps = Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
     crop = Preprocessing(size=size, crop_pct=crop_pct, interpolation="bilinear").pixels(ramps).astype(float)
-    # The image is scaled to cover size / crop_pct, and position (row, column) shows what lies that far off the centre.
+    # The image is scaled to cover size / crop_pct, and position (row, column) shows what lies that far off the center.
     scale = max(out_height / height, out_width / width) / crop_pct
     columns = (width - 1) / 2 + (np.arange(out_width) - (out_width - 1) / 2) / scale
     rows = (height - 1) / 2 + (np.arange(out_height) - (out_height - 1) / 2) / scale
     inner = slice(2, -2)  # the filter's reach at the image's border
-    tolerance = 1.2 / scale + 0.5  # truncated sides and a centre between pixels: a pixel of the result
+    tolerance = 1.2 / scale + 0.5  # truncated sides and a center between pixels: a pixel of the result
     np.testing.assert_allclose(crop[out_height // 2, inner, 0], columns[inner], atol=tolerance)
     np.testing.assert_allclose(crop[inner, out_width // 2, 1], rows[inner], atol=tolerance)
 
@@ -122,7 +122,7 @@ def test_a_crop_above_one_pads_with_black():
 # Values
 
 
-def test_values_are_normalised_as_torchvision_does():
+def test_values_are_normalized_as_torchvision_does():
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, 3, 16, 16)
     expected = TF.normalize(pixels.float() / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
     normal = Preprocessing(size=(16, 16)).normalize(pixels)
@@ -130,15 +130,15 @@ def test_values_are_normalised_as_torchvision_does():
     assert_close(normal, expected, rtol=0, atol=2e-6)
 
 
-def test_grey_images_have_one_channel_with_its_own_mean_and_deviation():
-    grey = Preprocessing(size=(4, 4), mean=(0.25,), std=(0.5,))
-    assert (grey.channels, Preprocessing(size=(4, 4)).channels) == (1, 3)
+def test_gray_images_have_one_channel_with_its_own_mean_and_deviation():
+    gray = Preprocessing(size=(4, 4), mean=(0.25,), std=(0.5,))
+    assert (gray.channels, Preprocessing(size=(4, 4)).channels) == (1, 3)
     image = Image.fromarray(np.array([[0, 51], [102, 255]], np.uint8).repeat(2, axis=0).repeat(2, axis=1))
     expected = torch.tensor([[-0.5, -0.1], [0.3, 1.5]]).repeat_interleave(2, 0).repeat_interleave(2, 1)
-    assert_close(model_input(grey, image), expected[None])
+    assert_close(model_input(gray, image), expected[None])
 
 
-def test_normalising_keeps_the_layout_in_memory():
+def test_normalizing_keeps_the_layout_in_memory():
     pixels = torch.zeros(2, 3, 4, 6, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     assert Preprocessing(size=(4, 6)).normalize(pixels).is_contiguous(memory_format=torch.channels_last)
 
@@ -156,7 +156,7 @@ def test_normalising_keeps_the_layout_in_memory():
         ({"mean": (0.5,)}, r"mean and std must be one number for each channel, std positive; not \(0\.5,\), \(0\.229"),
         ({"mean": (), "std": ()}, r"mean and std must be one number for each channel"),
         ({"std": (0.2, 0.0, 0.2)}, r"mean and std must be one number for each channel, std positive"),
-        ({"background": "whitte"}, r"background must be a colour such as white, gray or #808080, not 'whitte'"),
+        ({"background": "whitte"}, r"background must be a color such as white, gray or #808080, not 'whitte'"),
         ({"interpolation": "cubic"}, r"interpolation must be one of nearest, .*bicubic.*, not 'cubic'"),
     ],
 )
@@ -170,7 +170,7 @@ def test_settings_survive_json():
     assert Preprocessing.from_dict(json.loads(json.dumps(asdict(preprocessing)))) == preprocessing
 
 
-def test_normalising_leaves_its_input_as_it_was():
+def test_normalizing_leaves_its_input_as_it_was():
     pixels = torch.full((2, 3, 4, 6), 7.0)
     Preprocessing(size=(4, 6)).normalize(pixels)
     assert (pixels == 7).all()

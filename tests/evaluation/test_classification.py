@@ -16,9 +16,9 @@ from volo.evaluation.classification import evaluate
 from volo.inference import Predictor
 from volo.models import create_model, save_model
 
-GREY = Preprocessing(size=(2, 2), mean=(0.5,), std=(0.5,))
+GRAY = Preprocessing(size=(2, 2), mean=(0.5,), std=(0.5,))
 
-#: What the stand-in for a model says to an image of this grey level: probabilities of ant, bee and cat.
+#: What the stand-in for a model says to an image of this gray level: probabilities of ant, bee and cat.
 ANSWERS = {10: (0.7, 0.2, 0.1), 20: (0.1, 0.8, 0.1), 30: (0.3, 0.3, 0.4), 40: (0.5, 0.4, 0.1)}
 
 
@@ -28,7 +28,7 @@ def model(names=("ant", "bee", "cat"), answers=ANSWERS):
     def logits(pixels: torch.Tensor) -> torch.Tensor:
         return torch.tensor([answers[int(image[0, 0, 0])] for image in pixels]).log()
 
-    return SimpleNamespace(class_names=tuple(names), pixels=GREY.pixels, takes_photos=False, logits=logits)
+    return SimpleNamespace(class_names=tuple(names), pixels=GRAY.pixels, takes_photos=False, logits=logits)
 
 
 def images(levels, labels, names=("ant", "bee", "cat")) -> ArrayImages:
@@ -194,9 +194,9 @@ def test_without_one_readable_image_there_is_nothing_to_judge(files, predictor):
         evaluate(predictor, files)
 
 
-def test_colour_images_are_judged_in_grey_by_a_grey_model():
-    colour = ArrayImages(np.full((1, 2, 2, 3), 30, np.uint8), [2], ("ant", "bee", "cat"))
-    assert evaluate(model(), with_channels(colour, 1)).top1 == 1.0
+def test_color_images_are_judged_in_gray_by_a_gray_model():
+    color = ArrayImages(np.full((1, 2, 2, 3), 30, np.uint8), [2], ("ant", "bee", "cat"))
+    assert evaluate(model(), with_channels(color, 1)).top1 == 1.0
 
 
 # Some of the model's classes

@@ -113,7 +113,7 @@ def test_scores_are_those_counted_by_hand(tmp_path):
     assert scores == {"real_images": 3, "real_top1": pytest.approx(1 / 3), "real_top5": pytest.approx(2 / 3)}
 
 
-def test_where_no_labelled_image_could_be_read_there_is_no_score(tmp_path):
+def test_where_no_labeled_image_could_be_read_there_is_no_score(tmp_path):
     labels = RealLabels(real(tmp_path / "real.json", [[5], []]), validation(1, 2))
     assert labels.scores(evaluation([1], [[0, 1, 2, 3, 4]])) == {"real_images": 0, "real_top1": None, "real_top5": None}
 

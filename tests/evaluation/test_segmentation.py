@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scenes import COLOURS, NAMES, make_scenes
+from scenes import COLORS, NAMES, make_scenes
 from segments import save_untrained
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
@@ -88,7 +88,7 @@ def test_a_class_that_is_nowhere_has_no_iou_and_counts_not(evaluation):
     tables = {"right": [[5, 0, 0, 0]], "true": [[6, 4, 0, 0]], "predicted": [[10, 0, 0, 0]]}
     result = SegmentationEvaluation(
         class_names=NAMES,
-        class_colours=COLOURS,
+        class_colors=COLORS,
         indices=np.array([0]),
         confusion=np.zeros((4, 4), int),
         **{name: np.array(table) for name, table in tables.items()},
@@ -155,7 +155,7 @@ def test_all_files_are_written_and_say_what_was_found(evaluation, images, tmp_pa
         rows = list(csv.DictReader(file))
     assert [float(row["iou"]) for row in rows] == pytest.approx(evaluation.iou, abs=1e-6)
     assert sum(int(row["pixels"]) for row in rows) == results["pixels"]
-    assert [row["colour"] for row in rows] == ["#78aae6", "#5a8c3c", "#dc3c32", "#8c5ac8"]
+    assert [row["color"] for row in rows] == ["#78aae6", "#5a8c3c", "#dc3c32", "#8c5ac8"]
     with (out / "per_image.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["miou"]) for row in rows] == pytest.approx(evaluation.image_scores["miou"], abs=1e-6)

@@ -308,7 +308,7 @@ def segmenter(folder: Path) -> Path:
         model.config,
         model.state_dict(),
         class_names=NAMES[:5],
-        class_colours=tuple((index, 0, 0) for index in range(5)),
+        class_colors=tuple((index, 0, 0) for index in range(5)),
         ignore_index=255,
         preprocessing=asdict(Preprocessing(size=(64, 64))),
         short_side=None,

@@ -4,28 +4,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from volo.data import IGNORE, default_colours
+from volo.data import IGNORE, default_colors
 from volo.inference.mask_files import MaskFolder, output_names
 from volo.inference.mask_pictures import LARGEST, SMALLEST, legend, named_overlay, palette_picture
 from volo.inference.segmenter import Segmentation
 
-COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
-def test_a_mask_is_stored_with_its_classes_as_values_and_their_colours(tmp_path):
+def test_a_mask_is_stored_with_its_classes_as_values_and_their_colors(tmp_path):
     mask = np.random.default_rng(0).integers(0, 3, (30, 20), dtype=np.uint8)
-    palette_picture(mask, COLOURS).save(tmp_path / "mask.png")
+    palette_picture(mask, COLORS).save(tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as stored:
         assert stored.mode == "P"
         np.testing.assert_array_equal(np.asarray(stored), mask)
-        np.testing.assert_array_equal(np.asarray(stored.convert("RGB")), np.array(COLOURS, np.uint8)[mask])
+        np.testing.assert_array_equal(np.asarray(stored.convert("RGB")), np.array(COLORS, np.uint8)[mask])
 
 
-def test_an_overlay_shows_the_photo_through_the_colours_and_itself_where_there_is_no_class():
+def test_an_overlay_shows_the_photo_through_the_colors_and_itself_where_there_is_no_class():
     photo = Image.new("RGB", (400, 320), (100, 100, 100))
     mask = np.zeros((320, 400), np.uint8)
     mask[:160], mask[:, 200:] = 1, IGNORE
-    picture = named_overlay(photo, mask, COLOURS, ("a", "b", "c"), opacity=0.4)
+    picture = named_overlay(photo, mask, COLORS, ("a", "b", "c"), opacity=0.4)
     assert picture.width > 400
     assert picture.getpixel((10, 10)) == pytest.approx((60, 162, 60), abs=1)
     assert picture.getpixel((10, 300)) == pytest.approx((162, 60, 60), abs=1)
@@ -38,23 +38,23 @@ def test_an_overlay_shows_the_photo_through_the_colours_and_itself_where_there_i
 def test_large_photos_are_shown_smaller_and_small_ones_larger(size, shown):
     assert (LARGEST, SMALLEST) == (2048, 320)
     mask = np.zeros(size[::-1], np.uint8)
-    plain = named_overlay(Image.new("RGB", size), mask, COLOURS, ("a", "b", "c"), opacity=1)
+    plain = named_overlay(Image.new("RGB", size), mask, COLORS, ("a", "b", "c"), opacity=1)
     pixels = np.asarray(plain)
     assert plain.height == shown[1]
-    assert (pixels[:, : shown[0]] == COLOURS[0]).all()
-    assert not (pixels[:, shown[0] :] == COLOURS[0]).all()
+    assert (pixels[:, : shown[0]] == COLORS[0]).all()
+    assert not (pixels[:, shown[0] :] == COLORS[0]).all()
 
 
 def test_a_legend_has_room_for_every_class_and_an_overlay_says_how_many_it_leaves_out():
-    colours = default_colours(150)
+    colors = default_colors(150)
     names = tuple(f"a class with a long name, number {n}" for n in range(150))
-    several, one = legend(names, colours), legend(names[:3], colours)
+    several, one = legend(names, colors), legend(names[:3], colors)
     assert several.width > 3 * one.width
-    assert {colour for _, colour in several.getcolors(several.width * several.height)} >= set(colours)
+    assert {color for _, color in several.getcolors(several.width * several.height)} >= set(colors)
     mask = (np.arange(320 * 320) % 150).astype(np.uint8).reshape(320, 320)
     photo = Image.new("RGB", (320, 320))
-    assert named_overlay(photo, mask, colours, names).height == 320
-    assert named_overlay(Image.new("RGB", (2000, 10)), mask[:10].repeat(7, 1)[:, :2000], colours, names).height < 60
+    assert named_overlay(photo, mask, colors, names).height == 320
+    assert named_overlay(Image.new("RGB", (2000, 10)), mask[:10].repeat(7, 1)[:, :2000], colors, names).height < 60
 
 
 # Files
@@ -70,11 +70,11 @@ def test_files_are_called_as_their_images_are(tmp_path):
 def segmentation(height=10, width=12):
     mask = np.zeros((height, width), np.uint8)
     mask[:, 0] = 2
-    return Segmentation(mask, ("a", "b, c", "d"), COLOURS, (1 - 1 / width, 0.0, 1 / width))
+    return Segmentation(mask, ("a", "b, c", "d"), COLORS, (1 - 1 / width, 0.0, 1 / width))
 
 
 def open_folder(folder, paths, **options):
-    return MaskFolder(folder, paths, ("a", "b, c", "d"), COLOURS, **options)
+    return MaskFolder(folder, paths, ("a", "b, c", "d"), COLORS, **options)
 
 
 def test_a_folder_of_masks_holds_what_is_done_however_it_ends(tmp_path):

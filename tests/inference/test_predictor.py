@@ -28,13 +28,13 @@ def trained(folder, channels: int):
 
 
 @pytest.fixture(scope="module")
-def colour(tmp_path_factory):
-    return Predictor(trained(tmp_path_factory.mktemp("runs") / "colour", 3), device="cpu")
+def color(tmp_path_factory):
+    return Predictor(trained(tmp_path_factory.mktemp("runs") / "color", 3), device="cpu")
 
 
 @pytest.fixture(scope="module")
-def grey(tmp_path_factory):
-    return Predictor(trained(tmp_path_factory.mktemp("runs") / "grey", 1), device="cpu")
+def gray(tmp_path_factory):
+    return Predictor(trained(tmp_path_factory.mktemp("runs") / "gray", 1), device="cpu")
 
 
 def pixels(seed: int = 0, height: int = 40, width: int = 50) -> np.ndarray:
@@ -49,8 +49,8 @@ def close(first: Prediction, second: Prediction) -> bool:
 # Forms of an image
 
 
-@pytest.mark.parametrize("which", ["colour", "grey"])
-@pytest.mark.parametrize("picture", [pixels(), pixels()[..., 0]], ids=["of a colour image", "of a grey image"])
+@pytest.mark.parametrize("which", ["color", "gray"])
+@pytest.mark.parametrize("picture", [pixels(), pixels()[..., 0]], ids=["of a color image", "of a gray image"])
 def test_every_form_of_an_image_gives_the_same_prediction(which, picture, request, tmp_path):
     predictor, path = request.getfixturevalue(which), tmp_path / "image.png"
     Image.fromarray(picture).save(path)
@@ -61,25 +61,25 @@ def test_every_form_of_an_image_gives_the_same_prediction(which, picture, reques
         assert predictor(form) == expected
 
 
-def test_different_images_give_different_predictions(colour, grey):
-    for predictor in (colour, grey):
+def test_different_images_give_different_predictions(color, gray):
+    for predictor in (color, gray):
         assert not close(predictor(pixels(0)), predictor(pixels(1)))
 
 
-def test_transparency_and_palettes_are_turned_into_colours(colour):
+def test_transparency_and_palettes_are_turned_into_colors(color):
     picture = Image.fromarray(pixels())
-    assert colour(picture.convert("RGBA")) == colour(picture)
+    assert color(picture.convert("RGBA")) == color(picture)
     palette = picture.quantize(16)
-    assert colour(palette) == colour(palette.convert("RGB"))
+    assert color(palette) == color(palette.convert("RGB"))
 
 
-def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(colour):
+def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(color):
     picture = Image.fromarray(pixels(3, 97, 61))
-    cropped = colour.preprocessing.crop(picture)
+    cropped = color.preprocessing.crop(picture)
     assert cropped.size == (32, 32)
     batch = torch.tensor(np.asarray(cropped)).permute(2, 0, 1)[None]
-    expected = colour.model(colour.preprocessing.normalize(batch)).softmax(-1)[0]
-    got = colour(picture)
+    expected = color.model(color.preprocessing.normalize(batch)).softmax(-1)[0]
+    got = color(picture)
     assert got.probabilities == pytest.approx(expected[list(got.indices)].tolist(), abs=1e-6)
 
 
@@ -97,19 +97,19 @@ def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(colour):
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"a tensor image must be .* not \(1, 3, 8, 8\) torch.uint8"),
     ],
 )
-def test_arrays_and_tensors_of_another_form_are_named(colour, image, message):
+def test_arrays_and_tensors_of_another_form_are_named(color, image, message):
     with pytest.raises(ValueError, match=message):
-        colour(image)
+        color(image)
 
 
-def test_a_model_of_four_channels_sees_transparency_and_one_of_three_a_background(colour, tmp_path):
+def test_a_model_of_four_channels_sees_transparency_and_one_of_three_a_background(color, tmp_path):
     four = Predictor(trained(tmp_path / "four", 4), device="cpu")
     clear, half = (np.dstack([pixels(), np.full((40, 50), alpha, np.uint8)]) for alpha in (0, 128))
     Image.fromarray(half).save(tmp_path / "half.png")
     assert close(four(half), four(tmp_path / "half.png"))
     assert not close(four(half), four(clear))
     assert close(four(pixels()), four(np.dstack([pixels(), np.full((40, 50), 255, np.uint8)])))
-    assert close(colour(clear), colour(np.full((40, 50, 3), 255, np.uint8)))
+    assert close(color(clear), color(np.full((40, 50, 3), 255, np.uint8)))
 
 
 def test_a_model_of_five_channels_takes_arrays_and_tensors_alone(tmp_path):
@@ -126,51 +126,51 @@ def test_a_model_of_five_channels_takes_arrays_and_tensors_alone(tmp_path):
         assert got.probabilities == pytest.approx(expected[list(got.indices)].tolist(), abs=1e-6)
     with pytest.raises(ValueError, match=r"an array image must be \(H, W, 5\) uint8, 0–255, not \(40, 50, 3\) uint8"):
         five(pixels())
-    with pytest.raises(ValueError, match=r"read with 1 channel \(grey\), 3 .* not 5; give other inputs as arrays"):
+    with pytest.raises(ValueError, match=r"read with 1 channel \(gray\), 3 .* not 5; give other inputs as arrays"):
         five(Image.fromarray(pixels()))
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 5), np.uint8), torch.zeros(3, 5, 0, dtype=torch.uint8)])
-def test_an_image_without_pixels_is_an_error(colour, image):
+def test_an_image_without_pixels_is_an_error(color, image):
     with pytest.raises(ValueError, match="0"):
-        colour(image)
+        color(image)
 
 
-def test_an_opened_photo_is_turned_upright_like_its_file(colour, tmp_path):
+def test_an_opened_photo_is_turned_upright_like_its_file(color, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels()).save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as picture:
-        assert colour(picture) == colour(tmp_path / "turned.png")
+        assert color(picture) == color(tmp_path / "turned.png")
 
 
-def test_files_that_cannot_be_read_are_named(colour, tmp_path):
+def test_files_that_cannot_be_read_are_named(color, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"cannot read image .*gone\.jpg"):
-        colour(tmp_path / "gone.jpg")
+        color(tmp_path / "gone.jpg")
     with pytest.raises(ImageError, match=r"cannot read image .*text\.jpg"):
-        colour(str(tmp_path / "text.jpg"))
+        color(str(tmp_path / "text.jpg"))
 
 
 # Predictions
 
 
-def test_classes_come_with_the_likeliest_first(colour):
-    prediction = colour(pixels())
+def test_classes_come_with_the_likeliest_first(color):
+    prediction = color(pixels())
     assert prediction.names == tuple(NAMES[index] for index in prediction.indices)
     assert list(prediction.probabilities) == sorted(prediction.probabilities, reverse=True)
     assert (prediction.name, prediction.probability) == (prediction.names[0], prediction.probabilities[0])
 
 
 @pytest.mark.parametrize("top_k", [3, 5, 1000])
-def test_top_k_beyond_the_classes_gives_them_all(colour, top_k):
-    prediction = colour(pixels(), top_k=top_k)
+def test_top_k_beyond_the_classes_gives_them_all(color, top_k):
+    prediction = color(pixels(), top_k=top_k)
     assert sorted(prediction.names) == sorted(NAMES)
     assert sum(prediction.probabilities) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_top_k_gives_the_first_of_them(colour):
-    everything, one = colour(pixels()), colour(pixels(), top_k=1)
+def test_top_k_gives_the_first_of_them(color):
+    everything, one = color(pixels()), color(pixels(), top_k=1)
     assert (one.names, one.indices, one.probabilities) == (
         everything.names[:1],
         everything.indices[:1],
@@ -179,22 +179,22 @@ def test_top_k_gives_the_first_of_them(colour):
 
 
 @pytest.mark.parametrize("arguments", [{"top_k": 0}, {"top_k": -1}, {"batch_size": 0}, {"batch_size": -1}])
-def test_a_top_k_or_batch_size_below_one_is_an_error_that_names_it(colour, arguments):
+def test_a_top_k_or_batch_size_below_one_is_an_error_that_names_it(color, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        list(colour.predict([pixels()], **arguments))
+        list(color.predict([pixels()], **arguments))
 
 
 @pytest.mark.parametrize("count", [0, 1, 6, 7])
-def test_predictions_do_not_depend_on_the_batch_size(colour, count):
+def test_predictions_do_not_depend_on_the_batch_size(color, count):
     images = [pixels(seed, 30 + seed, 45) for seed in range(count)]
-    alone = [colour(image) for image in images]
+    alone = [color(image) for image in images]
     for batch_size in (1, 3, 32):
-        together = list(colour.predict(images, batch_size=batch_size))
+        together = list(color.predict(images, batch_size=batch_size))
         assert len(together) == count
         assert all(close(first, second) for first, second in zip(together, alone, strict=True))
 
 
-def test_images_are_taken_as_predictions_are_wanted(colour):
+def test_images_are_taken_as_predictions_are_wanted(color):
     taken = []
 
     def images():
@@ -202,24 +202,24 @@ def test_images_are_taken_as_predictions_are_wanted(colour):
             taken.append(seed)
             yield pixels(seed)
 
-    predictions = colour.predict(images(), batch_size=2)
+    predictions = color.predict(images(), batch_size=2)
     assert taken == []
     next(predictions)
     assert taken == [0, 1]
     assert len(list(predictions)) == 8
 
 
-def test_predicting_leaves_the_model_as_it_was(colour):
-    before = {name: tensor.clone() for name, tensor in colour.model.state_dict().items()}
-    list(colour.predict([pixels(0), pixels(1)]))
-    assert not colour.model.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in colour.model.state_dict().items())
+def test_predicting_leaves_the_model_as_it_was(color):
+    before = {name: tensor.clone() for name, tensor in color.model.state_dict().items()}
+    list(color.predict([pixels(0), pixels(1)]))
+    assert not color.model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in color.model.state_dict().items())
 
 
-def test_without_a_device_one_is_chosen(tmp_path, colour):
+def test_without_a_device_one_is_chosen(tmp_path, color):
     predictor = Predictor(trained(tmp_path / "run", 3))
     assert predictor.device == next(predictor.model.parameters()).device
-    assert close(predictor(pixels()), colour(pixels()))
+    assert close(predictor(pixels()), color(pixels()))
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scenes import COLOURS, NAMES
+from scenes import COLORS, NAMES
 from segments import save_untrained
 
 import volo
@@ -60,11 +60,11 @@ def test_where_one_window_covers_it_an_image_is_seen_whole(folder, segmenter):
 def test_a_segmentation_says_what_each_class_takes(segmenter):
     result = segmenter(pixels(2, 90, 70))
     assert (result.mask.shape, result.mask.dtype) == ((90, 70), np.uint8)
-    assert (result.class_names, result.class_colours) == (NAMES, COLOURS)
+    assert (result.class_names, result.class_colors) == (NAMES, COLORS)
     assert result.shares == pytest.approx([(result.mask == index).mean() for index in range(4)])
     picture = result.picture()
     assert (picture.mode, picture.size) == ("P", (70, 90))
-    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.array(COLOURS, np.uint8)[result.mask])
+    np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.array(COLORS, np.uint8)[result.mask])
 
 
 def test_windows_are_the_crops_of_the_training_unless_others_are_asked_for(folder, segmenter):
@@ -143,7 +143,7 @@ def test_weights_that_are_not_finite_are_named(folder, tmp_path):
 
 
 def test_preprocessing_of_another_number_of_channels_is_an_error(tmp_path):
-    folder = save_untrained(tmp_path / "grey")
+    folder = save_untrained(tmp_path / "gray")
     config = json.loads((folder / "config.json").read_text())
     config["preprocessing"].update(mean=[0.5], std=[0.5])
     (folder / "config.json").write_text(json.dumps(config))

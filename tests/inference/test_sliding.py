@@ -123,7 +123,7 @@ def test_a_view_of_another_scale_is_the_whole_image_resized_and_its_logits_resiz
     small = image.resize((round(203 * scale), round(150 * scale)), Image.Resampling.BILINEAR)
     expected = F.interpolate(pixelwise(tensor(small)), size=(150, 203), mode="bilinear", align_corners=False)[0]
     got = scores(image, pixelwise, Sliding(window=(40, 56), stride=(27, 40), scales=(scale,), batch_size=2))
-    # Pillow rounds to grey levels after each direction, and takes first the one that is less work, which may be another
+    # Pillow rounds to gray levels after each direction, and takes first the one that is less work, which may be another
     # for a strip: each channel is one level off here and there.
     torch.testing.assert_close(got, expected, rtol=0, atol=4.1 / 255)
     assert (got - expected).abs().mean() < 0.4 / 255

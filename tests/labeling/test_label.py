@@ -1,4 +1,4 @@
-"""Labelling: the teacher's own logits, each image once, whatever stops it and however many processes do it."""
+"""Labeling: the teacher's own logits, each image once, whatever stops it and however many processes do it."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision.ops import roi_align
 
 from volo.data import Preprocessing, open_training_data
-from volo.data.token_labels.store import LABELLED, UNREADABLE, TokenLabelStore
-from volo.labeling import label as labelling
+from volo.data.token_labels.store import LABELED, UNREADABLE, TokenLabelStore
+from volo.labeling import label as labeling
 from volo.labeling.label import LabelOptions, fit_whole, label_images
 from volo.labeling.teachers import load_teacher
 from volo.models import create_model, save_model
@@ -23,7 +23,7 @@ from volo.models import create_model, save_model
 
 @pytest.fixture
 def teacher_folder(tmp_path):
-    """A VOLO that knows the three colours, in another order than the data's."""
+    """A VOLO that knows the three colors, in another order than the data's."""
     torch.manual_seed(0)
     model = create_model("volo_micro_32", num_classes=3)
     preprocessing = {"size": [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
@@ -70,7 +70,7 @@ def expected(setting, index, *, fit="squeeze", flip=False):
 @pytest.mark.parametrize("options", [{}, {"flip": True}, {"fit": "keep"}, {"fit": "keep", "flip": True}])
 def test_the_store_holds_the_teachers_best_logits(setting, options):
     report = run(setting, top_k=2, batch_size=5, **options)
-    assert (report.labelled, report.before, report.problems) == (24, 0, ())
+    assert (report.labeled, report.before, report.problems) == (24, 0, ())
     store = TokenLabelStore(setting[2])
     assert store.info.top_k == 2
     assert store.info.preprocessing["fit"] == options.get("fit", "squeeze")
@@ -93,9 +93,9 @@ def test_a_kept_aspect_fills_part_of_the_square_with_all_of_the_image():
 
 
 def test_labels_go_where_the_thing_is(setting):
-    """A network that averages its colours cell by cell names the coloured half, kept in aspect or squeezed."""
+    """A network that averages its colors cell by cell names the colored half, kept in aspect or squeezed."""
 
-    class Colours(torch.nn.Module):
+    class Colors(torch.nn.Module):
         def forward(self, images):
             return F.avg_pool2d(images, 8).permute(0, 2, 3, 1) * 10
 
@@ -104,7 +104,7 @@ def test_labels_go_where_the_thing_is(setting):
     half[:, :30, 2], half[:, 30:, 1] = 255, 255  # blue, then green
     for path in images.paths:
         Image.fromarray(half).save(path)
-    object.__setattr__(teacher, "model", Colours())
+    object.__setattr__(teacher, "model", Colors())
     object.__setattr__(teacher, "namings", (("red", "green", "blue"),))
     for fit in ("squeeze", "keep"):
         run((teacher, images, out.with_name(fit), data), fit=fit)
@@ -127,11 +127,11 @@ def test_it_goes_on_where_it_stopped_and_never_labels_twice(setting, monkeypatch
 
     with pytest.raises(Stop):
         run(setting, batch_size=5, on_batch=stop)
-    assert (TokenLabelStore(setting[2]).states == LABELLED).sum() == 15
+    assert (TokenLabelStore(setting[2]).states == LABELED).sum() == 15
     report = run(setting, batch_size=5)
-    assert (report.labelled, report.before) == (9, 15)
+    assert (report.labeled, report.before) == (9, 15)
     assert setting[2].read_bytes()[-900:] == whole.read_bytes()[-900:]
-    assert run(setting).labelled == 0
+    assert run(setting).labeled == 0
 
 
 LABEL = """
@@ -152,7 +152,7 @@ def on_batch(count):
 report = label_images(
     load_teacher(teacher), open_training_data(data), Path(out), data=data, options=LabelOptions(), batch_size=4,
     on_batch=on_batch)
-print(report.labelled, report.before)
+print(report.labeled, report.before)
 """
 
 
@@ -167,12 +167,12 @@ def test_killed_without_warning_it_loses_nothing_that_counts_and_leaves_no_torn_
     assert process.returncode == -signal.SIGKILL
     run(setting, setting[2].with_name("whole"))
     killed, whole = TokenLabelStore(setting[2]), TokenLabelStore(setting[2].with_name("whole"))
-    done = np.flatnonzero(killed.states == LABELLED)
+    done = np.flatnonzero(killed.states == LABELED)
     assert done.tolist() == list(range(8))
     for index in done:
         np.testing.assert_array_equal(killed.read(index).scores, whole.read(index).scores)
     report = run(setting)
-    assert (report.labelled, report.before) == (16, 8)
+    assert (report.labeled, report.before) == (16, 8)
     for index in range(24):
         np.testing.assert_array_equal(killed.read(index).classes, whole.read(index).classes)
 
@@ -186,7 +186,7 @@ def test_two_processes_share_the_work(setting, teacher_folder):
     assert [process.communicate(timeout=120)[0].split() for process in both] == [["12", "0"], ["12", "0"]]
     run(setting, setting[2].with_name("whole"))
     mine, whole = TokenLabelStore(setting[2]), TokenLabelStore(setting[2].with_name("whole"))
-    assert (mine.states == LABELLED).all()
+    assert (mine.states == LABELED).all()
     for index in range(24):
         np.testing.assert_array_equal(mine.read(index).classes, whole.read(index).classes)
 
@@ -196,14 +196,14 @@ def test_an_image_that_cannot_be_read_is_noted_skipped_and_tried_again(setting):
     good = broken.read_bytes()
     broken.write_bytes(b"no image")
     report = run(setting, batch_size=1)
-    assert report.labelled == 23
+    assert report.labeled == 23
     assert len(report.problems) == 1
     assert str(broken) in report.problems[0]
     store = TokenLabelStore(setting[2])
     assert np.flatnonzero(store.states == UNREADABLE).tolist() == [7]
     broken.write_bytes(good)
     report = run(setting)
-    assert (report.labelled, report.before, report.problems) == (1, 23, ())
+    assert (report.labeled, report.before, report.problems) == (1, 23, ())
     assert store.sizes()[7] == len(good)
 
 
@@ -228,12 +228,12 @@ def test_a_store_of_something_else_is_not_gone_on_with(setting, teacher_folder):
     with pytest.raises(ValueError, match="was begun with other data: it has 24 images, the data have 23"):
         run((teacher, fewer, out, data))
     images.paths[1].write_bytes(images.paths[2].read_bytes())
-    with pytest.raises(ValueError, match=r"1 images are changed in size since they were labelled: train/blue/01\.png"):
+    with pytest.raises(ValueError, match=r"1 images are changed in size since they were labeled: train/blue/01\.png"):
         run((teacher, fewer, out, data))
 
 
-def test_a_second_labelling_into_the_same_store_waits_its_turn(setting):
-    with labelling._locked(setting[2], 0), pytest.raises(ValueError, match="another process is labelling into"):
+def test_a_second_labeling_into_the_same_store_waits_its_turn(setting):
+    with labeling._locked(setting[2], 0), pytest.raises(ValueError, match="another process is labeling into"):
         run(setting)
     assert not setting[2].exists()
     run(setting)

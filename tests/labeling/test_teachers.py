@@ -126,8 +126,8 @@ def test_the_offline_teacher_names_imagenet_and_sees_where_a_thing_is():
     assert teacher.columns(("n01440764", "n15075141")).tolist() == [0, 999]
     assert teacher.columns(("goldfish", "tench")).tolist() == [1, 0]
     # (x − 127) / 128 of pixels 0–255.
-    grey = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-    torch.testing.assert_close(teacher.preprocessing.normalize(grey), torch.ones(1, 3, 2, 2))
+    gray = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    torch.testing.assert_close(teacher.preprocessing.normalize(gray), torch.ones(1, 3, 2, 2))
     with get_sample_data("grace_hopper.jpg") as file:  # a portrait that matplotlib brings
         portrait = Image.open(file).convert("RGB").resize((224, 224))
     pixels = torch.from_numpy(np.array(portrait)).permute(2, 0, 1)[None]

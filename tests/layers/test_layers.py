@@ -21,7 +21,7 @@ from volo.layers import (
 from volo.layers.attention import FEW, attend
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """The module in float64 and evaluation mode, with weights large enough that every part shows."""
     torch.manual_seed(0)
     for parameter in module.double().eval().parameters():
@@ -37,7 +37,7 @@ def random(*shape: int, seed: int = 1) -> torch.Tensor:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 6), (7, 5)])
 def test_outlook_attention_is_linear_unfold_softmax_fold_linear(kernel, stride, height, width):
     heads, dim = 2, 6
-    layer = randomised(OutlookAttention(dim, heads, kernel_size=kernel, stride=stride))
+    layer = randomized(OutlookAttention(dim, heads, kernel_size=kernel, stride=stride))
     x = random(2, height, width, dim)
 
     layout = {"kernel_size": kernel, "stride": stride, "padding": kernel // 2}
@@ -53,7 +53,7 @@ def test_outlook_attention_is_linear_unfold_softmax_fold_linear(kernel, stride, 
 
 
 def test_outlook_attention_uses_the_backend_it_is_given():
-    layer = randomised(OutlookAttention(4, 1))
+    layer = randomized(OutlookAttention(4, 1))
     x = random(1, 4, 4, 4)
     expected = layer(x)
     layer.backend = "reference"
@@ -64,7 +64,7 @@ def test_outlook_attention_uses_the_backend_it_is_given():
 
 
 def test_outlook_attention_drops_weights_in_training_alone():
-    layer = randomised(OutlookAttention(4, 1, attn_drop=0.5))
+    layer = randomized(OutlookAttention(4, 1, attn_drop=0.5))
     x = random(1, 4, 4, 4)
     assert_close(layer(x), layer(x), atol=0, rtol=0)
     layer.train()
@@ -80,7 +80,7 @@ def test_outlook_attention_rejects_sizes_that_do_not_fit(arguments, message):
 
 def test_attention_is_softmax_of_scaled_products():
     heads, dim, length = 3, 12, 6
-    layer = randomised(Attention(dim, heads))
+    layer = randomized(Attention(dim, heads))
     x = random(2, 2, 3, dim)
     qkv = x @ layer.qkv.weight.T
     q, k, v = (part.reshape(2, length, heads, -1) for part in qkv.chunk(3, dim=-1))
@@ -91,7 +91,7 @@ def test_attention_is_softmax_of_scaled_products():
 
 def test_class_attention_queries_with_the_first_token():
     heads, dim = 3, 12
-    layer = randomised(ClassAttention(dim, heads))
+    layer = randomized(ClassAttention(dim, heads))
     x = random(2, 5, dim)
     k, v = (part.reshape(2, 5, heads, -1) for part in layer.kv(x).chunk(2, dim=-1))
     q = layer.q(x[:, 0]).reshape(2, heads, -1)
@@ -101,7 +101,7 @@ def test_class_attention_queries_with_the_first_token():
 
 
 def test_class_block_updates_the_class_token_from_all_tokens_and_leaves_them():
-    block = randomised(ClassBlock(8, 2, mlp_ratio=3))
+    block = randomized(ClassBlock(8, 2, mlp_ratio=3))
     cls, tokens = random(2, 1, 8), random(2, 5, 8, seed=2)
     before = tokens.clone()
     out = block(cls, tokens)
@@ -116,8 +116,8 @@ def test_class_block_updates_the_class_token_from_all_tokens_and_leaves_them():
 
 
 @pytest.mark.parametrize("kind", [Outlooker, Transformer])
-def test_blocks_are_two_residual_branches_on_normalised_input(kind):
-    block = randomised(kind(8, 2, mlp_ratio=3))
+def test_blocks_are_two_residual_branches_on_normalized_input(kind):
+    block = randomized(kind(8, 2, mlp_ratio=3))
     x = random(2, 4, 3, 8)
     middle = x + block.attn(F.layer_norm(x, (8,), block.norm1.weight, block.norm1.bias))
     assert_close(block(x), middle + block.mlp(F.layer_norm(middle, (8,), block.norm2.weight, block.norm2.bias)))
@@ -125,7 +125,7 @@ def test_blocks_are_two_residual_branches_on_normalised_input(kind):
 
 @pytest.mark.parametrize("kind", [Outlooker, Transformer])
 def test_drop_path_of_a_block_covers_both_branches_in_training_alone(kind):
-    block = randomised(kind(8, 2, mlp_ratio=3, drop_path=0.999))
+    block = randomized(kind(8, 2, mlp_ratio=3, drop_path=0.999))
     x = random(4, 2, 2, 8)
     assert not torch.isclose(block(x), x).all(dim=(1, 2, 3)).any()
     torch.manual_seed(0)
@@ -166,7 +166,7 @@ def test_position_embedding_takes_any_size_and_keeps_rows_and_columns_apart(size
 
 def test_position_embedding_is_resized_by_cubic_convolution():
     embedding = random(1, 4, 4, 3)
-    # Doubling puts position 3 at 1.25 of the old grid; these are the weights of its four neighbours at a = -0.75.
+    # Doubling puts position 3 at 1.25 of the old grid; these are the weights of its four neighbors at a = -0.75.
     weights = torch.tensor([-27 / 256, 225 / 256, 67 / 256, -9 / 256], dtype=torch.float64)
     expected = torch.einsum("i,j,ijc->c", weights, weights, embedding[0])
     assert_close(resize_position_embedding(embedding, (8, 8))[0, 3, 3], expected)
@@ -192,7 +192,7 @@ def test_patch_embed_ignores_pixels_far_beyond_the_last_whole_patch():
 
 
 def test_downsample_halves_the_map_and_drops_the_odd_row_and_column():
-    layer = randomised(Downsample(3, 5))
+    layer = randomized(Downsample(3, 5))
     x = random(2, 5, 7, 3)
     out = layer(x)
     assert out.shape == (2, 2, 3, 5)

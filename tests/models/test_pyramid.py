@@ -27,7 +27,7 @@ def test_maps_have_four_strides_and_every_weight_learns(patch, channels):
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-def test_the_two_maps_in_the_middle_are_volos_own_normalised():
+def test_the_two_maps_in_the_middle_are_volos_own_normalized():
     model = pyramid(patch_size=8).eval()
     images = torch.randn(1, 3, 64, 64)
     fine, coarse = model.volo.forward_feature_maps(images)

@@ -5,7 +5,7 @@ from itertools import accumulate
 import pytest
 import timm
 import torch
-from peers import randomise, timm_from_config
+from peers import randomize, timm_from_config
 from timm.models.volo import VOLO as TimmVOLO
 from torch import nn
 from torch.testing import assert_close
@@ -22,8 +22,8 @@ def timm_model(name: str) -> TimmVOLO:
 
 
 def pair(name: str) -> tuple[VOLO, TimmVOLO]:
-    """Our randomised model and timm's, one set of weights in both."""
-    ours = randomise(create_model(name)).eval()
+    """Our randomized model and timm's, one set of weights in both."""
+    ours = randomize(create_model(name)).eval()
     with torch.device("meta"):
         theirs = timm_model(name).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)
@@ -114,7 +114,7 @@ def test_every_size_agrees_with_timm_at_its_native_resolution(name):
 
 
 def test_training_statistics_and_gradients_agree_in_training_mode():
-    ours = randomise(create_model("volo_micro_32")).train()
+    ours = randomize(create_model("volo_micro_32")).train()
     theirs = timm_model("volo_micro_32").train()
     theirs.load_state_dict(ours.state_dict())
     x = images(ours, 8)

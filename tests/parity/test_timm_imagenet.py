@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm.data
 import torch
-from peers import randomise, timm_from_config
+from peers import randomize, timm_from_config
 from PIL import Image
 from timm.data import ImageNetInfo, RealLabelsImagenet, create_dataset, create_loader
 from timm.utils import accuracy
@@ -32,7 +32,7 @@ CROPS = (0.96, 1.0, 1.15)
 
 
 def picture(rng: np.random.Generator, path: Path, **options) -> None:
-    """A JPEG of any shape, some of them grey or CMYK, some turned by their EXIF orientation."""
+    """A JPEG of any shape, some of them gray or CMYK, some turned by their EXIF orientation."""
     height, width = rng.integers(20, 90, 2)
     coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((int(width), int(height)))
     exif = Image.Exif()
@@ -56,7 +56,7 @@ def models(tmp_path_factory, val):
     """The same random weights in our model, saved, and in timm's; not all images are of the same class to them."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    ours = randomise(VOLO(CONFIG)).eval()
+    ours = randomize(VOLO(CONFIG)).eval()
     torch.nn.init.normal_(ours.head.weight, std=0.05)
     theirs = timm_from_config(CONFIG).eval()
     theirs.load_state_dict(ours.state_dict())
@@ -92,7 +92,7 @@ def of_timm(logits: torch.Tensor, targets: torch.Tensor) -> list[float]:
 
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("size", [32, 224])
-def test_the_pixels_and_what_they_are_normalised_to_are_timms_bit_for_bit(val, crop, size):
+def test_the_pixels_and_what_they_are_normalized_to_are_timms_bit_for_bit(val, crop, size):
     preprocessing = Preprocessing(size=(size, size), crop_pct=crop)
     images = opened(val)
     (batch,) = eval_loader(EvalImages(images, preprocessing.pixels), batch_size=40, workers=0)

@@ -17,7 +17,7 @@ TRAINED = {
     "d4": (1.0e-3, 0.5, "85.7"),
     "d5": (8.0e-4, 0.75, "86.1"),
 }
-#: Model and pixels → global batch, centre crop, top-1. The batches of D4 and D5 were never published.
+#: Model and pixels → global batch, center crop, top-1. The batches of D4 and D5 were never published.
 FINE_TUNED = {
     "d1-384": (512, 1.0, "85.2"),
     "d2-384": (384, 1.0, "86.0"),

@@ -44,7 +44,7 @@ def check_same(one, other, image, *, atol=1e-4):
     sure = expected.topk(2, dim=0).values.diff(dim=0)[0].abs().numpy() > 2 * atol
     assert sure.mean() > 0.9
     np.testing.assert_array_equal(one(image).mask[sure], other(image).mask[sure])
-    assert one(image).class_colours == other(image).class_colours
+    assert one(image).class_colors == other(image).class_colors
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -70,7 +70,7 @@ def test_every_format(folder, to, ending, dynamic):
     check_same(Segmenter(path), Segmenter(folder, device="cpu"), picture(90, 130))
 
 
-def test_bytes_are_padded_with_the_mean_colour(fixed):
+def test_bytes_are_padded_with_the_mean_color(fixed):
     pixels = torch.from_numpy(np.asarray(picture(50, 40)).copy()).permute(2, 0, 1)[None]
     padded = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
     padded[..., :50, :40] = pixels

@@ -181,7 +181,7 @@ def scenes(damage=None, **options):
 
 
 def masks_of(value, part="train"):
-    """Every mask of a part holds this value alone, or is a picture of this colour."""
+    """Every mask of a part holds this value alone, or is a picture of this color."""
 
     def damage(root):
         for path in (root / part / "masks").iterdir():

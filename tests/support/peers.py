@@ -25,7 +25,7 @@ def timm_from_config(config: VOLOConfig, **settings) -> TimmVOLO:
 
 
 @torch.no_grad()
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
     """Weights, biases and statistics that all show in the logits: fresh ones hide biases and average windows evenly."""
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
@@ -44,7 +44,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
 def timm_micro(seed: int = 0, **settings) -> TimmVOLO:
     """timm's class in the form of ``volo_micro_32``, every weight random, in evaluation mode."""
     torch.manual_seed(seed)
-    return randomise(timm_from_config(VARIANTS["volo_micro_32"], **settings), seed).eval()
+    return randomize(timm_from_config(VARIANTS["volo_micro_32"], **settings), seed).eval()
 
 
 def of_authors(model: nn.Module, averaged: nn.Module | None = None, prefix: str = "module.") -> dict:

@@ -4,12 +4,12 @@ import numpy as np
 from PIL import Image
 
 NAMES = ("sky", "ground", "ball", "box")
-COLOURS = ((120, 170, 230), (90, 140, 60), (220, 60, 50), (140, 90, 200))
-CLASSES = "".join(f"{name} #{bytes(colour).hex()}\n" for name, colour in zip(NAMES, COLOURS, strict=True))
+COLORS = ((120, 170, 230), (90, 140, 60), (220, 60, 50), (140, 90, 200))
+CLASSES = "".join(f"{name} #{bytes(color).hex()}\n" for name, color in zip(NAMES, COLORS, strict=True))
 
 
 def scene(rng, size=(72, 48), noise=12):
-    """An image (H, W, 3) uint8 in the colours of its classes but for noise, and its mask (H, W) uint8.
+    """An image (H, W, 3) uint8 in the colors of its classes but for noise, and its mask (H, W) uint8.
 
     The lowest rows are ignored (255), as the bonnet of a car would be.
     """
@@ -20,16 +20,16 @@ def scene(rng, size=(72, 48), noise=12):
         radius = rng.integers(height // 8, height // 4)
         across, down = abs(x - rng.integers(0, width)), abs(y - rng.integers(height // 3, height))
         mask[across**2 + down**2 < radius**2 if label == 2 else np.maximum(across, down) < radius] = label
-    pixels = np.asarray(COLOURS)[mask] + rng.integers(-noise, noise + 1, (height, width, 3))
+    pixels = np.asarray(COLORS)[mask] + rng.integers(-noise, noise + 1, (height, width, 3))
     mask[-2:] = 255
     return pixels.clip(0, 255).astype(np.uint8), mask
 
 
 def save_mask(mask, path, kind="palette"):
-    """Write a mask (H, W) uint8 as ``grey``, as a ``palette`` PNG, or in ``colours``, the ignored pixels black."""
+    """Write a mask (H, W) uint8 as ``gray``, as a ``palette`` PNG, or in ``colors``, the ignored pixels black."""
     table = np.zeros((256, 3), np.uint8)
-    table[: len(COLOURS)] = COLOURS
-    picture = Image.fromarray(table[mask] if kind == "colours" else mask)
+    table[: len(COLORS)] = COLORS
+    picture = Image.fromarray(table[mask] if kind == "colors" else mask)
     if kind == "palette":
         picture = Image.frombytes("P", picture.size, mask.tobytes())
         picture.putpalette(table.tobytes())

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 import torch
-from scenes import COLOURS, NAMES
+from scenes import COLORS, NAMES
 
 from volo.data import Preprocessing
 from volo.models import create_segmenter, save_segmenter
@@ -32,7 +32,7 @@ def save_untrained(folder, *, seed=0, channels=3, names=NAMES, short_side=None, 
         model.config,
         model.state_dict(),
         class_names=names,
-        class_colours=tuple(COLOURS[: len(names)]),
+        class_colors=tuple(COLORS[: len(names)]),
         ignore_index=255,
         preprocessing=asdict(Preprocessing(size=size, mean=half, std=half, interpolation="bilinear")),
         short_side=short_side,

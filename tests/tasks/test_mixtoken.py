@@ -69,11 +69,11 @@ def test_the_global_generator_is_left_alone():
 
 
 def mean_kept(grid: tuple[int, int]) -> float:
-    """The expected share: over areas uniform in 0–1 (numerically), and over all centres."""
+    """The expected share: over areas uniform in 0–1 (numerically), and over all centers."""
     height, width = grid
 
     def mean_length(side: int, half: int) -> float:
-        return sum(min(centre + half, side) - max(centre - half, 0) for centre in range(side)) / side
+        return sum(min(center + half, side) - max(center - half, 0) for center in range(side)) / side
 
     roots = np.sqrt((np.arange(20_000) + 0.5) / 20_000)
     areas = [mean_length(height, int(height * r) // 2) * mean_length(width, int(width * r) // 2) for r in roots]
@@ -146,7 +146,7 @@ def test_gradients_reach_the_image_a_token_came_from():
 
 
 def authors_box(height: int, width: int, share: float, y: int, x: int) -> tuple[int, int, int, int]:
-    """rand_bbox of sail-sg/volo with its draws handed in: 1 - lam is ``share``, the centre (y, x)."""
+    """rand_bbox of sail-sg/volo with its draws handed in: 1 - lam is ``share``, the center (y, x)."""
     ratio = np.sqrt(share)
     cut_h, cut_w = int(height * ratio), int(width * ratio)
     return (

@@ -217,11 +217,11 @@ def test_without_a_dense_weight_the_logits_of_inference_learn_the_class_target()
 
 @pytest.mark.parametrize("seed", range(6))
 def test_targets_of_an_augmented_picture_name_what_is_on_it(seed):
-    """Four quarters of four colours and four classes: tokens of one colour must have that quarter's class."""
+    """Four quarters of four colors and four classes: tokens of one color must have that quarter's class."""
     width, height, rng = 160, 120, np.random.default_rng(seed)
-    colours = np.array([(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)], np.uint8)
+    colors = np.array([(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)], np.uint8)
     quarter = 2 * (np.arange(height)[:, None] >= height // 2) + (np.arange(width) >= width // 2)
-    image = Image.fromarray(colours[quarter])
+    image = Image.fromarray(colors[quarter])
     cells = 2 * (np.arange(12)[:, None] >= 6) + (np.arange(16) >= 8)
     labels = LabelMap(np.full((12, 16, 1), 9, np.float16), cells[..., None].astype(np.uint8))
     preprocessing = Preprocessing(size=(96, 64), mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
@@ -236,8 +236,8 @@ def test_targets_of_an_augmented_picture_name_what_is_on_it(seed):
         for row, column in np.ndindex(12, 8):
             near = tokens[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]  # a cell is up to two tokens wide
             distance = (near.amax((0, 1, 3)) - near.amin((0, 1, 3))).max()
-            colour = near[0, 0, :, 0].numpy()
-            matches = np.flatnonzero((abs(colours.astype(int) - colour) < 4).all(-1))
+            color = near[0, 0, :, 0].numpy()
+            matches = np.flatnonzero((abs(colors.astype(int) - color) < 4).all(-1))
             if distance < 4 and len(matches):
                 assert targets[row, column].argmax() == matches[0], (row, column, drawn)
                 checked += 1

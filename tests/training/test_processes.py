@@ -28,7 +28,7 @@ EXACT = (
 
 
 def freeze_batchnorm():
-    """Let the stem's BatchNorm normalise as in evaluation, since its statistics are those of a process's own batch."""
+    """Let the stem's BatchNorm normalize as in evaluation, since its statistics are those of a process's own batch."""
     original = ClassificationTask.on_train_batch_start
 
     def start(self, batch, batch_idx):
@@ -260,8 +260,8 @@ def test_two_nodes_train_together(kept_image_folder, alone, tmp_path, two_nodes)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="synchronised BatchNorm runs on GPUs")
-def test_synchronised_batchnorm_sees_the_whole_batch(kept_image_folder, tmp_path):
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="synchronized BatchNorm runs on GPUs")
+def test_synchronized_batchnorm_sees_the_whole_batch(kept_image_folder, tmp_path):
     out, _ = launched(
         [sys.executable], kept_image_folder, tmp_path / "run", "--accelerator=gpu", "--sync_batchnorm=true"
     )

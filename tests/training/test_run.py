@@ -231,7 +231,7 @@ def test_resuming_what_is_no_run_says_so(tmp_path):
         volo.resume(tmp_path)
 
 
-def test_grey_training_of_colour_images_predicts_grey(config, image_folder):
+def test_gray_training_of_color_images_predicts_gray(config, image_folder):
     result = volo.train(replace(config, data=replace(config.data, channels=1)))
     predictor = volo.Predictor(result.folder)
     assert predictor.model.config.in_chans == 1

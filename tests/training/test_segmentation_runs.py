@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def make_pairs(folder, count, *, seed):
-    """Grey noise with a red and a green box; the frame is void."""
+    """Gray noise with a red and a green box; the frame is void."""
     rng = np.random.default_rng(seed)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
@@ -93,7 +93,7 @@ def test_a_run_learns_and_leaves_what_it_promises(config, pairs):
 
     trained = volo.load_segmenter(result.folder)
     assert trained.class_names == ("ground", "red", "green")
-    assert trained.class_colours == ((128, 128, 128), (255, 0, 0), (0, 255, 0))
+    assert trained.class_colors == ((128, 128, 128), (255, 0, 0), (0, 255, 0))
     assert trained.preprocessing["size"] == [HEIGHT, WIDTH]
     mask = volo.Segmenter(result.folder)(pairs / "val/images/00.png").mask
     assert (mask == np.asarray(Image.open(pairs / "val/masks/00.png")))[1:].mean() > 0.7
@@ -155,7 +155,7 @@ def test_a_dry_run_generates_images_where_the_data_are_not_here(config, tmp_path
     result = dry_run(replace(config, data=DataConfig(path="camvid", workers=0), sync_batchnorm=True), console=console)
     text = console.export_text()
     assert "generated images stand in, 367 for training and 101 for validation, of 480x360 pixels and 11" in text
-    assert "no GPUs here: every process normalises over its own batch" in text
+    assert "no GPUs here: every process normalizes over its own batch" in text
     assert result.memory > 0
     assert not list(tmp_path.iterdir())
 

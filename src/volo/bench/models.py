@@ -45,7 +45,7 @@ class Ours:
         return str(folder), None
 
     def graph(self) -> nn.Module:
-        """What is exported of it, in standard operators: images (B, C, H, W), normalised, to logits."""
+        """What is exported of it, in standard operators: images (B, C, H, W), normalized, to logits."""
         return Graph(self._built(), self.size[1:])
 
     def _built(self) -> VOLO:

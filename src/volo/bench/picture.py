@@ -13,7 +13,7 @@ from volo.bench.runner import Measured
 from volo.figures import save_figure
 from volo.messages import shortened
 
-#: Colours: the models, and those that they are compared with.
+#: Colors: the models, and those that they are compared with.
 _OURS, _PEER = "tab:blue", "tab:gray"
 
 
@@ -25,9 +25,9 @@ def draw_speed(together: Sequence[Heat], path: Path) -> None:
         estimates = [throughput(each) for each in heat.measured]
         values = [each.value for each in estimates]
         errors = [[each.value - each.low for each in estimates], [each.high - each.value for each in estimates]]
-        colours = [_PEER if each.contestant.peer else _OURS for each in heat.measured]
+        colors = [_PEER if each.contestant.peer else _OURS for each in heat.measured]
         names = [_label(each) for each in heat.measured]
-        bars = axes.barh(np.arange(len(values)), values, xerr=errors, color=colours, ecolor="black", capsize=2)
+        bars = axes.barh(np.arange(len(values)), values, xerr=errors, color=colors, ecolor="black", capsize=2)
         axes.bar_label(bars, [f"{value:.4g}" for value in values], padding=4)
         axes.set_yticks(np.arange(len(values)), names, parse_math=False)
         axes.invert_yaxis()
@@ -48,9 +48,9 @@ def draw_pareto(heat: Heat, path: Path) -> None:
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     axes = figure.subplots()
     for number, (speed, accuracy, each) in enumerate(points, 1):
-        colour, marker = (_PEER, "s") if each.contestant.peer else (_OURS, "o")
+        color, marker = (_PEER, "s") if each.contestant.peer else (_OURS, "o")
         label = f"{number:2}  {_label(each)}: {accuracy:.1f} %, {speed:.3g}/s"
-        axes.plot(speed, accuracy, marker, color=colour, label=label)
+        axes.plot(speed, accuracy, marker, color=color, label=label)
         axes.annotate(str(number), (speed, accuracy), (5, 4), textcoords="offset points", size=8)
     front = pareto_front([point[:2] for point in points])
     axes.plot(*zip(*front, strict=True), color="black", linewidth=0.8, linestyle="--", drawstyle="steps-post", zorder=0)

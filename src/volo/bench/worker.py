@@ -35,7 +35,7 @@ class Job:
         source: an exported file; else what :func:`volo.load_model` takes, or ``timm:NAME``.
         weights: of a model of timm's, a file.
         shape: of a batch, as ``dtype`` says.
-        dtype: float32, normalised (B, C, H, W); or uint8, pixels (B, H, W, C).
+        dtype: float32, normalized (B, C, H, W); or uint8, pixels (B, H, W, C).
         threads: to compute with.
     """
 

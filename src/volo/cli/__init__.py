@@ -31,7 +31,7 @@ GROUPS = {
         "volo.cli.inference",
         {
             "predict": "classify images, or segment them, with a trained model",
-            "eval": "evaluate a trained model on labelled images",
+            "eval": "evaluate a trained model on labeled images",
             "export": "write a trained model for another runtime, and check the file",
             "bench": "measure how fast models are on this machine",
         },

@@ -1,6 +1,6 @@
 """Images in, batches out: data sets, decoding, augmentation, preprocessing, loading."""
 
-from volo.color import Colour, default_colours, hex_colour, parse_colour
+from volo.color import Color, default_colors, hex_color, parse_color
 from volo.data.classification.augment import Augmentation, AugmentConfig, TrainTransform
 from volo.data.classification.class_balance import BALANCES, class_counts, class_weights, imbalance_warning
 from volo.data.classification.dataset import Batch, EvalImages, TrainImages
@@ -54,7 +54,7 @@ __all__ = [
     "AugmentConfig",
     "Augmentation",
     "Batch",
-    "Colour",
+    "Color",
     "DataSource",
     "EpochSampler",
     "EvalImages",
@@ -79,11 +79,11 @@ __all__ = [
     "TrainTransform",
     "class_counts",
     "class_weights",
-    "default_colours",
+    "default_colors",
     "default_workers",
     "eval_loader",
     "find_images",
-    "hex_colour",
+    "hex_color",
     "image_extensions",
     "imbalance_warning",
     "is_masked",
@@ -99,7 +99,7 @@ __all__ = [
     "open_training_data",
     "open_validation_data",
     "overlay",
-    "parse_colour",
+    "parse_color",
     "read_classes",
     "read_image",
     "read_mask",

@@ -1,4 +1,4 @@
-"""From whatever mode and colours Pillow decodes an image in, to 8-bit grey, RGB or RGBA in sRGB."""
+"""From whatever mode and colors Pillow decodes an image in, to 8-bit gray, RGB or RGBA in sRGB."""
 
 from functools import lru_cache
 from io import BytesIO
@@ -31,12 +31,12 @@ def upright(image: Image.Image, channels: int, background: str = BACKGROUND) -> 
 
 
 def as_channels(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
-    """The image as 8-bit grey (1 channel), RGB (3) or RGBA (4), its embedded colour profile converted to sRGB.
+    """The image as 8-bit gray (1 channel), RGB (3) or RGBA (4), its embedded color profile converted to sRGB.
 
     Args:
         image: of any mode; 16 bits are scaled to 8.
         channels: a key of ``MODES``.
-        background: a colour as Pillow names them, laid behind transparent pixels unless there are four channels.
+        background: a color as Pillow names them, laid behind transparent pixels unless there are four channels.
 
     Raises:
         ValueError: floating-point pixels, whose range no file states; or a number of channels not in ``MODES``.
@@ -59,7 +59,7 @@ def mode_of(channels: int) -> str:
     """
     if channels not in MODES:
         raise ValueError(
-            f"images are read with 1 channel (grey), 3 (colour) or 4 (colour and transparency), not {channels}; "
+            f"images are read with 1 channel (gray), 3 (color) or 4 (color and transparency), not {channels}; "
             "give other inputs as arrays, in Python"
         )
     return MODES[channels]
@@ -93,7 +93,7 @@ def turned(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Palettes and transparency of every kind resolved to RGB and RGBA, deep grey scaled to ``L``."""
+    """Palettes and transparency of every kind resolved to RGB and RGBA, deep gray scaled to ``L``."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose range is not known; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -111,7 +111,7 @@ def _over(image: Image.Image, background: str) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The image with its colours converted; as it is where the profile is broken or made for another mode."""
+    """The image with its colors converted; as it is where the profile is broken or made for another mode."""
     transform = _srgb_transform(profile, image.mode)
     return image if transform is None else transform.apply(image)
 

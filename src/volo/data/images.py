@@ -1,4 +1,4 @@
-"""Sets of labelled images, and reading one image."""
+"""Sets of labeled images, and reading one image."""
 
 import stat
 import unicodedata
@@ -22,7 +22,7 @@ MAX_PIXELS = 178_956_970
 #: Endings of HEIF, which Pillow reads with a plug-in.
 HEIF = (".heic", ".heif", ".hif")
 
-#: What Pillow recognises but cannot decode by itself: stubs, and kinds that need another program.
+#: What Pillow recognizes but cannot decode by itself: stubs, and kinds that need another program.
 _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 
@@ -35,12 +35,12 @@ class ImageError(ValueError):
 
 
 class ImageSet(Protocol):
-    """Labelled images, read one at a time.
+    """Labeled images, read one at a time.
 
     Attributes:
         class_names: the classes in the order of their indices.
         labels: the class index of every image.
-        channels: 1 for grey images, 3 for colour, 4 for colour and transparency.
+        channels: 1 for gray images, 3 for color, 4 for color and transparency.
     """
 
     @property
@@ -76,7 +76,7 @@ def read_image(
     Args:
         path: any kind of file that Pillow reads, and HEIF where the plug-in pillow-heif is installed.
         channels: 1, 3 or 4.
-        background: a colour as Pillow names them, behind transparent pixels; four channels keep transparency.
+        background: a color as Pillow names them, behind transparent pixels; four channels keep transparency.
         max_pixels: more, by the file's header, are not decoded.
         stored: the pixels as the file has them: not turned, not brought into sRGB, no background.
         shrink: how small a version will do. A JPEG is then decoded at a half, a quarter or an eighth of its sides, and
@@ -209,7 +209,7 @@ class FileImages:
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Grey images (N, H, W) or colour images (N, H, W, 3) in memory, uint8."""
+    """Gray images (N, H, W) or color images (N, H, W, 3) in memory, uint8."""
 
     images: np.ndarray
     labels: Sequence[int]

@@ -20,11 +20,11 @@ class Preprocessing:
 
     Attributes:
         size: (height, width) of the model's input, pixels.
-        crop_pct: the share of the resized image's sides that the centre crop keeps; above 1 it pads with black.
+        crop_pct: the share of the resized image's sides that the center crop keeps; above 1 it pads with black.
         interpolation: Pillow's resampling filter: nearest, bilinear, bicubic, lanczos, box or hamming.
-        mean: of every channel, of values in 0–1; one channel means grey images, three RGB and four RGBA.
+        mean: of every channel, of values in 0–1; one channel means gray images, three RGB and four RGBA.
         std: of every channel, likewise.
-        background: a colour as Pillow names them, laid behind transparent pixels unless there are four channels.
+        background: a color as Pillow names them, laid behind transparent pixels unless there are four channels.
     """
 
     size: tuple[int, int]
@@ -50,7 +50,7 @@ class Preprocessing:
             ImageColor.getrgb(self.background)
         except ValueError:
             raise ValueError(
-                f"background must be a colour such as white, gray or #808080, not {self.background!r}"
+                f"background must be a color such as white, gray or #808080, not {self.background!r}"
             ) from None
 
     @classmethod
@@ -61,11 +61,11 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """1 for grey images, 3 for RGB, 4 for RGBA; others come from arrays alone."""
+        """1 for gray images, 3 for RGB, 4 for RGBA; others come from arrays alone."""
         return len(self.mean)
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """Resize, aspect kept, to cover ``size / crop_pct``, and cut ``size`` out of the centre."""
+        """Resize, aspect kept, to cover ``size / crop_pct``, and cut ``size`` out of the center."""
         height, width = (int(side / self.crop_pct) for side in self.size)
         # In whole numbers and rounded down like torchvision's and timm's resize, so that scores published for
         # their pipelines hold for the same files.

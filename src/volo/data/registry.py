@@ -32,7 +32,7 @@ class DataSource:
         max_pixels: images of more, by their headers, are not decoded.
         class_file: of images with masks: the file that says what the values of masks stand for; None takes
             ``classes.txt`` in the folder, or the classes of the public data set whose layout it has.
-        palette: masks are colour pictures, to be converted by the colours of the classes (--palette for short).
+        palette: masks are color pictures, to be converted by the colors of the classes (--palette for short).
     """
 
     image_column: str | None = None
@@ -195,7 +195,7 @@ def with_channels(images: MaskedImages, channels: int, background: str = BACKGRO
 def with_channels(
     images: ImageSet | MaskedImages, channels: int, background: str = BACKGROUND
 ) -> ImageSet | MaskedImages:
-    """The same images, read as grey (1 channel), colour (3), or colour and transparency (4).
+    """The same images, read as gray (1 channel), color (3), or color and transparency (4).
 
     Raises:
         ValueError: another number of channels.

@@ -1,4 +1,4 @@
-"""How good a trained model is on labelled images. Needs the extra ``volo[train]``."""
+"""How good a trained model is on labeled images. Needs the extra ``volo[train]``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -23,13 +23,13 @@ def group_classes(confusion: np.ndarray) -> list[np.ndarray]:
     """Part the classes into about √K groups of classes that are taken for the same ones, 40 or so at most.
 
     Clusters by average linkage, where two classes are the nearer, the larger the shares of each that are taken for
-    the other. The tree falls into its largest branches of at most 1.5 √K classes; small neighbours are put together.
+    the other. The tree falls into its largest branches of at most 1.5 √K classes; small neighbors are put together.
 
     Args:
         confusion: (K, K) counts, rows are the true classes.
 
     Returns:
-        Class indices of every group; groups and the classes in them in the order of the tree, so that neighbours
+        Class indices of every group; groups and the classes in them in the order of the tree, so that neighbors
         are alike.
     """
     classes = len(confusion)

@@ -29,7 +29,7 @@ _MOST_CELLS = 200
 _MOST_PAIRS = 32
 #: Mistakes in a picture of them, and how many stand in a row.
 _MOST_MISTAKES, _COLUMNS = 24, 6
-#: Colours of answers.
+#: Colors of answers.
 RIGHT, WRONG = "tab:green", "tab:red"
 #: Points of height that a line of small text needs.
 _LINE = 8.0
@@ -91,7 +91,7 @@ def plot_confusion(axes: Axes, evaluation: Confused, *, bar: bool = False) -> No
     Args:
         axes: where to draw.
         evaluation: see above.
-        bar: explain the colours.
+        bar: explain the colors.
     """
     counts, names = evaluation.confusion, [shortened(name) for name in evaluation.class_names]
     few, summed = len(names) <= _MOST_NUMBERED, len(names) > _MOST_CELLS
@@ -154,14 +154,14 @@ def _frame_groups(axes: Axes, groups: list[np.ndarray], names: list[str]) -> Non
     starts = np.cumsum(sizes) - sizes - 0.5
     for start, size in zip(starts, sizes, strict=True):
         axes.add_patch(Rectangle((start, start), size, size, fill=False, edgecolor="tab:orange", linewidth=1))
-    centres = starts + sizes / 2
+    centers = starts + sizes / 2
     apart = 1.3 * _LINE / _room(axes, int(sizes.sum()))
     shown: list[int] = []
     for place in np.argsort(-sizes, kind="stable"):
-        if all(abs(centres[place] - centres[other]) >= apart for other in shown):
+        if all(abs(centers[place] - centers[other]) >= apart for other in shown):
             shown.append(int(place))
     axes.set_xticks([])
-    axes.set_yticks(centres[shown], [names[place] for place in shown], fontsize=8, parse_math=False)
+    axes.set_yticks(centers[shown], [names[place] for place in shown], fontsize=8, parse_math=False)
 
 
 def _group_name(group: np.ndarray, names: list[str]) -> str:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from volo.data import IGNORE, Colour, EvalPairs, MaskedImages, eval_loader
+from volo.data import IGNORE, Color, EvalPairs, MaskedImages, eval_loader
 from volo.evaluation.classification import model_indices
 from volo.evaluation.confusion import confused_pairs, group_classes
 from volo.evaluation.metrics import confidence_intervals
@@ -53,7 +53,7 @@ class SegmentationEvaluation:
 
     Attributes:
         class_names: the model's K classes, in the order of their indices.
-        class_colours: (red, green, blue) of every class.
+        class_colors: (red, green, blue) of every class.
         indices: (N,) places in the data.
         right: (N, K) int64, pixels of each class that were taken for it.
         true: (N, K) int64, pixels of each class.
@@ -64,7 +64,7 @@ class SegmentationEvaluation:
     """
 
     class_names: tuple[str, ...]
-    class_colours: tuple[Colour, ...]
+    class_colors: tuple[Color, ...]
     indices: np.ndarray
     right: np.ndarray
     true: np.ndarray
@@ -202,7 +202,7 @@ def evaluate_segmentation(
     right, true, taken = np.stack(list(tables.values()), axis=1)
     return SegmentationEvaluation(
         class_names=segmenter.class_names,
-        class_colours=segmenter.class_colours,
+        class_colors=segmenter.class_colors,
         indices=np.array(list(tables)),
         right=right,
         true=true,

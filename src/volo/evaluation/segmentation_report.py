@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from volo.data import MaskedImages, hex_colour
+from volo.data import MaskedImages, hex_color
 from volo.data.segmentation.overlay import overlay
 from volo.evaluation.plots import draw_confusion
 from volo.evaluation.report import RESULTS_FILE, most_mistaken, write_csv
@@ -54,7 +54,7 @@ def write_segmentation(
         draw_worst(evaluation, images, path("worst.png"))
 
 
-_CLASS_COLUMNS = ("class", "colour", "pixels", "images", "iou", "precision", "recall", "mistaken_for", "mistaken")
+_CLASS_COLUMNS = ("class", "color", "pixels", "images", "iou", "precision", "recall", "mistaken_for", "mistaken")
 
 
 def _class_rows(evaluation: SegmentationEvaluation) -> Iterable[Sequence[Any]]:
@@ -65,7 +65,7 @@ def _class_rows(evaluation: SegmentationEvaluation) -> Iterable[Sequence[Any]]:
         other, count = mistaken.get(index, (None, 0))
         yield (
             name,
-            hex_colour(evaluation.class_colours[index]),
+            hex_color(evaluation.class_colors[index]),
             true[index],
             np.count_nonzero(evaluation.true[:, index]),
             "" if np.isnan(iou[index]) else f"{iou[index]:.6f}",
@@ -96,12 +96,12 @@ def draw_worst(evaluation: SegmentationEvaluation, images: MaskedImages, path: P
     for axes, image in zip(grid, shown, strict=True):
         name = Path(*Path(images.name(image.index)).parts[-2:])
         _show(axes[0], image.photo, shortened(str(name), 44))
-        _show(axes[1], overlay(image.photo, image.truth, evaluation.class_colours, opacity=0.6), "true")
-        predicted = overlay(image.photo, image.predicted, evaluation.class_colours, opacity=0.6)
+        _show(axes[1], overlay(image.photo, image.truth, evaluation.class_colors, opacity=0.6), "true")
+        predicted = overlay(image.photo, image.predicted, evaluation.class_colors, opacity=0.6)
         _show(axes[2], predicted, f"predicted, {image.accuracy:.1%} of pixels right")
     present = np.unique(np.concatenate([mask.ravel() for image in shown for mask in (image.truth, image.predicted)]))
     patches = [
-        Patch(facecolor=hex_colour(evaluation.class_colours[index]), edgecolor="dimgray", label=shortened(name, 20))
+        Patch(facecolor=hex_color(evaluation.class_colors[index]), edgecolor="dimgray", label=shortened(name, 20))
         for index, name in enumerate(evaluation.class_names)
         if index in present
     ]

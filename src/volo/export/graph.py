@@ -52,9 +52,9 @@ class Graph(nn.Module):
     Args:
         model: a VOLO with heads, or a segmentation model.
         size: (height, width) of the images; None for any.
-        preprocessing: where given, images are (B, H, W, channels) uint8, 0–255, and normalised here; else they are
-            (B, channels, H, W) float32, normalised.
-        resize: images are photos of any size, resized and cropped here before they are normalised.
+        preprocessing: where given, images are (B, H, W, channels) uint8, 0–255, and normalized here; else they are
+            (B, channels, H, W) float32, normalized.
+        resize: images are photos of any size, resized and cropped here before they are normalized.
         softmax: give probabilities over the classes in the place of logits.
         tokens: give the logits of every patch token as well, (B, h, w, K).
         half: hold the weights, and compute, in float16; input and output stay float32.
@@ -149,7 +149,7 @@ def _own_memory(module: nn.Module) -> None:
 
 
 def example(graph: Graph, channels: int, size: Sequence[int], *, batch: int) -> Tensor:
-    """A batch of grey images as the graph takes them."""
+    """A batch of gray images as the graph takes them."""
     if graph.normalizes:
         return torch.full((batch, *size, channels), 128, dtype=torch.uint8)
     return torch.zeros(batch, channels, *size)

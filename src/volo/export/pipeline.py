@@ -34,7 +34,7 @@ from volo.runtime.export_info import Exported
 from volo.runtime.runtimes import open_runtime
 from volo.version import __version__
 
-#: Images that quantisation is calibrated on, at most.
+#: Images that quantization is calibrated on, at most.
 CALIBRATED = 300
 
 
@@ -84,9 +84,9 @@ def export_model(
         dynamic: what may vary: none (one image of one size), batch, size or both. A segmentation model's varying
             sides are multiples of 32 pixels.
         precision: fp32, fp16, or int8 (onnx and openvino).
-        include_preprocessing: the file takes (B, H, W, channels) uint8, 0–255, and normalises; else (B, channels, H,
-            W) float32, normalised.
-        include_resize: the file takes photos (B, H, W, channels) uint8 of any size, and resizes, crops and normalises;
+        include_preprocessing: the file takes (B, H, W, channels) uint8, 0–255, and normalizes; else (B, channels, H,
+            W) float32, normalized.
+        include_resize: the file takes photos (B, H, W, channels) uint8 of any size, and resizes, crops and normalizes;
             of models of classification. Else images are resized and cropped outside.
         include_softmax: the file gives probabilities.
         include_tokens: the file gives the logits of every patch token, too.
@@ -183,7 +183,7 @@ def _masks(trained: TrainedModel | TrainedSegmenter) -> dict[str, Any]:
     """What is said of a segmentation model alone."""
     if not isinstance(trained, TrainedSegmenter):
         return {}
-    return {name: getattr(trained, name) for name in ("class_colours", "ignore_index", "short_side")}
+    return {name: getattr(trained, name) for name in ("class_colors", "ignore_index", "short_side")}
 
 
 def _architecture(model: VOLO | SegmentationModel) -> VOLOConfig:

@@ -25,8 +25,8 @@ KEPT = 0.99
 _ROUNDS, _SHARE, _MEASURED = 5, 0.1, 8
 #: NNCF: of how many images it compares the layers' outputs; all 300 would take half an hour for D1 on two cores.
 _RANKED = 32
-_QUANTISED = ("Gemm", "MatMul")
-#: ONNX Runtime that multiplies by a stack of matrices quantised by channel; 1.23, the last for Python 3.10, does not.
+_QUANTIZED = ("Gemm", "MatMul")
+#: ONNX Runtime that multiplies by a stack of matrices quantized by channel; 1.23, the last for Python 3.10, does not.
 _STACKS = "1.32"
 
 Step = Callable[[str], None]
@@ -35,7 +35,7 @@ Step = Callable[[str], None]
 def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tensor, on_step: Step) -> None:
     """Write an ONNX file as an OpenVINO model in int8, by NNCF.
 
-    NNCF quantises every other layer, and then puts layers back to float, those first whose quantisation changes the
+    NNCF quantizes every other layer, and then puts layers back to float, those first whose quantization changes the
     outputs most, until ``KEPT`` of the images keep their answer. It shows its own progress.
 
     Args:
@@ -57,9 +57,9 @@ def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tens
     def agreement(compiled: Any, places: Iterable[int]) -> tuple[float, None]:
         return float(np.mean([int(compiled([inputs[place]])[0].argmax()) == expected[place] for place in places])), None
 
-    on_step(f"quantising for OpenVINO, fitted to {len(inputs)} images")
+    on_step(f"quantizing for OpenVINO, fitted to {len(inputs)} images")
     with _quiet("nncf"):
-        quantised = nncf.quantize_with_accuracy_control(
+        quantized = nncf.quantize_with_accuracy_control(
             model,
             calibration_dataset=nncf.Dataset(inputs),
             validation_dataset=nncf.Dataset(list(range(len(inputs)))),
@@ -74,13 +74,13 @@ def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tens
                 overflow_fix=nncf.OverflowFix.ENABLE if saturates() else nncf.OverflowFix.DISABLE
             ),
         )
-    write_openvino(quantised, done, described.to_json())
+    write_openvino(quantized, done, described.to_json())
 
 
 def quantize_onnx(plain: Path, done: Path, described: Exported, pixels: Tensor, on_step: Step) -> None:
     """Write an ONNX file in int8, by ONNX Runtime's static quantization: the arguments of ``quantize_openvino``.
 
-    Products with weights are quantised, by channel. While fewer than ``KEPT`` of the images
+    Products with weights are quantized, by channel. While fewer than ``KEPT`` of the images
     keep their answer, the tenth of them whose inputs lose most (signal to noise, by ONNX Runtime's own measure) are
     put back to float.
     """
@@ -92,14 +92,14 @@ def quantize_onnx(plain: Path, done: Path, described: Exported, pixels: Tensor, 
     expected = _answers(floating, inputs)
     kept_float = _stacked(plain) if Version(onnxruntime.__version__) < Version(_STACKS) else []
     for turn in range(_ROUNDS + 1):
-        on_step(f"quantising for ONNX Runtime, fitted to {len(inputs)} images, {len(kept_float)} layers in float")
+        on_step(f"quantizing for ONNX Runtime, fitted to {len(inputs)} images, {len(kept_float)} layers in float")
         with _quiet("root"):
             quantize_static(
                 plain,
                 done,
                 _Reader(inputs, on_step),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(_QUANTISED),
+                op_types_to_quantize=list(_QUANTIZED),
                 per_channel=True,
                 reduce_range=saturates(),
                 activation_type=QuantType.QUInt8,
@@ -155,11 +155,11 @@ def _stacked(plain: Path) -> list[str]:
 
     graph = onnx.load(plain, load_external_data=False).graph
     stacks = {weights.name for weights in graph.initializer if len(weights.dims) > 2}
-    return [node.name for node in graph.node if node.op_type in _QUANTISED and node.input[1] in stacks]
+    return [node.name for node in graph.node if node.op_type in _QUANTIZED and node.input[1] in stacks]
 
 
-def _worst(plain: Path, quantised: Path, inputs: list[np.ndarray], excluded: set[str]) -> list[str]:
-    """Names of the quantised layers whose inputs lose most, a share of all of them."""
+def _worst(plain: Path, quantized: Path, inputs: list[np.ndarray], excluded: set[str]) -> list[str]:
+    """Names of the quantized layers whose inputs lose most, a share of all of them."""
     import onnx
     from onnxruntime.quantization import qdq_loss_debug as debug
 
@@ -168,12 +168,12 @@ def _worst(plain: Path, quantised: Path, inputs: list[np.ndarray], excluded: set
         debug.modify_model_output_intermediate_tensors(path, watched)
         return debug.collect_activations(str(watched), _Reader(inputs, lambda step: None))
 
-    matched = debug.create_activation_matching(activations(quantised), activations(plain))
+    matched = debug.create_activation_matching(activations(quantized), activations(plain))
     noise = {name: error["qdq_err"] for name, error in debug.compute_activation_error(matched).items()}
     layers = {
         node.name: noise[node.input[0]]
         for node in onnx.load(plain, load_external_data=False).graph.node
-        if node.op_type in _QUANTISED and node.input[0] in noise and node.name not in excluded
+        if node.op_type in _QUANTIZED and node.input[0] in noise and node.name not in excluded
     }
     return sorted(layers, key=lambda name: layers[name])[: max(1, round(_SHARE * len(layers)))]
 

@@ -63,13 +63,13 @@ class PhotoCrop(nn.Module):
         return (rows @ across).clamp(0, 255)
 
     def _weights(self, length: int, resized: int, kept: int) -> Tensor:
-        """(kept, length): of each pixel, for those of the resized side that the centre crop keeps."""
+        """(kept, length): of each pixel, for those of the resized side that the center crop keeps."""
         left = resized - kept
         first = (left + left // 2 % 2) // 2  # half of it, a half rounded to even
         one = torch.ones(())
         step = one * length / resized
-        centre = (torch.arange(kept) + first + 0.5) * step
-        distance = ((torch.arange(length) + 0.5) - centre[:, None]).abs() / step.clamp(min=1)
+        center = (torch.arange(kept) + first + 0.5) * step
+        distance = ((torch.arange(length) + 0.5) - center[:, None]).abs() / step.clamp(min=1)
         weights = self.filter(distance)
         return weights / weights.sum(dim=1, keepdim=True)
 

@@ -49,7 +49,7 @@ def _read(paths: Sequence[Path], preprocessing: Preprocessing, most: int) -> Ite
             image = read_image(path, channels if channels in MODES else 1, background=preprocessing.background)
         except ImageError:
             continue
-        # No picture has as many channels as some models: the grey one stands in each of them.
+        # No picture has as many channels as some models: the gray one stands in each of them.
         many = channels not in MODES
         yield np.repeat(np.asarray(image)[:, :, None], channels, axis=2) if many else image
 

@@ -17,7 +17,7 @@ from volo.runtime.export_info import Exported
 from volo.runtime.runtimes import PyTorchRuntime, Runtime
 
 #: precision → the largest difference of a logit that is rounding, as a share of the largest logit (at least 1). What
-#: quantisation changes is no rounding: int8 is judged by its answers alone.
+#: quantization changes is no rounding: int8 is judged by its answers alone.
 BOUNDS = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
 #: precision → the least share of images (for segmentation, pixels) with PyTorch's answer.
 AGREEMENTS = {"fp32": 0.99, "fp16": 0.98, "int8": 0.98}
@@ -93,7 +93,7 @@ def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequ
     """Compare a file with the model that it was made from.
 
     Args:
-        model: in evaluation mode, normalised images to logits.
+        model: in evaluation mode, normalized images to logits.
         runtime: that has loaded the file.
         described: what the file says of itself.
         pixels: for each size of the images, the images themselves, (N, channels, H, W) uint8.

@@ -18,7 +18,7 @@ def linear(layer: nn.Linear, *, pack: bool, gelu: bool = False) -> InferenceLine
 
 
 def layer_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
-    """A normalisation with the weights of ``norm``, which do not learn."""
+    """A normalization with the weights of ``norm``, which do not learn."""
     copy = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, device="meta")
     copy.load_state_dict({name: tensor.clone() for name, tensor in norm.state_dict().items()}, assign=True)
     return copy.requires_grad_(False)
@@ -115,7 +115,7 @@ class InferenceClassBlock(nn.Module):
     """:class:`ClassBlock` that makes neither keys nor values: (B, 1, C) from itself and the tokens (B, L, C).
 
     With one query, ``q · (Wk x)`` is ``(Wkᵀ q) · x`` and ``Σ a (Wv x)`` is ``Wv Σ a x``: the tokens are weighed as
-    they are, N·C products a token in place of 2·C². The normalisation's gain goes into both weights; its shift adds
+    they are, N·C products a token in place of 2·C². The normalization's gain goes into both weights; its shift adds
     the same to all scores of a query, which the softmax takes away, and ``Wv shift`` to the result, since weights
     sum to 1.
     """
@@ -143,7 +143,7 @@ class InferenceClassBlock(nn.Module):
         return self.attend(cls, F.layer_norm(tokens, self.norm1.normalized_shape, eps=self.norm1.eps))
 
     def attend(self, cls: Tensor, tokens: Tensor) -> Tensor:
-        """As ``forward``, of tokens that are normalised already, without gain or shift."""
+        """As ``forward``, of tokens that are normalized already, without gain or shift."""
         batch, _, dim = cls.shape
         own = F.layer_norm(cls, self.norm1.normalized_shape, eps=self.norm1.eps)
         query = self.q(self.norm1(cls)).view(batch, self.num_heads, -1) * self.scale

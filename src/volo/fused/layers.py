@@ -68,7 +68,7 @@ class InferenceConv(nn.Module):
 
     Args:
         conv: the convolution, with or without bias; not changed.
-        norm: the normalisation that follows it, with its running mean and variance.
+        norm: the normalization that follows it, with its running mean and variance.
         relu: apply ReLU to the result.
         pack: use oneDNN's own operator; see :func:`packs`.
     """

@@ -80,7 +80,7 @@ class FusedVOLO(VOLO):
         if self.head is None or self.token_head is None:
             raise RuntimeError("this model has no heads (num_classes=0); use forward_features or forward_feature_maps")
         _, coarse = self._stages(VOLO.embed(self, images))
-        # Every class block and the last norm read these tokens: normalise them once, gains and shifts are in weights.
+        # Every class block and the last norm read these tokens: normalize them once, gains and shifts are in weights.
         tokens = F.layer_norm(coarse, self.norm.normalized_shape, eps=self.norm.eps)
         flat = tokens.flatten(1, 2)
         cls = self.cls_token.expand(flat.shape[0], -1, -1)
@@ -94,7 +94,7 @@ def _frozen(parameter: nn.Parameter) -> nn.Parameter:
 
 
 def _head_of_plain_tokens(norm: nn.LayerNorm, head: nn.Linear, *, pack: bool) -> InferenceLinear:
-    """A head for tokens that are normalised without gain and shift, which go into its weights."""
+    """A head for tokens that are normalized without gain and shift, which go into its weights."""
     weight, gain, shift = head.weight.detach().double(), norm.weight.detach().double(), norm.bias.detach().double()
     bias = head.bias.detach() + (weight @ shift).to(head.bias.dtype)
     return InferenceLinear((weight * gain).to(head.weight.dtype), bias, pack=pack)

@@ -33,7 +33,7 @@ def optimize_for_inference(
 
     Its logits are those of ``model.eval()`` within 1e-5 (float32; of a segmentation model 1e-4 of the largest). It
     has memory of its own: ``model`` stays as it is, and what is done to it later does not reach the copy. Move the
-    model to its device and dtype first; anything that runs there can be optimised, though float32 on the CPU gains
+    model to its device and dtype first; anything that runs there can be optimized, though float32 on the CPU gains
     most.
 
     Args:
@@ -45,7 +45,7 @@ def optimize_for_inference(
         A model with the same methods, which computes no gradients and refuses to be trained, moved or saved.
 
     Raises:
-        ValueError: the model is neither, or optimised already.
+        ValueError: the model is neither, or optimized already.
     """
     if isinstance(model, _ForInference):
         raise ValueError("the model is optimized for inference already; optimize the model that it was made from")

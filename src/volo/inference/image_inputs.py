@@ -77,8 +77,8 @@ def _channels_last(tensor: Tensor, channels: int) -> np.ndarray:
 
 def _check_array(array: np.ndarray, channels: int) -> None:
     allowed = _planes(channels)
-    grey = array.ndim == 2 and 1 in allowed
-    if array.dtype != np.uint8 or not (grey or (array.ndim == 3 and array.shape[2] in allowed)) or not array.size:
+    gray = array.ndim == 2 and 1 in allowed
+    if array.dtype != np.uint8 or not (gray or (array.ndim == 3 and array.shape[2] in allowed)) or not array.size:
         raise ValueError(
             f"an array image must be {'(H, W) or ' if 1 in allowed else ''}(H, W, {_either(allowed)}) uint8, 0–255, "
             f"not {tuple(array.shape)} {array.dtype}"

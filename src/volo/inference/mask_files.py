@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from volo.data import Colour
+from volo.data import Color
 from volo.files import check_folder, replacing
 from volo.inference.mask_pictures import legend
 from volo.inference.segmenter import Segmentation
@@ -24,7 +24,7 @@ class MaskFolder:
 
     Every file is written whole or not at all. Should the work end early, the table is of the images that are done.
 
-    ``masks/*.png`` hold indices of classes, and their colours as a palette; ``overlays/*.jpg`` are for a person to see,
+    ``masks/*.png`` hold indices of classes, and their colors as a palette; ``overlays/*.jpg`` are for a person to see,
     large images made smaller; ``shares.csv`` has a line for every image, with each class's share of its pixels. Files
     are called as their images are, in folders as those are.
 
@@ -32,7 +32,7 @@ class MaskFolder:
         folder: made where there is none.
         paths: of all images that may come.
         class_names: of the model.
-        class_colours: likewise.
+        class_colors: likewise.
         overwrite: replace files of earlier calls.
 
     Raises:
@@ -44,12 +44,12 @@ class MaskFolder:
         folder: Path,
         paths: Sequence[Path],
         class_names: Sequence[str],
-        class_colours: Sequence[Colour],
+        class_colors: Sequence[Color],
         *,
         overwrite: bool = False,
     ) -> None:
         check_folder(folder)
-        self.folder, self.class_names, self.class_colours = folder, class_names, class_colours
+        self.folder, self.class_names, self.class_colors = folder, class_names, class_colors
         self._names = output_names(paths)
         self._done: list[tuple[Path, tuple[float, ...]]] = []
         targets = [folder / LEGEND, folder / SHARES, *(self._mask(path) for path in paths)]
@@ -84,7 +84,7 @@ class MaskFolder:
 
     def _write_table(self) -> None:
         with replacing(self.folder / LEGEND) as picture, replacing(self.folder / SHARES) as table:
-            legend(self.class_names, self.class_colours).save(picture, format="PNG")
+            legend(self.class_names, self.class_colors).save(picture, format="PNG")
             with table.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["image", *self.class_names])

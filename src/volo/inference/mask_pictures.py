@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from volo.data import Colour
+from volo.data import Color
 from volo.data.segmentation.overlay import overlay as tinted
 from volo.messages import shortened
 
@@ -20,43 +20,43 @@ _TEXT, _LINE, _SWATCH, _GAP = 13, 19, 13, 8
 class Entry(NamedTuple):
     """A line of a legend."""
 
-    colour: Colour
+    color: Color
     text: str
 
 
-def palette_picture(mask: np.ndarray, colours: Sequence[Colour]) -> Image.Image:
-    """A mask (H, W) uint8 as a picture of mode ``P``: its values are the classes, its palette the colours."""
+def palette_picture(mask: np.ndarray, colors: Sequence[Color]) -> Image.Image:
+    """A mask (H, W) uint8 as a picture of mode ``P``: its values are the classes, its palette the colors."""
     picture = Image.fromarray(mask).convert("L")
-    picture.putpalette(bytes(channel for colour in colours for channel in colour))
+    picture.putpalette(bytes(channel for color in colors for channel in color))
     return picture
 
 
 def named_overlay(
     image: Image.Image,
     mask: np.ndarray,
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     names: Sequence[str],
     *,
     opacity: float = 0.5,
 ) -> Image.Image:
-    """A photo with the colours of its classes laid over it, and beside it their names, the largest first.
+    """A photo with the colors of its classes laid over it, and beside it their names, the largest first.
 
     Args:
         image: of any mode.
         mask: (H, W) uint8, of the image's size; ``IGNORE`` leaves the photo as it is.
-        colours: of every class.
+        colors: of every class.
         names: of every class.
-        opacity: of the colours, 0–1.
+        opacity: of the colors, 0–1.
 
     Returns:
         RGB; the photo's longer side is brought between :data:`SMALLEST` and :data:`LARGEST` pixels.
     """
     photo, (small,) = shrunk(image, [mask], largest=LARGEST, smallest=SMALLEST)
-    shown = tinted(photo, small, colours, opacity=opacity)
+    shown = tinted(photo, small, colors, opacity=opacity)
     pixels = np.bincount(mask.ravel(), minlength=256)
     order = sorted(np.flatnonzero(pixels[: len(names)]).tolist(), key=lambda index: -pixels[index])
     entries = [
-        Entry(colours[index], f"{shortened(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
+        Entry(colors[index], f"{shortened(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
     ]
     room = max(1, (shown.height - _GAP) // _LINE)
     if len(entries) > room:
@@ -80,9 +80,9 @@ def shrunk(
     return image.resize(size, smooth, reducing_gap=2.0), small
 
 
-def legend(names: Sequence[str], colours: Sequence[Colour], *, rows: int = 32) -> Image.Image:
-    """Every class's colour, number and name, in columns."""
-    entries = [Entry(colours[index], f"{index}  {shortened(name, 40)}") for index, name in enumerate(names)]
+def legend(names: Sequence[str], colors: Sequence[Color], *, rows: int = 32) -> Image.Image:
+    """Every class's color, number and name, in columns."""
+    entries = [Entry(colors[index], f"{index}  {shortened(name, 40)}") for index, name in enumerate(names)]
     columns = [_column(entries[start : start + rows]) for start in range(0, len(entries), rows)]
     whole = Image.new("RGB", (sum(column.width for column in columns), columns[0].height), "white")
     left = 0
@@ -99,8 +99,8 @@ def _column(entries: Sequence[Entry]) -> Image.Image:
     draw = ImageDraw.Draw(column)
     for number, entry in enumerate(entries):
         top = _GAP // 2 + number * _LINE + (_LINE - _SWATCH) // 2
-        if entry.colour != (255, 255, 255):
-            draw.rectangle((_GAP, top, _GAP + _SWATCH, top + _SWATCH), entry.colour, "dimgray")
+        if entry.color != (255, 255, 255):
+            draw.rectangle((_GAP, top, _GAP + _SWATCH, top + _SWATCH), entry.color, "dimgray")
         draw.text((2 * _GAP + _SWATCH, top - 2), entry.text, "black", font)
     return column
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from volo.data import Colour
+from volo.data import Color
 from volo.fused.optimize import optimize_for_inference
 from volo.inference.image_inputs import ImageLike, check_finite, decoded, preprocessing_of
 from volo.inference.mask_pictures import named_overlay, palette_picture
@@ -27,21 +27,21 @@ class Segmentation:
     Attributes:
         mask: (H, W) uint8, of the image's size: indices of classes.
         class_names: what they mean.
-        class_colours: (red, green, blue) of every class, 0–255.
+        class_colors: (red, green, blue) of every class, 0–255.
         shares: of every class, the share of the image's pixels, 0–1.
     """
 
     mask: np.ndarray
     class_names: tuple[str, ...]
-    class_colours: tuple[Colour, ...]
+    class_colors: tuple[Color, ...]
     shares: tuple[float, ...]
 
     def picture(self) -> Image.Image:
-        """The mask as a picture of mode ``P``: its values are the classes, its palette their colours."""
-        return palette_picture(self.mask, self.class_colours)
+        """The mask as a picture of mode ``P``: its values are the classes, its palette their colors."""
+        return palette_picture(self.mask, self.class_colors)
 
     def overlay(self, image: Image.Image, *, opacity: float = 0.5) -> Image.Image:
-        """The image that was segmented with the classes' colours over it and their names beside it, RGB.
+        """The image that was segmented with the classes' colors over it and their names beside it, RGB.
 
         Raises:
             ValueError: the image is of another size than the mask, or ``opacity`` not within 0–1.
@@ -53,7 +53,7 @@ class Segmentation:
             )
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity must be 0 to 1, not {opacity}")
-        return named_overlay(image, self.mask, self.class_colours, self.class_names, opacity=opacity)
+        return named_overlay(image, self.mask, self.class_colors, self.class_names, opacity=opacity)
 
 
 class Segmenter:
@@ -85,7 +85,7 @@ class Segmenter:
             are segmented by a copy of it that :func:`volo.optimize_for_inference` made.
         device: where the computing is done.
         class_names: what the outputs mean, in order.
-        class_colours: (red, green, blue) of every class, 0–255.
+        class_colors: (red, green, blue) of every class, 0–255.
         ignore_index: the value in masks of pixels without a class.
         preprocessing: what is done to an image's pixels first.
         short_side: the shorter side, in pixels, that images are brought to for the model; None leaves them as they are.
@@ -139,7 +139,7 @@ class Segmenter:
         self.device = find_device(device)
         trained = load_segmenter(path)
         self.model = trained.model.to(self.device)
-        self.class_names, self.class_colours = trained.class_names, trained.class_colours
+        self.class_names, self.class_colors = trained.class_names, trained.class_colors
         self.ignore_index, self.short_side = trained.ignore_index, trained.short_side
         self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.backbone.in_chans, path)
         fast = optimize_for_inference(self.model, compile=compile)
@@ -150,10 +150,10 @@ class Segmenter:
     def _use(self, file: ExportedModel) -> None:
         file.check_task(SEGMENTATION, "Segmenter")
         said = file.described
-        assert said.class_colours is not None
+        assert said.class_colors is not None
         assert said.ignore_index is not None
         self.device, self.model, self._forward = torch.device("cpu"), None, file
-        self.class_names, self.class_colours = said.class_names, said.class_colours
+        self.class_names, self.class_colors = said.class_names, said.class_colors
         self.ignore_index, self.short_side, self.preprocessing = said.ignore_index, said.short_side, said.preprocessing
 
     def __call__(self, image: ImageLike) -> Segmentation:
@@ -170,7 +170,7 @@ class Segmenter:
             mask[filled : filled + len(rows)] = rows
             counts += np.bincount(rows.ravel(), minlength=len(counts))
             filled += len(rows)
-        return Segmentation(mask, self.class_names, self.class_colours, tuple((counts / mask.size).tolist()))
+        return Segmentation(mask, self.class_names, self.class_colors, tuple((counts / mask.size).tolist()))
 
     def predict(self, images: Iterable[ImageLike]) -> Iterator[Segmentation]:
         """Segment images one after the other, each when its segmentation is wanted."""

@@ -187,7 +187,7 @@ def _seen(starts: Sequence[int], window: int, length: int) -> Tensor:
 def _resized(strips: Iterator[Tensor], size: tuple[int, int], target: tuple[int, int]) -> Iterator[Tensor]:
     """A view's logits at the image's size, bilinear as if resized at once, in blocks (K, rows, W)."""
     height = target[0]
-    # Where the rows of the image lie between two of the view, pixels' centres over centres.
+    # Where the rows of the image lie between two of the view, pixels' centers over centers.
     place = ((torch.arange(height, dtype=torch.float64) + 0.5) * (size[0] / height) - 0.5).clamp(0, size[0] - 1)
     upper, lower = place.floor().long(), place.ceil().long()
     share = (place - upper).float()

@@ -1,4 +1,4 @@
-"""Labelling every region of a set of images by a teacher, into a store of token labels."""
+"""Labeling every region of a set of images by a teacher, into a store of token labels."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ from volo.data.loader import leave_signals
 from volo.data.preprocessing import as_array
 from volo.data.token_labels.listing import Listing, list_images
 from volo.data.token_labels.match import match
-from volo.data.token_labels.store import LABELLED, StoreInfo, TokenLabelStore
+from volo.data.token_labels.store import LABELED, StoreInfo, TokenLabelStore
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
 from volo.labeling.teachers import Teacher
 
@@ -32,10 +32,10 @@ FITS = ("squeeze", "keep")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """How images are labelled; written into the store.
+    """How images are labeled; written into the store.
 
     Attributes:
-        fit: how an image fills the teacher's square: ``squeeze`` to it, or ``keep`` its aspect, the rest being grey;
+        fit: how an image fills the teacher's square: ``squeeze`` to it, or ``keep`` its aspect, the rest being gray;
             the labels cover the whole image in either case.
         flip: average the logits of the image and of its mirror image.
         top_k: classes kept for each cell.
@@ -57,12 +57,12 @@ class LabelReport:
     """What one process did.
 
     Attributes:
-        labelled: images labelled now.
-        before: images that were labelled already.
+        labeled: images labeled now.
+        before: images that were labeled already.
         problems: one message for each image that cannot be read.
     """
 
-    labelled: int
+    labeled: int
     before: int
     problems: tuple[str, ...]
 
@@ -81,7 +81,7 @@ def label_images(
     on_start: Callable[[int], None] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> LabelReport:
-    """Label what is not labelled yet; a store that another process was stopped in the midst of is gone on with.
+    """Label what is not labeled yet; a store that another process was stopped in the midst of is gone on with.
 
     Under ``torchrun`` each process labels its own range of the images.
 
@@ -110,13 +110,13 @@ def label_images(
             torch.distributed.barrier()
         store = TokenLabelStore(out)
         mine = np.arange(len(store) * rank // world_size, len(store) * (rank + 1) // world_size)
-        todo = mine[store.states[mine] != LABELLED]
+        todo = mine[store.states[mine] != LABELED]
         if on_start is not None:
             on_start(len(todo))
         loader = whole_loader(
             images, teacher, options.fit, indices=todo.tolist(), batch_size=batch_size, workers=workers
         )
-        label = Labeller(teacher, columns, options, torch.device(device), precision)
+        label = Labeler(teacher, columns, options, torch.device(device), precision)
         problems: list[str] = []
         with TokenLabelWriter(out) as writer:
             for batch in loader:
@@ -129,7 +129,7 @@ def label_images(
                     on_batch(len(batch.indices) + len(batch.problems))
         if world_size > 1:
             torch.distributed.barrier()
-    return LabelReport(labelled=len(todo) - len(problems), before=len(mine) - len(todo), problems=tuple(problems))
+    return LabelReport(labeled=len(todo) - len(problems), before=len(mine) - len(todo), problems=tuple(problems))
 
 
 def _prepare(teacher: Teacher, images: ImageSet, out: Path, data: str, options: LabelOptions) -> None:
@@ -149,8 +149,8 @@ def _prepare(teacher: Teacher, images: ImageSet, out: Path, data: str, options: 
         return
     store = TokenLabelStore(out)
     _check_same(store, info, listing)
-    with TokenLabelWriter(out) as writer:  # of images that are to be labelled now
-        writer.refresh_sizes(np.where(store.states == LABELLED, store.sizes(), listing.sizes))
+    with TokenLabelWriter(out) as writer:  # of images that are to be labeled now
+        writer.refresh_sizes(np.where(store.states == LABELED, store.sizes(), listing.sizes))
 
 
 def _described(teacher: Teacher, options: LabelOptions) -> dict:
@@ -223,8 +223,8 @@ def fit_whole(
     scale = min(width / image.width, height / image.height)
     w, h = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     left, top = (width - w) // 2, (height - h) // 2
-    grey = tuple(round(255 * value) for value in preprocessing.mean)
-    square = Image.new(image.mode, (width, height), grey if len(grey) > 1 else grey[0])
+    gray = tuple(round(255 * value) for value in preprocessing.mean)
+    square = Image.new(image.mode, (width, height), gray if len(gray) > 1 else gray[0])
     square.paste(TF.resize(image, [h, w], filter_), (left, top))
     return as_array(square), (left / width, top / height, (left + w) / width, (top + h) / height)
 
@@ -240,7 +240,7 @@ def _collate(samples: Sequence[tuple]) -> WholeBatch:
     )
 
 
-class Labeller:
+class Labeler:
     """Scores and classes (n, h, w, k) of a batch of whole images."""
 
     def __init__(
@@ -301,11 +301,11 @@ def _processes() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _locked(out: Path, rank: int) -> Iterator[None]:
-    """Keep a second labelling away from the store as long as this one runs, however it ends."""
+    """Keep a second labeling away from the store as long as this one runs, however it ends."""
     if rank:
         yield
         return
-    import fcntl  # here, since only labelling needs a system that has it
+    import fcntl  # here, since only labeling needs a system that has it
 
     out.parent.mkdir(parents=True, exist_ok=True)
     path = out.with_name(f".{out.name}.lock")
@@ -313,7 +313,7 @@ def _locked(out: Path, rank: int) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ValueError(f"another process is labelling into {out}; wait for it, or stop it") from error
+            raise ValueError(f"another process is labeling into {out}; wait for it, or stop it") from error
         try:
             yield
         finally:

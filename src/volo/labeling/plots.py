@@ -29,11 +29,11 @@ from volo.messages import shortened
 from volo.tasks.losses import LossConfig
 from volo.tasks.token_labels import crop_targets, dense_map
 
-#: Augmented forms of every image, and classes of a row that get a colour of their own.
-_FORMS, _COLOURS = 4, 9
+#: Augmented forms of every image, and classes of a row that get a color of their own.
+_FORMS, _COLORS = 4, 9
 
-#: Nine colours that can be told apart; grey is for all other classes.
-_PALETTE = [colour for place, colour in enumerate(matplotlib.colormaps["tab10"].colors) if place != 7]  # type: ignore[attr-defined]
+#: Nine colors that can be told apart; gray is for all other classes.
+_PALETTE = [color for place, color in enumerate(matplotlib.colormaps["tab10"].colors) if place != 7]  # type: ignore[attr-defined]
 
 
 def draw_labels(
@@ -41,11 +41,11 @@ def draw_labels(
 ) -> None:
     """Draw images under a grid of their token labels into a PNG: whole, then as training sees them.
 
-    Every row is an image. Of the whole image each cell of the map is coloured by its best class, of the augmented
-    ones each token by the best class of its target; the surer the teacher, the stronger the colour.
+    Every row is an image. Of the whole image each cell of the map is colored by its best class, of the augmented
+    ones each token by the best class of its target; the surer the teacher, the stronger the color.
 
     Args:
-        images: the images that were labelled.
+        images: the images that were labeled.
         labels: a store, or a folder in the authors' layout.
         path: where to write.
         data: what the person named to open the images.
@@ -108,14 +108,14 @@ def _probabilities(labels: LabelMap, grid: Sequence[int], classes: int) -> Tenso
 def _draw_row(axes: Sequence[Any], panels: list[tuple[np.ndarray, Tensor]], names: Sequence[str], title: str) -> None:
     best = [probabilities.max(dim=-1) for _, probabilities in panels]
     mass = torch.stack([torch.bincount(b.indices.flatten(), b.values.flatten(), len(names)) for b in best]).sum(0)
-    ranked = mass.argsort(descending=True)[:_COLOURS].tolist()
-    colours = dict(zip(ranked, _PALETTE, strict=False))
+    ranked = mass.argsort(descending=True)[:_COLORS].tolist()
+    colors = dict(zip(ranked, _PALETTE, strict=False))
     for place, (axis, (pixels, _), (values, classes)) in enumerate(zip(axes, panels, best, strict=False)):
         axis.imshow(pixels.squeeze(), cmap="gray" if pixels.squeeze().ndim == 2 else None)
         overlay = np.zeros((*classes.shape, 4))
         for cell in np.ndindex(*classes.shape):
-            colour = colours.get(int(classes[cell]), (0.6, 0.6, 0.6))
-            overlay[cell] = (*colour, 0.6 * float(values[cell]))
+            color = colors.get(int(classes[cell]), (0.6, 0.6, 0.6))
+            overlay[cell] = (*color, 0.6 * float(values[cell]))
         height, width = pixels.shape[:2]
         axis.imshow(overlay, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest", aspect="auto")
         axis.set_aspect("equal")
@@ -123,7 +123,7 @@ def _draw_row(axes: Sequence[Any], panels: list[tuple[np.ndarray, Tensor]], name
         axis.axis("off")
     axes[-1].axis("off")
     legend = axes[-1].legend(
-        handles=[Patch(color=colours[index], label=names[index]) for index in ranked if mass[index] > 0],
+        handles=[Patch(color=colors[index], label=names[index]) for index in ranked if mass[index] > 0],
         loc="center", fontsize=8, frameon=False,
     )  # fmt: skip
     for text in legend.get_texts():

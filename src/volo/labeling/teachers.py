@@ -27,7 +27,7 @@ class Teacher:
     Attributes:
         name: as the person named it.
         digest: the beginning of the SHA-256 of its weights: another training gives another teacher.
-        model: normalised images (B, channels, R, R) to logits (B, h, w, classes).
+        model: normalized images (B, channels, R, R) to logits (B, h, w, classes).
         namings: what the outputs mean, in order; several lists where there are several usual names.
         preprocessing: size, mean, std and interpolation of its input.
         grid: (h, w) at that size.

@@ -12,7 +12,7 @@ from volo.ops import outlook_attention
 
 
 class OutlookAttention(nn.Module):
-    """Attention whose weights are predicted by a linear layer at the centre of every K×K window.
+    """Attention whose weights are predicted by a linear layer at the center of every K×K window.
 
     Maps (B, H, W, C) channels-last to the same shape.
 

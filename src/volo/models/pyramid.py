@@ -57,9 +57,9 @@ class Pyramid(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (B, in_chans, H, W), both sides multiples of 32, to maps (B, C, H/s, W/s) for the strides s."""
         fine, coarse = self.volo.forward_feature_maps(images)
-        maps = [_normalised(self.volo.norm, coarse)]
+        maps = [_normalized(self.volo.norm, coarse)]
         if self.fine_norm is not None:
-            maps.insert(0, _normalised(self.fine_norm, fine))
+            maps.insert(0, _normalized(self.fine_norm, fine))
         for step in self.up:
             maps.insert(0, step(maps[0]))
         for step in self.down:
@@ -67,7 +67,7 @@ class Pyramid(nn.Module):
         return maps
 
 
-def _normalised(norm: nn.LayerNorm, channels_first: Tensor) -> Tensor:
+def _normalized(norm: nn.LayerNorm, channels_first: Tensor) -> Tensor:
     """LayerNorm over the channels of (B, C, h, w), whose memory is channels-last."""
     return norm(channels_first.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 

@@ -80,10 +80,10 @@ def check_decoder(decoder: str, channels: int | None) -> None:
 class SegmentationModel(nn.Module):
     """A pyramid of a VOLO, a decoder of segmentation-models-pytorch, and an auxiliary head for training.
 
-    Images are (B, in_chans, H, W), floating, normalised, of any height and width: they are padded with zeros, the mean
-    colour, at the right and at the bottom to multiples of 32, and the logits are cropped again.
+    Images are (B, in_chans, H, W), floating, normalized, of any height and width: they are padded with zeros, the mean
+    color, at the right and at the bottom to multiples of 32, and the logits are cropped again.
 
-    The last step, from the decoder's resolution to the image's, is bilinear between the centres of pixels
+    The last step, from the decoder's resolution to the image's, is bilinear between the centers of pixels
     (``align_corners=False``), unlike that of segmentation-models-pytorch: a pixel's logits then do not move with the
     size of the window that it lies in.
 

@@ -113,7 +113,7 @@ def _pretrained_cfg(name: str, weights: PublishedWeights | None) -> dict[str, An
         "first_conv": "patch_embed.conv.0",
         "classifier": ("head", "aux_head"),
     }
-    return {**described, "hf_hub_id": weights.repo, "license": weights.licence} if weights else described
+    return {**described, "hf_hub_id": weights.repo, "license": weights.license} if weights else described
 
 
 def _pretrained_cfgs() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,7 +21,7 @@ _SIZES_KEPT = 16
 
 
 class Features(NamedTuple):
-    """What the network knows before its heads: ``cls`` (B, C2) and ``tokens`` (B, h2, w2, C2), normalised."""
+    """What the network knows before its heads: ``cls`` (B, C2) and ``tokens`` (B, h2, w2, C2), normalized."""
 
     cls: Tensor
     tokens: Tensor
@@ -37,7 +37,7 @@ class Logits(NamedTuple):
 class VOLO(nn.Module):
     """Vision Outlooker: Outlookers on a fine token grid, then transformer blocks on one half as fine.
 
-    Images are (B, in_chans, H, W), floating, normalised; any height and width of at least one stage-2 token
+    Images are (B, in_chans, H, W), floating, normalized; any height and width of at least one stage-2 token
     (2·patch_size pixels) runs. The stem halves a size rounding up, the two steps after it round down: what is left
     over beyond whole tokens is ignored. Parameter names and
     shapes are those of the authors' and of timm's checkpoints.
@@ -263,7 +263,7 @@ class VOLO(nn.Module):
         return Features(self.norm(cls.squeeze(1)), self.norm(coarse))
 
     def forward_features(self, images: Tensor) -> Features:
-        """Images (B, in_chans, H, W) to normalised class and patch tokens."""
+        """Images (B, in_chans, H, W) to normalized class and patch tokens."""
         return self.forward_tokens(self.embed(images))
 
     def forward_head(self, features: Features) -> Logits:

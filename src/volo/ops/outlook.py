@@ -22,7 +22,7 @@ def outlook_attention(
     dropout_p: float = 0.0,
     backend: str | None = None,
 ) -> Tensor:
-    """Mix every K×K window of ``value`` with weights predicted at its centre, and add up the overlaps.
+    """Mix every K×K window of ``value`` with weights predicted at its center, and add up the overlaps.
 
     Each strided position (y, x) owns the window of K² value vectors whose first corner is
     (y·stride - padding, x·stride - padding), zeros outside the map. Position i of the window becomes
@@ -34,7 +34,7 @@ def outlook_attention(
         logits: (B, h, w, N, K², K²), dtype and device of ``value``, unscaled;
             h = floor((H + 2·padding - K) / stride) + 1, and w likewise.
         kernel_size: K, the side of the window.
-        stride: distance between neighbouring windows.
+        stride: distance between neighboring windows.
         padding: zeros on each side of the map.
         scale: multiplies the logits before the softmax; usually head_dim ** -0.5.
         dropout_p: probability of dropping an attention weight; pass 0 outside training.

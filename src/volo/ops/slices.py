@@ -87,7 +87,7 @@ def _shifts(geometry: Geometry) -> list[tuple[tuple[int, int], tuple[int, int]]]
 def _grid(value: Tensor, stride: int) -> Tensor:
     """(B,H,W,N,D) to (B,Q,S,R,S,N,D): rows and columns by phase, zeros up to a whole number of strides."""
     height, width = value.shape[1:3]
-    # Rounded up without a negative number: in a graph of ONNX a division rounds towards zero.
+    # Rounded up without a negative number: in a graph of ONNX a division rounds toward zero.
     rows, cols = (height - 1) // stride + 1, (width - 1) // stride + 1
     if _varies(height, width) or (rows * stride, cols * stride) != (height, width):
         value = F.pad(value, (0, 0, 0, 0, 0, cols * stride - width, 0, rows * stride - height))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from volo.data import Colour, Preprocessing
+from volo.color import Color, stored_colors
+from volo.data import Preprocessing
 
 FORMAT_VERSION = 1
 #: Under this name a file holds the description, as JSON.
@@ -29,12 +30,12 @@ class Exported:
         dynamic: what may vary: none, batch, size or both. Where the batch may not, it is one image.
         precision: fp32, fp16 or int8.
         include_preprocessing: the input is (B, H, W, channels) uint8, 0–255; else (B, channels, H, W) float32,
-            normalised.
+            normalized.
         include_resize: the input is photos of any size, all of a batch of one; else they are resized and cropped
             already.
         include_softmax: the first output is probabilities in the place of logits.
         include_tokens: there is a second output, the logits of every patch token, (B, h, w, classes).
-        class_colours, ignore_index, short_side: of segmentation alone, as in :class:`volo.models.TrainedSegmenter`.
+        class_colors, ignore_index, short_side: of segmentation alone, as in :class:`volo.models.TrainedSegmenter`.
     """
 
     volo_version: str
@@ -48,7 +49,7 @@ class Exported:
     include_resize: bool
     include_softmax: bool
     include_tokens: bool
-    class_colours: tuple[Colour, ...] | None = None
+    class_colors: tuple[Color, ...] | None = None
     ignore_index: int | None = None
     short_side: int | None = None
 
@@ -98,8 +99,8 @@ def parse_description(text: str | None, path: str | Path) -> Exported:
         )
     try:
         said["class_names"] = tuple(said["class_names"])
-        colours = said["class_colours"]
-        said["class_colours"] = None if colours is None else tuple(map(tuple, colours))
+        colors = stored_colors(said)
+        said["class_colors"] = None if colors is None else tuple(map(tuple, colors))
         said["preprocessing"] = Preprocessing.from_dict(said["preprocessing"])
         return Exported(**{field.name: said[field.name] for field in fields(Exported)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -22,7 +22,7 @@ class ModuleForward:
     """A module that is trained, on the device where it is; the logits stay there.
 
     Args:
-        module: normalised images to logits.
+        module: normalized images to logits.
         preprocessing: of the model.
         device: of the module.
         threads: to compute with on the CPU; None leaves it to PyTorch.
@@ -47,7 +47,7 @@ class ExportedModel:
     """An exported file in its runtime; the logits are float32 on the CPU.
 
     A file that gives probabilities gives their logarithms here, which are logits too. Where a segmentation model's file
-    takes one size, or multiples of 32 pixels alone, smaller images are padded with the mean colour at the right and at
+    takes one size, or multiples of 32 pixels alone, smaller images are padded with the mean color at the right and at
     the bottom, and the logits are cropped again: as :class:`volo.models.SegmentationModel` does it.
 
     Args:

@@ -29,7 +29,7 @@ class Box(NamedTuple):
 
 
 def draw_box(grid: tuple[int, int], generator: torch.Generator) -> Box:
-    """Draw a box on ``grid`` (h2, w2): area share uniform (Beta(1, 1)), centre uniform, clipped at the edges."""
+    """Draw a box on ``grid`` (h2, w2): area share uniform (Beta(1, 1)), center uniform, clipped at the edges."""
     height, width = grid
     side = math.sqrt(float(torch.rand((), generator=generator)))
     half_height, half_width = int(height * side) // 2, int(width * side) // 2

@@ -20,7 +20,7 @@ class Task(pl.LightningModule):
 
     Args:
         model: the network.
-        preprocessing: its mean and standard deviation normalise the batches, which are uint8.
+        preprocessing: its mean and standard deviation normalize the batches, which are uint8.
         seed: see above.
         configure: gives the optimizer configuration that Lightning expects of ``configure_optimizers``.
 

@@ -1,4 +1,4 @@
-"""The training loss of VOLO where a teacher has labelled every region of the images.
+"""The training loss of VOLO where a teacher has labeled every region of the images.
 
 Source: All Tokens Matter (token labeling), arXiv:2104.10858, section 3; what the paper leaves open (the sampling,
 the softmax after it, the smoothing of soft targets) is as in the authors' code.
@@ -116,7 +116,7 @@ def align_weights(start: Tensor, extent: Tensor, cells: int, bins: int, *, wides
     beside it; samples more than one cell outside the map are zero.
 
     Args:
-        start: (B,) where the boxes begin, in cells; 0 is the centre of the first.
+        start: (B,) where the boxes begin, in cells; 0 is the center of the first.
         extent: (B,) how far they go.
         cells: of the map.
         bins: of the result.

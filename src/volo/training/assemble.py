@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from volo.imagenet import GREY_MEAN, GREY_STD
+from volo.imagenet import GRAY_MEAN, GRAY_STD
 from volo.models import VOLO, SegmentationModel
 from volo.models.segmentation import backbone_of
 from volo.training.callbacks.checkpoints import WholeCheckpointIO
@@ -24,10 +24,10 @@ from volo.training.datamodule import RunData
 from volo.training.distributed import make_strategy, started_processes
 from volo.training.optim import configure_optimizers, freeze_backbone
 
-#: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned grey; a fourth channel is
+#: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned gray; a fourth channel is
 #: opacity, which is brought to -1–1.
 _STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    1: (GREY_MEAN, GREY_STD),
+    1: (GRAY_MEAN, GRAY_STD),
     3: (IMAGENET_MEAN, IMAGENET_STD),
     4: ((*IMAGENET_MEAN, 0.5), (*IMAGENET_STD, 0.5)),
 }

@@ -50,10 +50,10 @@ class DataConfig(DataSource):
         path: a folder with a folder for each class (or train and val folders of that form), a table (CSV or TSV) of
             paths and labels, or the name of a data set: ``fashion-mini``, the embedded one, or one of torchvision's.
         val_fraction: share of every class held out for validation where the data have no part for it.
-        channels: 1 to read images as grey, 3 as colour, 4 as colour and transparency; None takes what the data has.
-        background: the colour behind transparent pixels, by name or as #rrggbb; not used with four channels.
+        channels: 1 to read images as gray, 3 as color, 4 as color and transparency; None takes what the data has.
+        background: the color behind transparent pixels, by name or as #rrggbb; not used with four channels.
         balanced: draw all classes equally often in every epoch, whatever their sizes.
-        crop_pct: share of the shorter side that the centre crop of validation keeps; above 1 the image is smaller than
+        crop_pct: share of the shorter side that the center crop of validation keeps; above 1 the image is smaller than
             the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
         workers: processes that decode and augment; None takes one for each core but one, 8 at most.
         strict: stop at the first image that cannot be read, instead of warning and going on.
@@ -77,7 +77,7 @@ class DataConfig(DataSource):
             raise ValueError(f"data.val_fraction must lie between 0 and 1, not {self.val_fraction}")
         if self.channels not in (None, *MODES):
             raise ValueError(
-                f"data.channels must be 1 (grey), 3 (colour) or 4 (colour and transparency), not {self.channels}"
+                f"data.channels must be 1 (gray), 3 (color) or 4 (color and transparency), not {self.channels}"
             )
         if self.crop_pct is not None and self.crop_pct <= 0:
             raise ValueError(f"data.crop_pct must be positive, not {self.crop_pct}")
@@ -176,7 +176,7 @@ class OptimConfig:
     """The optimizer, and a learning rate that warms up and falls.
 
     Attributes:
-        optimizer: ``adamw``, the paper's; or ``muon``, which learns more from few epochs: it orthogonalises the
+        optimizer: ``adamw``, the paper's; or ``muon``, which learns more from few epochs: it orthogonalizes the
             momentum of every weight matrix and convolution (timm's, scaled to the size of AdamW's steps, so that rates
             are alike), and leaves the heads, embeddings, biases and norms to AdamW.
         schedule: how the rate falls: along a ``cosine``, or ``poly``, along a straight line (a polynomial of power 1).
@@ -310,7 +310,7 @@ class TrainConfig:
             )
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
-                "strategy fsdp2 keeps no average and no synchronised BatchNorm; take ddp, or leave them out"
+                "strategy fsdp2 keeps no average and no synchronized BatchNorm; take ddp, or leave them out"
             )
         warmup_epochs = self.optim.warmup_epochs if self.optim.warmup_steps is None else 0.0
         if warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
@@ -339,7 +339,7 @@ class TrainConfig:
             )
         if self.batch_size == 1 and not self.sync_batchnorm:
             raise ValueError(
-                "decoders normalise over the batch, and pool whole images: batch_size must be at least 2, or "
+                "decoders normalize over the batch, and pool whole images: batch_size must be at least 2, or "
                 "sync_batchnorm true on several GPUs"
             )
 

@@ -109,7 +109,7 @@ def _with_what_is_here(config: TrainConfig, console: Console) -> TrainConfig:
     """The configuration without weights and token labels that are not on this machine."""
     weights, labels = config.model.pretrained, config.data.token_labels
     if config.sync_batchnorm and not torch.cuda.is_available():
-        _say(console, "there are no GPUs here: every process normalises over its own batch")
+        _say(console, "there are no GPUs here: every process normalizes over its own batch")
         config = replace(config, sync_batchnorm=False)
     if weights is not None and not Path(weights).exists():
         _say(console, f"the weights {weights} are not fetched: fresh ones stand in")

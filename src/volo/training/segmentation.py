@@ -89,7 +89,7 @@ class SegmentationJob(Job):
             self.model.config,
             weights,
             class_names=self.class_names,
-            class_colours=self.images.classes.colours,
+            class_colors=self.images.classes.colors,
             ignore_index=IGNORE,
             preprocessing=asdict(self.preprocessing),
             short_side=self.config.segmentation.augment.short_side,

@@ -24,10 +24,10 @@ def bits_apart(first: int, second: int) -> int:
 @st.composite
 def clustered_hashes(draw):
     """A few random hashes, and others some bits away from them; some missing."""
-    centres = draw(st.lists(st.integers(0, 2**HASH_BITS - 1), min_size=1, max_size=5))
+    centers = draw(st.lists(st.integers(0, 2**HASH_BITS - 1), min_size=1, max_size=5))
     hashes = []
     for _ in range(draw(st.integers(0, 30))):
-        value = draw(st.sampled_from(centres))
+        value = draw(st.sampled_from(centers))
         for bit in draw(st.lists(st.integers(0, HASH_BITS - 1), max_size=7)):
             value ^= 1 << bit
         hashes.append(draw(st.sampled_from([value, value, value, None])))
@@ -74,16 +74,16 @@ def test_a_picture_scaled_recompressed_or_brightened_keeps_its_hash_nearly_and_o
     assert min(bits_apart(value, perceptual_hash(picture(seed))) for seed in range(1, 50)) > 8
 
 
-@pytest.mark.parametrize("colour", ["black", "white", "#3366aa"])
-def test_a_flat_picture_has_no_hash(colour):
-    assert perceptual_hash(Image.new("RGB", (50, 40), colour)) is None
+@pytest.mark.parametrize("color", ["black", "white", "#3366aa"])
+def test_a_flat_picture_has_no_hash(color):
+    assert perceptual_hash(Image.new("RGB", (50, 40), color)) is None
 
 
 def test_digests_are_equal_for_equal_pixels_alone():
     image = picture(0)
     other = image.copy()
     other.putpixel((3, 3), (1, 2, 3))
-    grey = image.convert("L")
-    reshaped = Image.frombytes("L", (90, 120), grey.tobytes())
-    digests = [pixel_digest(one) for one in (image, other, image.copy(), grey, reshaped, grey.copy())]
+    gray = image.convert("L")
+    reshaped = Image.frombytes("L", (90, 120), gray.tobytes())
+    digests = [pixel_digest(one) for one in (image, other, image.copy(), gray, reshaped, gray.copy())]
     assert same_digests(digests) == [[0, 2], [3, 5]]

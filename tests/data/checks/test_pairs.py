@@ -74,12 +74,12 @@ def test_a_class_that_a_part_never_shows_is_a_finding(tmp_path):
     ]
 
 
-def test_the_sheet_of_a_part_shows_the_colours_and_every_image_twice(scenes):
+def test_the_sheet_of_a_part_shows_the_colors_and_every_image_twice(scenes):
     sheets = report_on(scenes).contact_sheets()
     assert list(sheets) == ["train", "val"]
     pixels = np.asarray(sheets["train"])
-    for colour in ((120, 170, 230), (220, 60, 50)):
-        assert (pixels == colour).all(axis=2).sum() > 3000  # a patch of the legend
+    for color in ((120, 170, 230), (220, 60, 50)):
+        assert (pixels == color).all(axis=2).sum() > 3000  # a patch of the legend
     assert sheets["train"].height > 2 * 112
 
 

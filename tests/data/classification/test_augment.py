@@ -16,7 +16,7 @@ from volo.data.classification.augment import random_crop_box, resized
 from volo.data.classification.rand_augment import OPERATIONS, Operation, RandAugment, random_filter
 
 MOVING = [name for name, (_, moves) in OPERATIONS.items() if moves]
-COLOURING = [name for name in OPERATIONS if name not in MOVING]
+COLORING = [name for name in OPERATIONS if name not in MOVING]
 LEVELS = (0.0, 2.5, 5.0, 9.0, 10.0)
 
 
@@ -95,8 +95,8 @@ def test_a_crop_has_the_area_and_the_aspect_it_may_have(width, height, scale, ra
     # Sides are rounded to whole pixels: the true ones lie within half a pixel.
     assert (w - 0.5) / (h + 0.5) <= ratio[1]
     assert (w + 0.5) / (h - 0.5) >= ratio[0]
-    centred = (left, top) == ((width - w) // 2, (height - h) // 2)
-    if not centred:  # else it may be the way out of too long an image
+    centered = (left, top) == ((width - w) // 2, (height - h) // 2)
+    if not centered:  # else it may be the way out of too long an image
         assert (w - 0.5) * (h - 0.5) <= scale[1] * width * height
         assert (w + 0.5) * (h + 0.5) >= scale[0] * width * height
 
@@ -123,7 +123,7 @@ def test_crops_fill_their_ranges_evenly():
         ((1000, 1), (499, 0, 1, 1)),
     ],
 )
-def test_an_extreme_aspect_leaves_the_largest_centred_box(size, box):
+def test_an_extreme_aspect_leaves_the_largest_centered_box(size, box):
     assert random_crop_box(*size, (0.9, 1.0), (3 / 4, 4 / 3), rng()) == box
 
 
@@ -132,8 +132,8 @@ def test_an_extreme_aspect_leaves_the_largest_centred_box(size, box):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_of_rand_augment_keeps_transparency_with_its_picture(name):
-    colours, alpha = noise(24, 20), noise(24, 20).convert("L")
-    clear = colours.copy()
+    colors, alpha = noise(24, 20), noise(24, 20).convert("L")
+    clear = colors.copy()
     clear.putalpha(alpha)
     argument, moves = OPERATIONS[name]
     drawn = Operation(name, argument(0.9, rng()), Image.Resampling.BILINEAR if moves else None)
@@ -143,7 +143,7 @@ def test_every_operation_of_rand_augment_keeps_transparency_with_its_picture(nam
     if not moves:
         np.testing.assert_array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
         np.testing.assert_array_equal(
-            np.asarray(changed.convert("RGB")), np.asarray(augment.apply(colours, (drawn,), whole))
+            np.asarray(changed.convert("RGB")), np.asarray(augment.apply(colors, (drawn,), whole))
         )
     else:
         assert not np.array_equal(np.asarray(changed.getchannel("A")), np.asarray(alpha))
@@ -219,7 +219,7 @@ def test_a_smaller_version_of_an_image_gives_nearly_the_same_pixels():
         factor = int(drawn.shrink((48, 48)))
         difference = full.apply(large, drawn).astype(int) - full.apply(large.reduce(factor), drawn)
         # Its box is rounded to pixels of the smaller one, up to 0.4 pixels of the result.
-        assert np.abs(difference).mean() < 20  # of noise whose neighbours differ by 85
+        assert np.abs(difference).mean() < 20  # of noise whose neighbors differ by 85
 
 
 # RandAugment
@@ -262,7 +262,7 @@ def test_a_higher_level_changes_more(name):
 def test_the_flag_says_whether_an_operation_moves_pixels(name):
     image = noise(20, 20)
     flips = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM)
-    # What only recolours commutes with both flips; a movement to one side does not.
+    # What only recolors commutes with both flips; a movement to one side does not.
     commutes = all(
         np.array_equal(
             np.asarray(apply(name, image.transpose(flip), 8.0, seed)),
@@ -271,7 +271,7 @@ def test_the_flag_says_whether_an_operation_moves_pixels(name):
         for flip in flips
         for seed in range(4)
     )
-    assert commutes == (name in COLOURING)
+    assert commutes == (name in COLORING)
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -283,8 +283,8 @@ def test_a_movement_carries_a_spot_away_and_shows_the_fill_behind_it(name):
     assert (moved == (7, 8, 9)).all(axis=-1).any()
 
 
-@pytest.mark.parametrize("name", COLOURING)
-def test_a_recolouring_leaves_a_spot_in_its_place(name):
+@pytest.mark.parametrize("name", COLORING)
+def test_a_recoloring_leaves_a_spot_in_its_place(name):
     spot = np.full((21, 21, 3), (100, 90, 110), np.uint8)
     spot[4:9, 4:9] = (200, 230, 210)
     for level in (5.0, 9.0):
@@ -295,12 +295,12 @@ def test_a_recolouring_leaves_a_spot_in_its_place(name):
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_a_grey_image_is_filled_with_the_first_level(name):
+def test_a_gray_image_is_filled_with_the_first_level(name):
     white = Image.new("L", (30, 30), 255)
     assert np.asarray(apply(name, white, 10.0, fill=(7,))).min() == 7
 
 
-def test_the_fill_is_the_mean_of_the_normalisation():
+def test_the_fill_is_the_mean_of_the_normalization():
     assert transform().rand_augment.fill == (124, 116, 104)
 
 
@@ -317,8 +317,8 @@ def test_the_affine_says_where_pixels_come_from(name, filter_):
         np.testing.assert_array_equal(np.asarray(moved), np.asarray(expected))
 
 
-@pytest.mark.parametrize("name", COLOURING)
-def test_what_recolours_has_no_affine(name):
+@pytest.mark.parametrize("name", COLORING)
+def test_what_recolors_has_no_affine(name):
     assert Operation(name, OPERATIONS[name][0](0.5, rng())).affine((10, 20)) is None
 
 
@@ -347,8 +347,8 @@ def changes(draw, names, most: int):
 
 
 @settings(deadline=None)
-@given(changes(COLOURING, most=3))
-def test_recolouring_a_part_is_that_part_of_the_recoloured_image(change):
+@given(changes(COLORING, most=3))
+def test_recoloring_a_part_is_that_part_of_the_recolored_image(change):
     image, drawn, box = change
     part = RandAugment(9.0, 0.5, 2, 0.5, (7, 8, 9)).apply(image, drawn, box)
     np.testing.assert_array_equal(np.asarray(part), np.asarray(plainly(image, drawn, None).crop(box)))

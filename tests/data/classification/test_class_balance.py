@@ -22,7 +22,7 @@ def test_from_ten_times_on_an_imbalance_is_worth_a_warning():
 
 
 @given(COUNTS, st.sampled_from(["inverse", "effective"]), st.floats(0, 0.99999))
-def test_weights_average_one_and_never_favour_the_larger_class(counts, balance, beta):
+def test_weights_average_one_and_never_favor_the_larger_class(counts, balance, beta):
     weights = class_weights(counts, balance, beta)
     assert weights.dtype == np.float32
     assert weights.mean() == pytest.approx(1, rel=1e-5)

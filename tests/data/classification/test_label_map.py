@@ -97,10 +97,10 @@ def test_what_one_operation_pushes_out_the_next_does_not_bring_back():
     assert labels.classes[0, :, 0].tolist() == [0, 0, 3, 4]
 
 
-def test_operations_that_recolour_leave_the_map_alone():
-    recolour = [Operation(name) for name, (_, moves) in OPERATIONS.items() if not moves]
+def test_operations_that_recolor_leave_the_map_alone():
+    recolor = [Operation(name) for name, (_, moves) in OPERATIONS.items() if not moves]
     labels, _ = encoded((3, 4), (40, 30))
-    moved = move_labels(labels, Augmentation((40, 30), False, tuple(recolour), (0, 0, 40, 30), NEAREST))
+    moved = move_labels(labels, Augmentation((40, 30), False, tuple(recolor), (0, 0, 40, 30), NEAREST))
     np.testing.assert_array_equal(moved.classes, labels.classes)
     np.testing.assert_array_equal(moved.scores, labels.scores)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scenes import COLOURS, scene
+from scenes import COLORS, scene
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from volo.data import IGNORE, PairAugmentation, PairAugmentConfig, PairTransform
@@ -44,7 +44,7 @@ def test_settings_that_make_no_sense_are_named(changes, message):
 @settings(deadline=None, max_examples=60)
 @given(*[st.integers(16, 90)] * 4, st.integers(0, 2**32))
 def test_image_and_mask_stay_together_under_every_augmentation(height, width, down, across, seed):
-    """Every pixel away from borders between classes has the colour of its class; what is padded is so in both."""
+    """Every pixel away from borders between classes has the color of its class; what is padded is so in both."""
     pixels, mask = scene(rng(seed), (width, height), noise=0)
     pixels[mask == IGNORE] = 0
     augment = PairTransform(PairAugmentConfig(photometric=0.0), size=(down, across), mean=MEAN)
@@ -58,7 +58,7 @@ def test_image_and_mask_stay_together_under_every_augmentation(height, width, do
     assert (classes[padded] == IGNORE).all()
     assert (picture[padded] == FILL).all()
     table = np.zeros((256, 3), int)
-    table[: len(COLOURS)] = COLOURS
+    table[: len(COLORS)] = COLORS
     table[IGNORE] = 0
     classes, picture = classes[: drawn.size[0], : drawn.size[1]], picture[: drawn.size[0], : drawn.size[1]]
     inside = minimum_filter(classes, 5) == maximum_filter(classes, 5)  # two pixels are one enlarged twofold
@@ -159,7 +159,7 @@ def test_an_image_of_one_class_is_cropped_in_the_end():
         assert drawn.size == (8, 8)
 
 
-def test_colours_are_distorted_and_masks_are_not():
+def test_colors_are_distorted_and_masks_are_not():
     pixels, mask = scene(rng(3))
     still, distorting = transform((48, 72)), transform((48, 72), photometric=1.0)
     pictures = [distorting(Image.fromarray(pixels), mask, rng(seed)) for seed in range(8)]
@@ -167,7 +167,7 @@ def test_colours_are_distorted_and_masks_are_not():
     for picture, classes in pictures:
         np.testing.assert_array_equal(classes, still(Image.fromarray(pixels), mask, rng())[1])
         assert abs(picture.astype(int) - pixels).mean() > 1
-    orders = {tuple(name for name, _ in distorting.draw(mask, rng(seed)).recolouring) for seed in range(20)}
+    orders = {tuple(name for name, _ in distorting.draw(mask, rng(seed)).recoloring) for seed in range(20)}
     assert orders == {
         ("brightness", "contrast", "saturation", "hue"),
         ("brightness", "saturation", "hue", "contrast"),

@@ -1,4 +1,4 @@
-"""Files of classes, colours, and the classes of public data sets."""
+"""Files of classes, colors, and the classes of public data sets."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volo.data import IGNORE, MaskClasses, default_colours, hex_colour, parse_colour, read_classes
+from volo.data import IGNORE, MaskClasses, default_colors, hex_color, parse_color, read_classes
 from volo.data.segmentation.classes import known_classes
 
 
@@ -17,13 +17,13 @@ def written(tmp_path, text):
     return read_classes(path)
 
 
-def test_a_line_is_a_name_maybe_with_a_colour(tmp_path):
+def test_a_line_is_a_name_maybe_with_a_color(tmp_path):
     classes = written(
         tmp_path, "\ufeff# what is there\n\nsky #4682b4\ntraffic light 250, 170 30\r\n  building  \ncafé;#FFffFF"
     )
     assert classes.names == ("sky", "traffic light", "building", "café")
-    assert classes.colours[:2] == ((70, 130, 180), (250, 170, 30))
-    assert classes.colours[3] == (255, 255, 255)
+    assert classes.colors[:2] == ((70, 130, 180), (250, 170, 30))
+    assert classes.colors[3] == (255, 255, 255)
     assert classes.values == {0: 0, 1: 1, 2: 2, 3: 3, 255: IGNORE}
 
 
@@ -38,7 +38,7 @@ def test_values_count_on_from_those_that_are_given(tmp_path):
 def test_lines_of_one_name_are_one_class(tmp_path):
     classes = written(tmp_path, "building #800000\nroad #804080\nbuilding #c00080\nignore #000000\n")
     assert classes.names == ("building", "road")
-    assert classes.colours == ((128, 0, 0), (128, 64, 128))
+    assert classes.colors == ((128, 0, 0), (128, 64, 128))
     assert classes.values == {0: 0, 1: 1, 2: 0, 3: IGNORE, 255: IGNORE}
     assert classes.codes == {(128, 0, 0): 0, (128, 64, 128): 1, (192, 0, 128): 0, (0, 0, 0): IGNORE}
 
@@ -56,7 +56,7 @@ def test_255_is_a_class_where_a_line_says_so(tmp_path):
         ("\n".join(f"c{i}" for i in range(256)), r"2 to 255 classes are needed, not 256: c0, c1, c2"),
         ("1: sky\n1: road", r"classes\.txt: two lines are for the value 1; every value"),
         ("70000: sky\nroad", r"the largest value of a mask is 65535, not 70001"),
-        ("sky\nroad 1 2 256", r"line 2 of .*classes\.txt: a colour is #rrggbb or three numbers from 0 to 255"),
+        ("sky\nroad 1 2 256", r"line 2 of .*classes\.txt: a color is #rrggbb or three numbers from 0 to 255"),
         ("sky\nro\x07ad", r"ro\\x07ad cannot be the name of a class"),
         (b"sky\nr\xffoad", r"classes\.txt is not UTF-8; save it as UTF-8"),
     ],
@@ -66,8 +66,8 @@ def test_what_cannot_be_is_named(tmp_path, text, message):
         written(tmp_path, text)
 
 
-def test_to_convert_colours_every_class_needs_one_of_its_own(tmp_path):
-    with pytest.raises(ValueError, match="by colours: road has none; write 'road #rrggbb' into the file of classes"):
+def test_to_convert_colors_every_class_needs_one_of_its_own(tmp_path):
+    with pytest.raises(ValueError, match="by colors: road has none; write 'road #rrggbb' into the file of classes"):
         _ = written(tmp_path, "sky #0000ff\nroad").codes
     with pytest.raises(ValueError, match="two classes have #0000ff"):
         _ = written(tmp_path, "sky #0000ff\nroad 0 0 255").codes
@@ -76,41 +76,41 @@ def test_to_convert_colours_every_class_needs_one_of_its_own(tmp_path):
 NAMES = st.text(st.characters(codec="utf-8", categories=["L", "P"], exclude_characters=":#;,"), min_size=1).filter(
     lambda name: name != "ignore"
 )
-COLOURS = st.tuples(*[st.integers(0, 255)] * 3)
+COLORS = st.tuples(*[st.integers(0, 255)] * 3)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(NAMES, COLOURS), min_size=2, max_size=6, unique_by=lambda line: line[0]))
+@given(st.lists(st.tuples(NAMES, COLORS), min_size=2, max_size=6, unique_by=lambda line: line[0]))
 def test_what_is_written_is_read(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "classes.txt"
-    path.write_text("".join(f"{name} {hex_colour(colour)}\n" for name, colour in lines), encoding="utf-8")
+    path.write_text("".join(f"{name} {hex_color(color)}\n" for name, color in lines), encoding="utf-8")
     classes = read_classes(path)
-    assert list(zip(classes.names, classes.colours, strict=True)) == lines
-    assert MaskClasses.named(classes.names, classes.colours) == classes
+    assert list(zip(classes.names, classes.colors, strict=True)) == lines
+    assert MaskClasses.named(classes.names, classes.colors) == classes
 
 
-@given(COLOURS)
-def test_colours_are_written_and_read(colour):
-    assert parse_colour(hex_colour(colour)) == parse_colour("{} {} {}".format(*colour)) == colour
+@given(COLORS)
+def test_colors_are_written_and_read(color):
+    assert parse_color(hex_color(color)) == parse_color("{} {} {}".format(*color)) == color
 
 
-def test_default_colours_are_easy_to_tell_apart():
+def test_default_colors_are_easy_to_tell_apart():
     nearest = [
-        min(np.linalg.norm(np.subtract(a, b)) for a, b in itertools.combinations(default_colours(count), 2))
+        min(np.linalg.norm(np.subtract(a, b)) for a, b in itertools.combinations(default_colors(count), 2))
         for count in (12, 32, 150)
     ]
     assert nearest[0] > 60
     assert nearest[1] > 25
-    assert len(set(default_colours(150))) == 150
-    assert default_colours(150)[:12] == default_colours(12)
+    assert len(set(default_colors(150))) == 150
+    assert default_colors(150)[:12] == default_colors(12)
 
 
-def test_default_colours_do_not_take_one_that_is_given():
-    first = default_colours(1)[0]
-    colours = MaskClasses.named("ab", ()).colours
-    assert colours == default_colours(2)
+def test_default_colors_do_not_take_one_that_is_given():
+    first = default_colors(1)[0]
+    colors = MaskClasses.named("ab", ()).colors
+    assert colors == default_colors(2)
     mixed = MaskClasses(tuple(MaskClasses.named("ab", (first, first)).lines[:1]) + MaskClasses.named("xb").lines[1:])
-    assert mixed.colours == (first, default_colours(2)[1])
+    assert mixed.colors == (first, default_colors(2)[1])
 
 
 def test_the_classes_of_public_data_sets():
@@ -124,7 +124,7 @@ def test_the_classes_of_public_data_sets():
     }
     assert cityscapes.names[:3] + cityscapes.names[-2:] == ("road", "sidewalk", "building", "motorcycle", "bicycle")
     assert cityscapes.renumbered().values == {**{value: value for value in range(19)}, 255: IGNORE}
-    assert cityscapes.renumbered().colours == cityscapes.colours
+    assert cityscapes.renumbered().colors == cityscapes.colors
     assert camvid.names[:4] + camvid.names[-1:] == ("sky", "building", "pole", "road", "bicyclist")
     assert [camvid.values[value] for value in range(12)] == [*range(11), IGNORE]
     assert len(camvid.codes) == 32

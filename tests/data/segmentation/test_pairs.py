@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import COLOURS, NAMES, make_scenes, save_mask, scene
+from scenes import COLORS, NAMES, make_scenes, save_mask, scene
 
 from volo.data import (
     IGNORE,
@@ -20,7 +20,7 @@ from volo.data import (
 )
 
 
-def put(image, mask, pixels, indices, kind="grey"):
+def put(image, mask, pixels, indices, kind="gray"):
     """Write one image and its mask."""
     image.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(image)
@@ -101,8 +101,8 @@ def test_camvid_as_its_own_authors_publish_it(tmp_path):
     images, masks = tmp_path / "701_StillsRaw_full", tmp_path / "LabeledApproved_full"
     put(images / "0001TP_006690.png", masks / "away.png", np.zeros((1, 3, 3), np.uint8), np.zeros((1, 3), np.uint8))
     (masks / "away.png").unlink()
-    colours = [[(128, 0, 0), (192, 0, 128), (0, 0, 0)]]  # a building, an archway, void
-    Image.fromarray(np.array(colours, np.uint8)).save(masks / "0001TP_006690_L.png")
+    colors = [[(128, 0, 0), (192, 0, 128), (0, 0, 0)]]  # a building, an archway, void
+    Image.fromarray(np.array(colors, np.uint8)).save(masks / "0001TP_006690_L.png")
     assert opened(tmp_path)["all"].read_mask(0).tolist() == [[1, 1, IGNORE]]
 
 
@@ -171,7 +171,7 @@ def test_the_classes_have_to_be_named(tmp_path):
     with pytest.raises(ValueError, match=r"there is no file of classes none\.txt"):
         opened(root, class_file="none.txt")
     (root / "classes.txt").write_text("\n".join(NAMES))
-    with pytest.raises(ValueError, match="cannot be converted by colours: sky, ground, ball, box has none"):
+    with pytest.raises(ValueError, match="cannot be converted by colors: sky, ground, ball, box has none"):
         opened(root, palette=True)
 
 
@@ -227,8 +227,8 @@ def test_an_image_turned_by_its_metadata_has_a_mask_that_is_turned_too(tmp_path)
     mask = np.rot90(np.asarray(Image.open(root / "train/masks/0.png")), -1)
     save_mask(np.ascontiguousarray(mask), root / "train/masks/0.png")
     image, indices = opened(root)["train"].read_pair(0)
-    colours = np.asarray(COLOURS)[np.minimum(indices, 3)]
-    assert abs(np.asarray(image).astype(int) - colours)[indices != IGNORE].max() <= 12
+    colors = np.asarray(COLORS)[np.minimum(indices, 3)]
+    assert abs(np.asarray(image).astype(int) - colors)[indices != IGNORE].max() <= 12
 
 
 def test_a_pair_that_changed_since_it_was_opened_is_named_when_it_is_read(tmp_path):
@@ -254,7 +254,7 @@ def test_good_masks_are_passed_over_and_unreadable_ones_left_for_their_turn(tmp_
     ("mask", "message"),
     [
         (np.full((48, 72), 9, np.uint8), r"it holds values of no class: 9 \(3,456 pixels\); .* 0–3, 255"),
-        (np.zeros((48, 72, 3), np.uint8), r"it is a colour picture \(RGB\), not one of class indices"),
+        (np.zeros((48, 72, 3), np.uint8), r"it is a color picture \(RGB\), not one of class indices"),
     ],
 )
 def test_a_mask_of_something_else_is_named(tmp_path, mask, message):

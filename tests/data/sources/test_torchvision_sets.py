@@ -51,7 +51,7 @@ def test_mnist_and_its_kin(tmp_path, name, folder):
     np.testing.assert_array_equal(np.asarray(val.read(3)), pixels["t10k"][3])
 
 
-def test_cifar_is_colour_with_class_names_and_heeds_torchvisions_checksums(tmp_path, monkeypatch):
+def test_cifar_is_color_with_class_names_and_heeds_torchvisions_checksums(tmp_path, monkeypatch):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     data = noise(5, 3 * 32 * 32)

@@ -36,10 +36,10 @@ def photos(tmp_path):
 
 
 def make_photos(root, count):
-    for grey, name in enumerate(("blue", "green", "red")):
+    for gray, name in enumerate(("blue", "green", "red")):
         (root / name).mkdir(parents=True)
         for number in range(count):
-            Image.new("L", (40, 36), 40 * grey + number).convert("RGB").save(root / name / f"{number:02d}.png")
+            Image.new("L", (40, 36), 40 * gray + number).convert("RGB").save(root / name / f"{number:02d}.png")
     return root
 
 
@@ -99,11 +99,11 @@ def test_what_changed_is_named(photos, tmp_path):
     problems, states = check(TokenLabelStore(store), open_training_data(str(photos)), str(photos))
     assert problems == [
         "1 images are not in the store: red/new.png",
-        "1 images are changed in size since they were labelled: blue/01.png",
-        "1 images are still to be labelled (go on with volo label): blue/02.png",
+        "1 images are changed in size since they were labeled: blue/01.png",
+        "1 images are still to be labeled (go on with volo label): blue/02.png",
         "1 images are in the store but not in the data: green/03.png",
     ]
-    assert states == {"labelled": 11, "cannot be read": 0, "still to be labelled": 1}
+    assert states == {"labeled": 11, "cannot be read": 0, "still to be labeled": 1}
     with pytest.raises(ValueError, match=r"does not fit .*: 1 images are not in the store: red/new.png; .*blue/01.png"):
         open_token_labels(str(store), open_training_data(str(photos)), str(photos))
 
@@ -118,7 +118,7 @@ def test_labels_of_other_classes_are_refused(photos, tmp_path):
     with pytest.raises(ValueError, match="its labels are of 3 classes, the data have 4"):
         open_token_labels(str(store), more, str(photos))
     swapped = FileImages(images.paths, [2 - label for label in images.labels], images.class_names)
-    with pytest.raises(ValueError, match=r"8 images are of another class than when they were labelled: blue/00.png"):
+    with pytest.raises(ValueError, match=r"8 images are of another class than when they were labeled: blue/00.png"):
         open_token_labels(str(store), swapped, str(photos))
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from volo.data import ImageError
 from volo.data.token_labels.author_files import read_label_file, write_label_file
 from volo.data.token_labels.listing import Listing
-from volo.data.token_labels.store import LABELLED, PENDING, UNREADABLE, StoreInfo, TokenLabelStore
+from volo.data.token_labels.store import LABELED, PENDING, UNREADABLE, StoreInfo, TokenLabelStore
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
 
 
@@ -61,7 +61,7 @@ def test_what_is_written_is_read(tmp_path_factory, count, classes, grid, top_k):
     assert store.names() == listing(count).names
     np.testing.assert_array_equal(store.sizes(), listing(count).sizes)
     np.testing.assert_array_equal(store.labels(), listing(count).labels)
-    assert (store.states == LABELLED).all()
+    assert (store.states == LABELED).all()
     for index in range(count):
         labels = store.read(index)
         np.testing.assert_array_equal(labels.scores, scores[index])
@@ -76,7 +76,7 @@ def test_a_record_of_imagenet_takes_6480_bytes_and_the_file_little_more(tmp_path
     assert 6_480_000 < (tmp_path / "labels").stat().st_size < 6_580_000
 
 
-def test_only_what_is_on_the_disk_counts_as_labelled(tmp_path):
+def test_only_what_is_on_the_disk_counts_as_labeled(tmp_path):
     path, given_info = tmp_path / "labels", info(4)
     create_store(path, given_info, listing(4))
     scores, classes = random_maps(given_info)
@@ -86,9 +86,9 @@ def test_only_what_is_on_the_disk_counts_as_labelled(tmp_path):
         writer.mark_unreadable(3)
         assert store.states.tolist() == [PENDING] * 4
         writer.sync()
-        assert store.states.tolist() == [LABELLED, PENDING, LABELLED, UNREADABLE]
+        assert store.states.tolist() == [LABELED, PENDING, LABELED, UNREADABLE]
     np.testing.assert_array_equal(store.read(2).scores, scores[2])
-    with pytest.raises(ImageError, match="image 1, which is still to be labelled"):
+    with pytest.raises(ImageError, match="image 1, which is still to be labeled"):
         store.read(1)
     with pytest.raises(ImageError, match="image 3, which could not be read"):
         store.read(3)
@@ -111,7 +111,7 @@ def test_after_a_failed_write_nothing_of_it_counts(tmp_path, monkeypatch):
 
     with pytest.raises(OSError, match="No space left"):
         write()
-    assert TokenLabelStore(path).states.tolist() == [LABELLED, PENDING, PENDING]
+    assert TokenLabelStore(path).states.tolist() == [LABELED, PENDING, PENDING]
 
 
 def test_a_disk_without_room_is_named_at_once_and_nothing_is_left(tmp_path):

@@ -218,7 +218,7 @@ def two_models(folder, state):
     return path
 
 
-def quantised(folder, state):
+def quantized(folder, state):
     path = folder / "a.pth"
     torch.save({name: tensor.to(torch.int8) for name, tensor in state.items()}, path)
     return path
@@ -258,7 +258,7 @@ BAD = [
     (having_more, r"but has, unknown to it, network\.2\.0\.gamma"),
     (misshapen, r"but has misshapen norm\.weight"),
     (two_models, "holds 2 models, 'teacher.', 'student.'; save one by itself"),
-    (quantised, r"holds torch\.int8 weights; those of a VOLO are floating point"),
+    (quantized, r"holds torch\.int8 weights; those of a VOLO are floating point"),
 ]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from peers import randomise, timm_from_config, timm_micro
+from peers import randomize, timm_from_config, timm_micro
 from timm.models.volo import OutlookAttention as TimmOutlookAttention
 from torch import nn
 from torch.testing import assert_close
@@ -21,7 +21,7 @@ def images(model):
 
 @pytest.fixture(scope="module")
 def d1():
-    return randomise(create_model("volo_d1_224", num_classes=5, img_size=(64, 96))).eval()
+    return randomize(create_model("volo_d1_224", num_classes=5, img_size=(64, 96))).eval()
 
 
 def test_timm_builds_the_folder_written_for_it(tmp_path, d1):
@@ -169,7 +169,7 @@ def test_what_ours_cannot_compute_is_refused():
 def test_keras_weights_give_the_logits_of_the_weights_they_were_made_of(tmp_path, whole):
     from peers import write_keras
 
-    peer = randomise(timm_from_config(VARIANTS["volo_d1_224"], img_size=(32, 32), num_classes=7)).eval()
+    peer = randomize(timm_from_config(VARIANTS["volo_d1_224"], img_size=(32, 32), num_classes=7)).eval()
     path = tmp_path / "volo_d1_224_imagenet.h5"
     write_keras(path, peer.state_dict(), heads=(6, 12), whole=whole)
     trained = load_model(path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from peers import of_authors, randomise, timm_from_config, timm_micro
+from peers import of_authors, randomize, timm_from_config, timm_micro
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed_nhwc, resample_patch_embed
 from timm.models import adapt_input_conv
@@ -350,7 +350,7 @@ def test_a_folder_of_transformers_timm_wrapper_loads(tmp_path, peer):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_our_folders_of_any_channels_load(tmp_path, channels):
-    model = randomise(create_model(NAME, in_chans=channels, img_size=(32, 48), num_classes=3)).eval()
+    model = randomize(create_model(NAME, in_chans=channels, img_size=(32, 48), num_classes=3)).eval()
     described = {"class_names": ("a", "b", "c"), "preprocessing": {"size": [32, 48]}}
     save_model(tmp_path, model.config, model.state_dict(), **described)
     trained = load_model(tmp_path)
@@ -365,7 +365,7 @@ def test_our_folders_of_any_channels_load(tmp_path, channels):
 
 def test_a_size_of_no_name_loads_with_its_description_or_its_heads_alone(tmp_path):
     config = replace(CONFIG, depths=(1, 1, 1, 1), heads=(2, 8))
-    model = randomise(create_model(NAME, depths=config.depths, heads=config.heads)).eval()
+    model = randomize(create_model(NAME, depths=config.depths, heads=config.heads)).eval()
     save_model(tmp_path, config, model.state_dict(), class_names=tuple("abcdefghij"), preprocessing={"size": [32, 32]})
     assert_close(load_model(tmp_path).model(images()), model(images()), atol=0, rtol=0)
     bare = saved(tmp_path / "bare.pth", model.state_dict())

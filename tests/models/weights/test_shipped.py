@@ -48,7 +48,7 @@ def test_the_card_tells_what_one_must_know():
     card = ModelCard.load(shipped_weights()[NAME] / "README.md")
     assert card.data.license == "apache-2.0"
     assert card.data.eval_results[0].metric_name == "top-1 accuracy"
-    headings = ("Data", "Recipe", "Scores", "Training curve", "Confusion matrix", "Calibration", "Limits", "Licence")
+    headings = ("Data", "Recipe", "Scores", "Training curve", "Confusion matrix", "Calibration", "Limits", "License")
     assert all(f"\n## {heading}" in card.text for heading in headings)
 
 
@@ -69,7 +69,7 @@ def test_every_way_of_naming_it_gives_the_same_model_in_32_bits_and_says_nothing
     assert not caplog.records
 
 
-def test_heads_of_other_classes_are_replaced_even_by_as_many_and_grey_is_the_sum_of_the_colours(caplog):
+def test_heads_of_other_classes_are_replaced_even_by_as_many_and_gray_is_the_sum_of_the_colors(caplog):
     tuned = create_model("volo_tiny_32", pretrained=NAME, class_names=CLOTHES, in_chans=1).state_dict()
     before = load_file(shipped_weights()[NAME] / "model.safetensors")
     for head in ("head.weight", "aux_head.weight"):

@@ -75,7 +75,7 @@ def test_the_three_lines_of_the_card_run(trained, tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out.strip() in NAMES
 
 
-def test_without_scores_and_licence_the_card_says_nothing_of_them(trained, tmp_path):
+def test_without_scores_and_license_the_card_says_nothing_of_them(trained, tmp_path):
     trained.save_pretrained(tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.license is card.data.metrics is card.data.eval_results is None

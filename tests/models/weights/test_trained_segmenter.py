@@ -8,10 +8,10 @@ from torch.testing import assert_close
 import volo
 from volo.models import create_segmenter, load_segmenter, save_model, save_segmenter, task_of
 
-COLOURS = ((0, 0, 0), (255, 128, 0), (1, 2, 3))
+COLORS = ((0, 0, 0), (255, 128, 0), (1, 2, 3))
 KNOWN = {
     "class_names": ("road", "sky", "tree"),
-    "class_colours": COLOURS,
+    "class_colors": COLORS,
     "ignore_index": 255,
     "preprocessing": {"size": (64, 96), "mean": (0.5, 0.5, 0.5)},
     "short_side": 120,
@@ -41,7 +41,7 @@ def test_what_is_saved_is_loaded(model, folder):
     images = torch.randn(1, 3, 50, 70)
     with torch.no_grad():
         assert_close(trained.model(images), model(images))
-    assert (trained.class_names, trained.class_colours) == (KNOWN["class_names"], COLOURS)
+    assert (trained.class_names, trained.class_colors) == (KNOWN["class_names"], COLORS)
     assert (trained.ignore_index, trained.short_side) == (255, 120)
     assert trained.preprocessing == {"size": [64, 96], "mean": [0.5, 0.5, 0.5]}
     assert task_of(folder) == "segmentation"
@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_said_in_one_line(model, folder):
         load_segmenter(folder)
 
 
-def test_names_and_colours_must_be_as_many_as_classes(model, tmp_path):
-    with pytest.raises(ValueError, match="3 classes need as many names and colours, not 2 and 3"):
+def test_names_and_colors_must_be_as_many_as_classes(model, tmp_path):
+    with pytest.raises(ValueError, match="3 classes need as many names and colors, not 2 and 3"):
         save_segmenter(tmp_path, model.config, model.state_dict(), **{**KNOWN, "class_names": ("road", "sky")})
     assert not list(tmp_path.iterdir())

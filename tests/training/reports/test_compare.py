@@ -134,8 +134,8 @@ def test_the_picture_has_a_line_for_every_run_and_the_json_all_figures(tmp_path,
     draw_comparison(comparison, tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.width >= 1500
-        colours = {colour for _, colour in picture.convert("RGB").getcolors(2**24)}
-    assert {(31, 119, 180), (255, 127, 14)} <= colours  # the first two lines'
+        colors = {color for _, color in picture.convert("RGB").getcolors(2**24)}
+    assert {(31, 119, 180), (255, 127, 14)} <= colors  # the first two lines'
     values = json.loads(comparison.to_json())
     assert [run["name"] for run in values["runs"]] == [path.name for path in paths]
     assert values["settings"] == {"seed": list(range(count))}

@@ -1,4 +1,4 @@
-"""``volo eval``: judge a trained model on labelled images."""
+"""``volo eval``: judge a trained model on labeled images."""
 
 import math
 import sys
@@ -38,7 +38,7 @@ _WORST, _BEST = 10, 5
 
 def run(arguments: Sequence[str]) -> int:
     """Print the scores, and write them, the predictions and the pictures where asked."""
-    parser = VerbParser(prog="volo eval", description="Judge a trained model on labelled images.")
+    parser = VerbParser(prog="volo eval", description="Judge a trained model on labeled images.")
     parser.add_argument(
         "model", help="run folder, file of weights or of `volo export`, hf-hub:org/name, or name of volo weights list"
     )

@@ -21,7 +21,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--size", type=str | None, help="pixels of the input: 384, or 256x384; default: the model's")
     parser.add_argument("--dynamic", type=str, default="batch", help="what may vary: none, batch, size or both")
     parser.add_argument("--precision", type=str, default="fp32", help="fp32, fp16, or int8 (onnx and openvino)")
-    parser.add_argument("--include_preprocessing", action="store_true", help="take uint8 NHWC, and normalise inside")
+    parser.add_argument("--include_preprocessing", action="store_true", help="take uint8 NHWC, and normalize inside")
     parser.add_argument(
         "--include_resize",
         action="store_true",

@@ -108,7 +108,7 @@ def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -
     table.add_column("share of pixels")
     files = None
     if folder is not None:
-        files = MaskFolder(folder, reader.paths, model.class_names, model.class_colours, overwrite=given["overwrite"])
+        files = MaskFolder(folder, reader.paths, model.class_names, model.class_colors, overwrite=given["overwrite"])
     done = 0
     with making(folder) if folder else nullcontext(), files or nullcontext(), image_progress(console) as progress:
         task = progress.add_task("segmenting", total=len(reader.paths))

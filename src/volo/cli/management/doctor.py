@@ -16,7 +16,7 @@ from volo.ops import BACKENDS
 from volo.ops.backend import Geometry
 from volo.ops.native import library
 
-#: What behaviour may hang on; whatever else is installed is of no concern here.
+#: What behavior may hang on; whatever else is installed is of no concern here.
 PACKAGES = (
     *("torch", "torchvision", "numpy", "pillow", "safetensors"),
     *("timm", "pytorch-lightning", "torchmetrics", "onnx", "onnxruntime", "openvino"),

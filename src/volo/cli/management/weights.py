@@ -127,8 +127,8 @@ def _convert(arguments: Sequence[str]) -> int:
 def _list(arguments: Sequence[str]) -> int:
     parse(_parser("list"), arguments)
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for heading in ("name", "px", "params", "GMACs", "top-1", "timm", "crop", "licence", "cached"):
-        table.add_column(heading, justify="left" if heading in ("name", "licence") else "right", no_wrap=True)
+    for heading in ("name", "px", "params", "GMACs", "top-1", "timm", "crop", "license", "cached"):
+        table.add_column(heading, justify="left" if heading in ("name", "license") else "right", no_wrap=True)
     for name, *figures in (*_published(), *_shipped()):
         model = name.partition(".")[0]
         with torch.device("meta"):
@@ -142,9 +142,9 @@ def _list(arguments: Sequence[str]) -> int:
 
 
 def _published() -> Iterator[tuple[str, ...]]:
-    """Name, multiply-adds, scores, crop, licence and whether it is cached, of what the authors published."""
+    """Name, multiply-adds, scores, crop, license and whether it is cached, of what the authors published."""
     for row in WEIGHTS.values():
-        figures = (f"{row.gmacs:g}", f"{row.authors_top1:.1f}", f"{row.top1:.3f}", f"{row.crop_pct:g}", row.licence)
+        figures = (f"{row.gmacs:g}", f"{row.authors_top1:.1f}", f"{row.top1:.3f}", f"{row.crop_pct:g}", row.license)
         yield row.name, *figures, "yes" if cached(row.repo) else "no"
 
 

@@ -90,7 +90,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         transient=True,
         disable=not console.is_terminal or os.environ.get("RANK", "0") != "0",
     ) as progress:
-        bar = progress.add_task("labelling", total=None, rate="")
+        bar = progress.add_task("labeling", total=None, rate="")
 
         def advance(count: int) -> None:
             progress.advance(bar, count)
@@ -112,9 +112,9 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         )
     for problem in report.problems:
         print(f"warning: {problem}; left out", file=sys.stderr)
-    if report.problems and not report.labelled and not report.before:
+    if report.problems and not report.labeled and not report.before:
         raise ValueError(f"not one of the {len(images.labels)} images could be read")
-    done = f"{report.labelled:,} images labelled" + (f", {report.before:,} were before" if report.before else "")
+    done = f"{report.labeled:,} images labeled" + (f", {report.before:,} were before" if report.before else "")
     bad = f", {len(report.problems):,} cannot be read" if report.problems else ""
     console.print(f"{done}{bad}; the labels are in {out}", soft_wrap=True)
     if report.problems and given["strict"]:

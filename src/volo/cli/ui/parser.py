@@ -51,7 +51,7 @@ def _spelled(argument: str, options: set[str]) -> str:
 def add_data_options(parser: ArgumentParser) -> None:
     """The options that say how to understand what a person names as data."""
     parser.add_argument("--download", action="store_true", help="let torchvision download a data set that is not there")
-    parser.add_argument("--palette", action="store_true", help="convert masks by the colours of their classes")
+    parser.add_argument("--palette", action="store_true", help="convert masks by the colors of their classes")
     parser.add_class_arguments(DataSource, skip={"download", "palette"}, fail_untyped=True)
 
 

@@ -25,7 +25,7 @@ def pixel_digest(image: Image.Image) -> bytes:
 
 
 def perceptual_hash(image: Image.Image) -> int | None:
-    """64 bits that stay nearly the same when a picture is scaled, recompressed or recoloured; None where it is flat.
+    """64 bits that stay nearly the same when a picture is scaled, recompressed or recolored; None where it is flat.
 
     The signs of the lowest 8×8 coefficients of a cosine transform, by the package imagehash.
     """
@@ -71,7 +71,7 @@ def _near_pairs(values: np.ndarray, distance: int) -> np.ndarray:
         keys = (values >> np.uint64(band[0])) & np.uint64((1 << len(band)) - 1)
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        # Equal keys stand together: neighbours at every offset up to the longest run are compared.
+        # Equal keys stand together: neighbors at every offset up to the longest run are compared.
         for offset in range(1, len(values)):
             same = np.flatnonzero(keys[offset:] == keys[:-offset])
             if not len(same):

@@ -72,7 +72,7 @@ class _Inspection(Dataset[InspectedPair]):
             return replace(known, problem=str(error))
         thumbnails = None
         if (part, index) in self.shown:
-            laid_over = overlay(image, mask, images.classes.colours, opacity=0.6)
+            laid_over = overlay(image, mask, images.classes.colors, opacity=0.6)
             thumbnails = thumbnail_of(image), thumbnail_of(laid_over)
         counts = count_classes(mask, len(images.class_names))
         return replace(known, size=image.size, counts=counts, digest=pixel_digest(image), thumbnails=thumbnails)
@@ -187,7 +187,7 @@ class PairReport:
         }
 
     def contact_sheets(self) -> dict[str, Image.Image]:
-        """A picture of every part: the colours of the classes, then images, each before itself under its mask."""
+        """A picture of every part: the colors of the classes, then images, each before itself under its mask."""
         sheets = {}
         for part in self.parts:
             tiles = self._legend(part)
@@ -200,11 +200,11 @@ class PairReport:
         return sheets
 
     def _legend(self, part: str) -> list[Tile]:
-        """A patch of its colour for every class that the part shows; filled up to whole rows."""
+        """A patch of its color for every class that the part shows; filled up to whole rows."""
         total = max(1, int(self.pixels[part].sum()))
         tiles = [
-            Tile(Image.new("RGB", (THUMBNAIL, THUMBNAIL // 3), colour), (name, f"{count / total:.2%} of pixels"))
-            for name, colour, count in zip(self.classes.names, self.classes.colours, self.pixels[part], strict=True)
+            Tile(Image.new("RGB", (THUMBNAIL, THUMBNAIL // 3), color), (name, f"{count / total:.2%} of pixels"))
+            for name, color, count in zip(self.classes.names, self.classes.colors, self.pixels[part], strict=True)
             if count
         ]
         return tiles + [Tile(Image.new("RGB", (1, 1), "white"), ())] * (-len(tiles) % COLUMNS)

@@ -89,7 +89,7 @@ class Augmentation:
 
 
 class TrainTransform:
-    """Flip, RandAugment and random resized crop of one image; erasing follows on the normalised batch."""
+    """Flip, RandAugment and random resized crop of one image; erasing follows on the normalized batch."""
 
     def __init__(self, config: AugmentConfig, preprocessing: Preprocessing) -> None:
         self.config = config
@@ -131,7 +131,7 @@ def resized(image: Image.Image, size: tuple[int, int], resample: Image.Resamplin
     """An image as (H, W, channels) uint8 of ``size`` (height, width), antialiased; bilinear or bicubic.
 
     Large ones by PyTorch, which takes a third of Pillow's time and rounds as well; small ones by Pillow, which has less
-    to set up, and transparent ones, since it weighs colours by their opacity.
+    to set up, and transparent ones, since it weighs colors by their opacity.
     """
     if min(size) < 96 or image.mode == "RGBA":
         return as_array(image.resize((size[1], size[0]), resample))
@@ -145,7 +145,7 @@ def random_crop_box(
 ) -> tuple[int, int, int, int]:
     """Draw (left, top, width, height) of a crop: area uniform in ``scale``, aspect log-uniform in ``ratio``.
 
-    Ten tries; then the largest centred box whose aspect is allowed.
+    Ten tries; then the largest centered box whose aspect is allowed.
 
     Source: Going Deeper with Convolutions, arXiv:1409.4842, section 6.
     """

@@ -46,7 +46,7 @@ def move_labels(labels: LabelMap, drawn: Augmentation) -> LabelMap:
         ValueError: an operation moves pixels in a way that is not known here.
     """
     scores, classes, _ = labels
-    moving = [operation for operation in drawn.operations if operation.resample is not None]  # the others recolour
+    moving = [operation for operation in drawn.operations if operation.resample is not None]  # the others recolor
     if moving:
         rows, columns, inside = _sources(scores.shape[:2], drawn, moving)
         scores, classes = scores[rows, columns], classes[rows, columns]

@@ -53,13 +53,13 @@ OPERATIONS: dict[str, tuple[Argument, bool]] = {
 #: (left, top, right, bottom), pixels, the last two exclusive.
 Box = tuple[int, int, int, int]
 
-#: (a, b, c, d, e, f): the point (x, y) of the result is (a·x + b·y + c, d·x + e·y + f) of the image. Pixel centres
+#: (a, b, c, d, e, f): the point (x, y) of the result is (a·x + b·y + c, d·x + e·y + f) of the image. Pixel centers
 #: lie at halves, as in Pillow's ``Image.transform``.
 Affine = tuple[float, float, float, float, float, float]
 
 
 def _rotation(degrees: float, width: int, height: int) -> Affine:
-    """About the centre, counter-clockwise; rounded as Pillow rounds, so that its ``rotate`` is met bit by bit."""
+    """About the center, counter-clockwise; rounded as Pillow rounds, so that its ``rotate`` is met bit by bit."""
     angle = -math.radians(degrees % 360.0)
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
     x, y = width / 2, height / 2
@@ -101,7 +101,7 @@ class Operation:
     Attributes:
         name: a key of ``OPERATIONS``.
         argument: its angle in degrees, shear, share of the side, bits, threshold or factor; None where it takes none.
-        resample: the filter of one that moves pixels; None for one that only recolours.
+        resample: the filter of one that moves pixels; None for one that only recolors.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Operation:
     resample: Image.Resampling | None = None
 
     def affine(self, size: tuple[int, int]) -> Affine | None:
-        """Where the result of an image of ``size`` (width, height) comes from; None for an operation that recolours."""
+        """Where the result of an image of ``size`` (width, height) comes from; None for an operation that recolors."""
         if self.resample is None or self.argument is None:
             return None
         return _AFFINES[self.name](self.argument, *size)
@@ -137,7 +137,7 @@ class RandAugment:
         magnitude_std: standard deviation of the level.
         count: operations drawn for a picture, with replacement.
         probability: of applying each.
-        fill: grey level, 0–255, of each channel, where a geometric operation uncovers the outside.
+        fill: gray level, 0–255, of each channel, where a geometric operation uncovers the outside.
     """
 
     magnitude: float
@@ -162,7 +162,7 @@ class RandAugment:
         """The pixels inside ``box`` of an ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``.
 
         Of the image before each operation no more is computed than that takes. Where pixels move, their coordinates
-        are those of the whole image but for float64 rounding; everything else is exact. Recolouring leaves transparency
+        are those of the whole image but for float64 rounding; everything else is exact. Recoloring leaves transparency
         as it is.
         """
         if not operations:
@@ -172,7 +172,7 @@ class RandAugment:
         part = self.apply(image, tuple(before), needed)
         affine = last.affine(image.size)
         if affine is None or last.resample is None:
-            part = _recoloured(part, last)
+            part = _recolored(part, last)
             left, top = needed[:2]
             return part if needed == box else part.crop((box[0] - left, box[1] - top, box[2] - left, box[3] - top))
         fill = self.fill[0] if image.mode == "L" else self.fill
@@ -180,7 +180,7 @@ class RandAugment:
         return part.transform(size, Image.Transform.AFFINE, shifted, last.resample, fillcolor=fill)
 
 
-def _recoloured(image: Image.Image, operation: Operation) -> Image.Image:
+def _recolored(image: Image.Image, operation: Operation) -> Image.Image:
     """The image changed by an operation that moves no pixels; transparency stays as it is."""
     from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
 

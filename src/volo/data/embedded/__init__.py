@@ -39,10 +39,10 @@ def photo_folder() -> Path:
 
 
 def fashion_mini(part: str) -> ArrayImages:
-    """Ten kinds of clothes, 28×28 grey: 10,000 images for training and 2,000 for validation, all classes equal.
+    """Ten kinds of clothes, 28×28 gray: 10,000 images for training and 2,000 for validation, all classes equal.
 
     The first 1,000 training and the first 200 test images of every class of Fashion-MNIST
-    (https://github.com/zalandoresearch/fashion-mnist), MIT licence, Copyright 2017 Zalando SE.
+    (https://github.com/zalandoresearch/fashion-mnist), MIT license, Copyright 2017 Zalando SE.
 
     Args:
         part: train or val.

@@ -16,9 +16,9 @@ from volo.data.segmentation.classes import IGNORE
 #: Crops that are drawn before the last is taken, though one class fills it.
 _TRIES = 10
 
-#: Distortion of colours → its factors, or the shift of the hue as a share of the circle, evenly between the two; those
+#: Distortion of colors → its factors, or the shift of the hue as a share of the circle, evenly between the two; those
 #: of SSD, arXiv:1512.02325, as torchvision has them.
-_RECOLOURING: Mapping[str, tuple[float, float]] = {
+_RECOLORING: Mapping[str, tuple[float, float]] = {
     "brightness": (0.875, 1.125),
     "contrast": (0.5, 1.5),
     "saturation": (0.5, 1.5),
@@ -65,17 +65,17 @@ class PairAugmentation:
         box: (left, top, right, bottom) of the crop, pixels of the image.
         size: (height, width) to which the crop is resized; what it lacks of the wanted size is padded.
         flip: left and right change places.
-        recolouring: distortions of the image's colours, by name and strength.
+        recoloring: distortions of the image's colors, by name and strength.
     """
 
     box: tuple[int, int, int, int]
     size: tuple[int, int]
     flip: bool
-    recolouring: tuple[tuple[str, float], ...]
+    recoloring: tuple[tuple[str, float], ...]
 
 
 class PairTransform:
-    """Random scale, crop with a limit for single classes, flip and distortion of colours; padded to one size.
+    """Random scale, crop with a limit for single classes, flip and distortion of colors; padded to one size.
 
     Args:
         config: what is drawn.
@@ -104,12 +104,12 @@ class PairTransform:
             box = _whole_pixels((left, top, left + size[1], top + size[0]), scaled, (height, width))
             if self.config.max_share >= 1.0 or _largest_share(mask, box, size) < self.config.max_share:
                 break
-        return PairAugmentation(box, size, bool(rng.random() < self.config.hflip), self._recolouring(rng))
+        return PairAugmentation(box, size, bool(rng.random() < self.config.hflip), self._recoloring(rng))
 
-    def _recolouring(self, rng: np.random.Generator) -> tuple[tuple[str, float], ...]:
+    def _recoloring(self, rng: np.random.Generator) -> tuple[tuple[str, float], ...]:
         drawn = [
             (name, float(rng.uniform(*between)))
-            for name, between in _RECOLOURING.items()
+            for name, between in _RECOLORING.items()
             if rng.random() < self.config.photometric
         ]
         if rng.random() < 0.5:  # contrast comes second or last
@@ -121,7 +121,7 @@ class PairTransform:
         picture = self._moved(torch.from_numpy(as_array(image)).permute(2, 0, 1), drawn, InterpolationMode.BILINEAR)
         # As a picture, since torchvision's masks take the pixel before the nearest one and so lie beside the image.
         classes = self._moved(torch.from_numpy(mask)[None], drawn, InterpolationMode.NEAREST_EXACT)
-        pixels = self._padded(_recoloured(picture, drawn.recolouring), self.fill)
+        pixels = self._padded(_recolored(picture, drawn.recoloring), self.fill)
         return pixels.permute(1, 2, 0).contiguous().numpy(), self._padded(classes, [IGNORE])[0].contiguous().numpy()
 
     def _moved(self, planes: Tensor, drawn: PairAugmentation, interpolation: InterpolationMode) -> Tensor:
@@ -153,11 +153,11 @@ def _largest_share(mask: np.ndarray, box: tuple[int, int, int, int], size: tuple
     return float(counts.max() / total) if total else 1.0
 
 
-def _recoloured(picture: Tensor, changes: tuple[tuple[str, float], ...]) -> Tensor:
-    """(channels, H, W) uint8 with changed colours; transparency, a fourth channel, stays as it is."""
+def _recolored(picture: Tensor, changes: tuple[tuple[str, float], ...]) -> Tensor:
+    """(channels, H, W) uint8 with changed colors; transparency, a fourth channel, stays as it is."""
     if not changes:
         return picture
-    colours, alpha = picture[:3], picture[3:]
+    colors, alpha = picture[:3], picture[3:]
     for name, strength in changes:
-        colours = getattr(TF, f"adjust_{name}")(colours, strength)
-    return torch.cat([colours, alpha]) if len(alpha) else colours
+        colors = getattr(TF, f"adjust_{name}")(colors, strength)
+    return torch.cat([colors, alpha]) if len(alpha) else colors

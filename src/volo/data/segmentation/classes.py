@@ -1,4 +1,4 @@
-"""The classes of masks: names, colours, and which values in a file stand for them."""
+"""The classes of masks: names, colors, and which values in a file stand for them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volo.color import Colour, distinct_colors, hex_colour, parse_colour
+from volo.color import Color, distinct_colors, hex_color, parse_color
 from volo.data.images import check_class_names
 from volo.messages import few, shown
 
@@ -21,17 +21,17 @@ IGNORE, IGNORE_NAME = 255, "ignore"
 _MOST = 65535
 
 _LINE = re.compile(
-    r"(?:(?P<value>\d+)\s*:\s*)?(?P<name>.+?)(?:[\s,;]+(?P<colour>#[0-9a-fA-F]{6}|\d{1,3}(?:[\s,]+\d{1,3}){2}))?"
+    r"(?:(?P<value>\d+)\s*:\s*)?(?P<name>.+?)(?:[\s,;]+(?P<color>#[0-9a-fA-F]{6}|\d{1,3}(?:[\s,]+\d{1,3}){2}))?"
 )
 
 
 @dataclass(frozen=True)
 class MaskLine:
-    """One line of a file of classes: what one value, and one colour, of a mask stands for."""
+    """One line of a file of classes: what one value, and one color, of a mask stands for."""
 
     value: int
     name: str
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class MaskClasses:
             raise ValueError(f"the largest value of a mask is {_MOST}, not {max(values)}")
 
     @classmethod
-    def named(cls, names: Sequence[str], colours: Sequence[Colour] = ()) -> "MaskClasses":
-        """Classes whose values are 0, 1, 2 …, with these colours or the default ones."""
-        return cls(tuple(MaskLine(i, name, colours[i] if colours else None) for i, name in enumerate(names)))
+    def named(cls, names: Sequence[str], colors: Sequence[Color] = ()) -> "MaskClasses":
+        """Classes whose values are 0, 1, 2 …, with these colors or the default ones."""
+        return cls(tuple(MaskLine(i, name, colors[i] if colors else None) for i, name in enumerate(names)))
 
     def renumbered(self) -> "MaskClasses":
         """The same classes where masks hold their indices."""
-        return self.named(self.names, self.colours)
+        return self.named(self.names, self.colors)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -73,14 +73,14 @@ class MaskClasses:
         return tuple(dict.fromkeys(line.name for line in self.lines if line.name != IGNORE_NAME))
 
     @cached_property
-    def colours(self) -> tuple[Colour, ...]:
+    def colors(self) -> tuple[Color, ...]:
         """To show each class in: the first that a line gives it, or a default one."""
-        given: dict[str, Colour] = {}
+        given: dict[str, Color] = {}
         for line in self.lines:
-            if line.colour is not None and line.name != IGNORE_NAME:
-                given.setdefault(line.name, line.colour)
+            if line.color is not None and line.name != IGNORE_NAME:
+                given.setdefault(line.name, line.color)
         taken = set(given.values())
-        free = (colour for colour in distinct_colors() if colour not in taken)
+        free = (color for color in distinct_colors() if color not in taken)
         return tuple(given[name] if name in given else next(free) for name in self.names)
 
     @cached_property
@@ -89,20 +89,20 @@ class MaskClasses:
         return {IGNORE: IGNORE} | {line.value: self._index(line) for line in self.lines}
 
     @cached_property
-    def codes(self) -> Mapping[Colour, int]:
-        """Colour in a mask that is a colour picture → index of its class, or ``IGNORE``.
+    def codes(self) -> Mapping[Color, int]:
+        """Color in a mask that is a color picture → index of its class, or ``IGNORE``.
 
         Raises:
-            ValueError: a class has no colour of its own.
+            ValueError: a class has no color of its own.
         """
-        codes: dict[Colour, int] = {}
+        codes: dict[Color, int] = {}
         for line in self.lines:
-            if line.colour is not None and codes.setdefault(line.colour, self._index(line)) != self._index(line):
-                raise ValueError(f"masks cannot be converted by colours: two classes have {hex_colour(line.colour)}")
+            if line.color is not None and codes.setdefault(line.color, self._index(line)) != self._index(line):
+                raise ValueError(f"masks cannot be converted by colors: two classes have {hex_color(line.color)}")
         without = [name for name in self.names if self.names.index(name) not in codes.values()]
         if without:
             raise ValueError(
-                f"masks cannot be converted by colours: {few(without)} has none; write '{without[0]} #rrggbb' into the "
+                f"masks cannot be converted by colors: {few(without)} has none; write '{without[0]} #rrggbb' into the "
                 "file of classes"
             )
         return codes
@@ -138,9 +138,9 @@ def read_classes(path: Path) -> MaskClasses:
         match = _LINE.fullmatch(line.strip())
         try:
             assert match is not None, "every line that is not empty has a name"
-            colour = None if match["colour"] is None else parse_colour(match["colour"])
+            color = None if match["color"] is None else parse_color(match["color"])
             following = lines[-1].value + 1 if lines else 0
-            lines.append(MaskLine(int(match["value"] or following), match["name"], colour))
+            lines.append(MaskLine(int(match["value"] or following), match["name"], color))
         except ValueError as error:
             raise ValueError(f"line {number} of {shown(path)}: {error}") from None
     try:

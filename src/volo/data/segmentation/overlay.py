@@ -5,23 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from volo.color import Colour
+from volo.color import Color
 from volo.data.segmentation.classes import IGNORE
 
 
-def overlay(image: Image.Image, mask: np.ndarray, colours: Sequence[Colour], *, opacity: float = 0.5) -> Image.Image:
-    """The image with every pixel tinted in the colour of its class.
+def overlay(image: Image.Image, mask: np.ndarray, colors: Sequence[Color], *, opacity: float = 0.5) -> Image.Image:
+    """The image with every pixel tinted in the color of its class.
 
     Args:
         image: of any mode.
         mask: (H, W) uint8 of the image's size, class indices; where it is ``IGNORE`` the image stays as it is.
-        colours: of the classes.
-        opacity: share of the colour, 0–1.
+        colors: of the classes.
+        opacity: share of the color, 0–1.
 
     Returns:
         An RGB image.
     """
     table = np.zeros((IGNORE + 1, 3), dtype=np.uint8)
-    table[: len(colours)] = colours
+    table[: len(colors)] = colors
     shares = np.where(mask == IGNORE, 0, round(255 * opacity)).astype(np.uint8)
     return Image.composite(Image.fromarray(table[mask]), image.convert("RGB"), Image.fromarray(shares))

@@ -27,9 +27,9 @@ class MaskedImages:
         image_paths: of every image.
         mask_paths: of its mask.
         classes: what the values of masks stand for.
-        palette: masks are read by their colours.
-        channels: 1 for grey images, 3 for colour, 4 for colour and transparency.
-        background: a colour as Pillow names them, behind transparent pixels of images.
+        palette: masks are read by their colors.
+        channels: 1 for gray images, 3 for color, 4 for color and transparency.
+        background: a color as Pillow names them, behind transparent pixels of images.
         max_pixels: images and masks of more, by their headers, are not decoded.
     """
 
@@ -175,7 +175,7 @@ def look_at_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> 
         What is odd and can be lived with, a line for each kind.
 
     Raises:
-        ValueError: a mask has values or colours that stand for nothing or another size than its image; or all that can
+        ValueError: a mask has values or colors that stand for nothing or another size than its image; or all that can
             be read are void, or show one class alone.
     """
     chosen = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int))

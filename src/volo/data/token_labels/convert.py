@@ -8,7 +8,7 @@ from volo.data.images import ImageError, ImageSet
 from volo.data.token_labels.author_files import check_class_count, write_label_file
 from volo.data.token_labels.listing import list_images
 from volo.data.token_labels.match import FolderLabels, StoreLabels, label_files
-from volo.data.token_labels.store import LABELLED, StoreInfo, TokenLabelStore
+from volo.data.token_labels.store import LABELED, StoreInfo, TokenLabelStore
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
 
 
@@ -41,7 +41,7 @@ def folder_to_store(folder: Path, images: ImageSet, out: Path, data: str) -> int
                     raise ImageError(f"{labels.root / labels.files[index]} has another shape: {shapes}")
                 writer.write([index], scores[None], classes[None])
     except BaseException:
-        out.unlink()  # half of it would be taken for a labelling to go on with
+        out.unlink()  # half of it would be taken for a labeling to go on with
         raise
     return len(listing.names)
 
@@ -57,7 +57,7 @@ def store_to_folder(store: TokenLabelStore, images: ImageSet, out: Path, data: s
     check_class_count(len(store.info.class_names))
     labels = StoreLabels(store, images, data)
     files = label_files(list_images(images, data).names)
-    labelled = np.flatnonzero(store.states[labels.records] == LABELLED).tolist()
-    for index in labelled:
+    labeled = np.flatnonzero(store.states[labels.records] == LABELED).tolist()
+    for index in labeled:
         write_label_file(out / files[index], labels.read(index))
-    return len(labelled)
+    return len(labeled)

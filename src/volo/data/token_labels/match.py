@@ -10,7 +10,7 @@ from volo.data.classification.label_map import LabelMap, TokenLabels
 from volo.data.images import ImageError, ImageSet
 from volo.data.token_labels.author_files import check_class_count, label_file, read_label_file
 from volo.data.token_labels.listing import Listing, list_images
-from volo.data.token_labels.store import LABELLED, PENDING, UNREADABLE, TokenLabelStore
+from volo.data.token_labels.store import LABELED, PENDING, UNREADABLE, TokenLabelStore
 from volo.messages import few, shown
 
 
@@ -19,7 +19,7 @@ def open_token_labels(path: str, images: ImageSet, data: str) -> TokenLabels:
 
     Args:
         path: a store, or a folder in the authors' layout.
-        images: some or all of the images that were labelled, in any order.
+        images: some or all of the images that were labeled, in any order.
         data: what the person named to open the images.
 
     Raises:
@@ -44,7 +44,7 @@ class StoreLabels:
 
     def read(self, index: int) -> LabelMap:
         record = self.records[index]
-        if self.store.states[record] != LABELLED:
+        if self.store.states[record] != LABELED:
             raise ImageError(f"{self.images.name(index)} has no token labels: it could not be read by volo label")
         return self.store.read(record)
 
@@ -58,7 +58,7 @@ def match(
         store: where.
         listing: the images.
         class_names: their classes.
-        finished: an image that is still to be labelled does not fit.
+        finished: an image that is still to be labeled does not fit.
 
     Returns:
         The record of every image, (images,) int64, -1 where it has none; and what does not fit, a line for each kind.
@@ -73,12 +73,12 @@ def match(
         records = np.array([places.get(name, -1) for name in listing.names], dtype=np.int64)
     known = records >= 0
     # An image that could not be read has no labels that a change could spoil.
-    labelled = known & (store.states[records] == LABELLED)
+    labeled = known & (store.states[records] == LABELED)
     kinds = (
         ("not in the store", ~known),
-        ("changed in size since they were labelled", labelled & (store.sizes()[records] != listing.sizes)),
-        ("of another class than when they were labelled", known & (store.labels()[records] != listing.labels)),
-        ("still to be labelled (go on with volo label)", finished & known & (store.states[records] == PENDING)),
+        ("changed in size since they were labeled", labeled & (store.sizes()[records] != listing.sizes)),
+        ("of another class than when they were labeled", known & (store.labels()[records] != listing.labels)),
+        ("still to be labeled (go on with volo label)", finished & known & (store.states[records] == PENDING)),
     )
     return records, [line for what, where in kinds if (line := _counted(what, where, listing.names.__getitem__))]
 
@@ -95,7 +95,7 @@ def check(store: TokenLabelStore, images: ImageSet, data: str) -> tuple[list[str
     gone = np.array([name not in present for name in names], dtype=bool)
     if line := _counted("in the store but not in the data", gone, names.__getitem__):
         problems.append(line)
-    kinds = {"labelled": LABELLED, "cannot be read": UNREADABLE, "still to be labelled": PENDING}
+    kinds = {"labeled": LABELED, "cannot be read": UNREADABLE, "still to be labeled": PENDING}
     return problems, {kind: int((store.states == state).sum()) for kind, state in kinds.items()}
 
 

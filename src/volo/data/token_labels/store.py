@@ -8,7 +8,7 @@ bytes 8–11       uint32, format version
 bytes 12–15      uint32, length of the header
 header           UTF-8 JSON: the fields of :class:`StoreInfo`, and ``sections``: name → [offset, bytes], counted
                  from the start of the data, the next multiple of 4096 after the header
-``states``       uint8 for each image: 0 not labelled yet, 1 labelled, 2 cannot be read
+``states``       uint8 for each image: 0 not labeled yet, 1 labeled, 2 cannot be read
 ``sizes``        int64 for each image: bytes of its file, -1 where there is no file
 ``labels``       int32 for each image: its class
 ``names``        UTF-8, separated by NUL: paths of the images below the folder of the data, in order
@@ -34,7 +34,7 @@ MAGIC = b"VOLOTOKL"
 VERSION = 1
 ALIGNMENT = 4096
 _SECTIONS = ("states", "sizes", "labels", "names", "records")
-PENDING, LABELLED, UNREADABLE = range(3)
+PENDING, LABELED, UNREADABLE = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +42,13 @@ class StoreInfo:
     """What a store says of itself.
 
     Attributes:
-        teacher: the name of the network that labelled the images.
-        preprocessing: what was done to an image first: size, normalisation, aspect kept or not, flips averaged.
+        teacher: the name of the network that labeled the images.
+        preprocessing: what was done to an image first: size, normalization, aspect kept or not, flips averaged.
         class_names: in the order of the indices, which are those of the data set.
         count: images.
         grid: (h, w) cells of every map, over the whole image.
         top_k: classes kept for each cell.
-        fingerprint: SHA-256 of the images' names, sizes and labels at the start of the labelling.
+        fingerprint: SHA-256 of the images' names, sizes and labels at the start of the labeling.
     """
 
     teacher: str
@@ -104,10 +104,10 @@ class TokenLabelStore:
         """The labels of one image.
 
         Raises:
-            ImageError: the image could not be read when the others were labelled, or is not labelled yet.
+            ImageError: the image could not be read when the others were labeled, or is not labeled yet.
         """
-        if self.states[index] != LABELLED:
-            why = "could not be read" if self.states[index] == UNREADABLE else "is still to be labelled by volo label"
+        if self.states[index] != LABELED:
+            why = "could not be read" if self.states[index] == UNREADABLE else "is still to be labeled by volo label"
             raise ImageError(f"{self.path} has no token labels of image {index}, which {why}")
         record = self._records[index]
         return LabelMap(record["scores"].copy(), record["classes"].copy())

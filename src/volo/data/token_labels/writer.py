@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from volo.data.token_labels.listing import Listing
-from volo.data.token_labels.store import LABELLED, UNREADABLE, StoreInfo, layout, read_header
+from volo.data.token_labels.store import LABELED, UNREADABLE, StoreInfo, layout, read_header
 from volo.files import replacing
 
 #: Seconds between two syncs with the disk: what a power failure can cost, and a killed process at most.
@@ -18,7 +18,7 @@ SYNC_SECONDS = 2.0
 
 
 def create_store(path: Path, info: StoreInfo, listing: Listing, *, reserve: bool = True) -> None:
-    """Make a store of ``listing`` whose images are all to be labelled.
+    """Make a store of ``listing`` whose images are all to be labeled.
 
     Args:
         path: the file to write.
@@ -61,7 +61,7 @@ class TokenLabelWriter:
     """Writes records of a store; several processes may, each its own images.
 
     What :meth:`write` was given is on the disk after :meth:`sync`, which it calls by itself every two seconds, and
-    on leaving the context. Only then is an image counted as labelled.
+    on leaving the context. Only then is an image counted as labeled.
 
     >>> with TokenLabelWriter(path) as writer:
     ...     writer.write(indices, scores, classes)
@@ -80,7 +80,7 @@ class TokenLabelWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            # After a failed write the disk may be full: what was synced before stays, the rest is labelled again.
+            # After a failed write the disk may be full: what was synced before stays, the rest is labeled again.
             if not isinstance(error, OSError):
                 self.sync()
         finally:
@@ -93,7 +93,7 @@ class TokenLabelWriter:
         offset = self._sections["records"][0]
         for index, record in zip(indices, records, strict=True):
             self._put(offset + index * self._type.itemsize, record.tobytes())
-            self._states[index] = LABELLED
+            self._states[index] = LABELED
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
@@ -102,7 +102,7 @@ class TokenLabelWriter:
         self._states[index] = UNREADABLE
 
     def refresh_sizes(self, sizes: np.ndarray) -> None:
-        """Replace the sizes (images,) of the files, before the images whose files changed are labelled."""
+        """Replace the sizes (images,) of the files, before the images whose files changed are labeled."""
         self._put(self._sections["sizes"][0], sizes.astype("<i8").tobytes())
 
     def sync(self) -> None:

@@ -29,7 +29,7 @@ def adapt(
 
     Position embeddings are resized bicubically, as the authors do. For patches of another size their projection is
     resampled so that a resized patch gives the token it gave (FlexiViT, arXiv:2212.08013, section 3.4). The first
-    convolution is summed over its channels for grey images, and otherwise repeated and scaled, as timm does. A token
+    convolution is summed over its channels for gray images, and otherwise repeated and scaled, as timm does. A token
     head that is not there is zero, which gives the logits that the weights give without one. Half precision becomes
     float32.
 
@@ -66,7 +66,7 @@ def adapt(
 
 
 def build(config: VOLOConfig, weights: dict[str, Tensor]) -> VOLO:
-    """A model around ``weights``, which become its parameters: nothing is initialised, nothing copied."""
+    """A model around ``weights``, which become its parameters: nothing is initialized, nothing copied."""
     with torch.device("meta"):
         model = VOLO(config)
     model.load_state_dict(weights, strict=True, assign=True)

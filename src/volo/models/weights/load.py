@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.color import parse_colour
-from volo.imagenet import GREY_MEAN, GREY_STD, imagenet_names
+from volo.color import parse_color, stored_colors
+from volo.imagenet import GRAY_MEAN, GRAY_STD, imagenet_names
 from volo.messages import few, nearest
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import BACKBONE, SegmentationConfig, SegmentationModel
@@ -41,7 +41,7 @@ Source = str | Path | nn.Module | Mapping[str, Tensor]
 
 
 def usual_crop(img_size: tuple[int, int]) -> float:
-    """The paper's centre crop for photos, the whole image where there are few pixels."""
+    """The paper's center crop for photos, the whole image where there are few pixels."""
     return 0.96 if min(img_size) >= 128 else 1.0
 
 
@@ -270,8 +270,8 @@ def _preprocessing(found: Found, identity: Identity, config: VOLOConfig) -> dict
     rows = [WEIGHTS[f"{name}.sail_in1k"] for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
     row = found.published or next((row for row in rows if (row.size, row.size) == config.img_size), None)
     crop = row.crop_pct if row else usual_crop(config.img_size)
-    grey = {"mean": GREY_MEAN, "std": GREY_STD} if config.in_chans == 1 else {}
-    return {"size": config.img_size, "crop_pct": crop, "interpolation": "bicubic", **grey, **(described or {})}
+    gray = {"mean": GRAY_MEAN, "std": GRAY_STD} if config.in_chans == 1 else {}
+    return {"size": config.img_size, "crop_pct": crop, "interpolation": "bicubic", **gray, **(described or {})}
 
 
 def load_segmenter(source: Source) -> TrainedSegmenter:
@@ -292,14 +292,14 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
     more = described.segmentation
     try:
         config = described_config(described)
-        colours = tuple(parse_colour(text) for text in more["class_colours"])
+        colors = tuple(parse_color(text) for text in stored_colors(more))
         ignore_index, short_side = int(more["ignore_index"]), more["short_side"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{CONFIG_FILE} of {origin} does not describe a segmentation model: {error}") from error
     return TrainedSegmenter(
         model=_build(config, found.checkpoint),
         class_names=described.class_names or (),
-        class_colours=colours,
+        class_colors=colors,
         ignore_index=ignore_index,
         preprocessing=described.preprocessing or {},
         short_side=short_side,
@@ -307,7 +307,7 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
 
 
 def _build(config: SegmentationConfig, checkpoint: Checkpoint) -> SegmentationModel:
-    """A model around the weights, which become its parameters: nothing is initialised, nothing copied."""
+    """A model around the weights, which become its parameters: nothing is initialized, nothing copied."""
     with torch.device("meta"):
         model = SegmentationModel(config)
     expected = model.state_dict()

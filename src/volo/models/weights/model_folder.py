@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from volo.color import Colour, hex_colour
+from volo.color import Color, hex_color
 from volo.files import replacing
 from volo.imagenet import distinct
 from volo.models.config import VOLOConfig
@@ -151,7 +151,7 @@ def save_segmenter(
     weights: Mapping[str, Tensor],
     *,
     class_names: tuple[str, ...],
-    class_colours: tuple[Colour, ...],
+    class_colors: tuple[Color, ...],
     ignore_index: int,
     preprocessing: dict[str, Any],
     short_side: int | None,
@@ -159,12 +159,12 @@ def save_segmenter(
     """Write ``weights``, a :class:`SegmentationModel`'s state dict, and what describes them, both or none.
 
     Raises:
-        ValueError: there is not one name and one colour for each class. OSError: they cannot be written.
+        ValueError: there is not one name and one color for each class. OSError: they cannot be written.
     """
-    if not len(class_names) == len(class_colours) == config.num_classes:
+    if not len(class_names) == len(class_colors) == config.num_classes:
         raise ValueError(
-            f"{config.num_classes} classes need as many names and colours, not {len(class_names)} and "
-            f"{len(class_colours)}"
+            f"{config.num_classes} classes need as many names and colors, not {len(class_names)} and "
+            f"{len(class_colors)}"
         )
     description = {
         "format_version": FORMAT_VERSION,
@@ -174,7 +174,7 @@ def save_segmenter(
             "num_classes": config.num_classes,
             "decoder": config.decoder,
             "decoder_channels": config.decoder_channels,
-            "class_colours": [hex_colour(colour) for colour in class_colours],
+            "class_colors": [hex_color(color) for color in class_colors],
             "ignore_index": ignore_index,
             "short_side": short_side,
         },

@@ -2,7 +2,7 @@
 
 Sources: the files, ``authors_top1`` and the crop are the authors' (https://github.com/sail-sg/volo, release ``volo_1``;
 the crop also timm's configurations), the other scores timm's results files and GMACs timm's count. Nobody else has
-published weights of these sizes for ImageNet-1k under a free licence.
+published weights of these sizes for ImageNet-1k under a free license.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class PublishedWeights:
     Attributes:
         model: the name of its size, a key of :data:`volo.models.VARIANTS`.
         file: the authors' file.
-        crop_pct: the share of the resized image's side that the centre crop keeps; above 1 it pads with black.
+        crop_pct: the share of the resized image's side that the center crop keeps; above 1 it pads with black.
         gmacs: 10⁹ multiply-adds for one image.
         authors_top1: on ImageNet-1k's validation images, by the authors, %.
         top1: the same, measured by timm, %.
         real_top1: on the ReaL labels, measured by timm, %.
         v2_top1: on ImageNet-V2 (matched frequency), measured by timm, %.
         tag: who trained it on what; the name of the checkpoint is ``model.tag``.
-        licence: of the weights.
+        license: of the weights.
     """
 
     model: str
@@ -41,7 +41,7 @@ class PublishedWeights:
     real_top1: float
     v2_top1: float
     tag: str = "sail_in1k"
-    licence: str = "apache-2.0"
+    license: str = "apache-2.0"
 
     @property
     def name(self) -> str:

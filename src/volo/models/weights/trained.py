@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from volo.color import Colour
+from volo.color import Color
 from volo.files import replacing
 from volo.models.segmentation import SegmentationModel
 from volo.models.volo import VOLO
@@ -145,7 +145,7 @@ class TrainedSegmenter:
     Attributes:
         model: the network, in evaluation mode.
         class_names: what its outputs mean, in order.
-        class_colours: (red, green, blue) of each class, 0–255.
+        class_colors: (red, green, blue) of each class, 0–255.
         ignore_index: the index of pixels that counted for nothing.
         preprocessing: the fields of :class:`volo.data.Preprocessing`; ``size`` is the crop that it was trained on.
         short_side: pixels along the shorter side of the images that it was trained on, before they were scaled at
@@ -154,7 +154,7 @@ class TrainedSegmenter:
 
     model: SegmentationModel
     class_names: tuple[str, ...]
-    class_colours: tuple[Colour, ...]
+    class_colors: tuple[Color, ...]
     ignore_index: int
     preprocessing: dict[str, Any]
     short_side: int | None

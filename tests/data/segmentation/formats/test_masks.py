@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from scenes import COLOURS, NAMES, save_mask, scene
+from scenes import COLORS, NAMES, save_mask, scene
 
 from volo.data import IGNORE, ImageError, MaskClasses, MaskError, overlay, read_classes, read_mask
 
-CLASSES = MaskClasses.named(NAMES, COLOURS)
+CLASSES = MaskClasses.named(NAMES, COLORS)
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
@@ -20,8 +20,8 @@ def saved(tmp_path, picture, name="mask.png", **options):
 
 
 @settings(deadline=None, max_examples=40)
-@given(arrays(np.uint8, SHAPES, elements=st.sampled_from([0, 1, 2, 3, 255])), st.sampled_from(["grey", "palette"]))
-def test_grey_and_palette_masks_hold_indices(tmp_path_factory, mask, kind):
+@given(arrays(np.uint8, SHAPES, elements=st.sampled_from([0, 1, 2, 3, 255])), st.sampled_from(["gray", "palette"]))
+def test_gray_and_palette_masks_hold_indices(tmp_path_factory, mask, kind):
     path = tmp_path_factory.getbasetemp() / "mask.png"
     save_mask(mask, path, kind)
     read = read_mask(path, CLASSES)
@@ -30,14 +30,14 @@ def test_grey_and_palette_masks_hold_indices(tmp_path_factory, mask, kind):
 
 
 @settings(deadline=None, max_examples=40)
-@given(arrays(np.uint8, SHAPES, elements=st.integers(0, 3)), st.sampled_from(["colours", "palette"]))
-def test_colours_are_converted_exactly(tmp_path_factory, mask, kind):
+@given(arrays(np.uint8, SHAPES, elements=st.integers(0, 3)), st.sampled_from(["colors", "palette"]))
+def test_colors_are_converted_exactly(tmp_path_factory, mask, kind):
     path = tmp_path_factory.getbasetemp() / "mask.png"
     save_mask(mask, path, kind)
     np.testing.assert_array_equal(read_mask(path, CLASSES, palette=True), mask)
 
 
-def test_other_kinds_of_grey(tmp_path):
+def test_other_kinds_of_gray(tmp_path):
     indices = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
     pictures = {
         "bits.png": Image.fromarray(indices.astype(bool)),
@@ -77,8 +77,8 @@ def test_a_mask_is_turned_as_its_metadata_say(tmp_path):
         (np.array([[0, -1]], np.int32), r"it holds values of no class: -1 \(1 pixels\)"),
         (np.array([[0, 10**6]], np.int32), r"it holds values of no class: 1000000 \(1 pixels\)"),
         (np.zeros((2, 2), np.float32), r"its values are floating-point numbers; save the indices"),
-        (np.zeros((2, 2, 3), np.uint8), r"it is a colour picture \(RGB\), not one of class indices; .* add --palette"),
-        (np.zeros((2, 2, 4), np.uint8), r"it is a colour picture \(RGBA\)"),
+        (np.zeros((2, 2, 3), np.uint8), r"it is a color picture \(RGB\), not one of class indices; .* add --palette"),
+        (np.zeros((2, 2, 4), np.uint8), r"it is a color picture \(RGBA\)"),
     ],
 )
 def test_what_is_no_mask_of_these_classes_is_named(tmp_path, pixels, message):
@@ -87,12 +87,12 @@ def test_what_is_no_mask_of_these_classes_is_named(tmp_path, pixels, message):
         read_mask(path, CLASSES)
 
 
-def test_unknown_colours_are_named_with_their_counts(tmp_path):
+def test_unknown_colors_are_named_with_their_counts(tmp_path):
     pixels = np.zeros((4, 4, 3), np.uint8)
-    pixels[:] = COLOURS[0]
+    pixels[:] = COLORS[0]
     pixels[0, :3], pixels[1, 0] = (255, 0, 255), (1, 2, 3)
     path = saved(tmp_path, Image.fromarray(pixels))
-    with pytest.raises(MaskError, match=r"it holds colours of no class: #ff00ff \(3 pixels\), #010203 \(1 pixels\)"):
+    with pytest.raises(MaskError, match=r"it holds colors of no class: #ff00ff \(3 pixels\), #010203 \(1 pixels\)"):
         read_mask(path, CLASSES, palette=True)
 
 
@@ -113,10 +113,10 @@ def test_a_mask_that_cannot_be_read_is_no_mask_that_is_wrong(tmp_path):
 
 def test_an_overlay_tints_every_class_and_leaves_what_is_ignored():
     pixels, mask = scene(np.random.default_rng(0))
-    drawn = np.asarray(overlay(Image.fromarray(pixels), mask, COLOURS, opacity=1.0))
+    drawn = np.asarray(overlay(Image.fromarray(pixels), mask, COLORS, opacity=1.0))
     np.testing.assert_array_equal(drawn[mask == IGNORE], pixels[mask == IGNORE])
     known = mask != IGNORE
-    np.testing.assert_array_equal(drawn[known], np.asarray(COLOURS, np.uint8)[mask[known]])
-    half = np.asarray(overlay(Image.fromarray(pixels[..., 0]), mask, COLOURS)).astype(int)
-    wanted = (np.asarray(COLOURS)[mask[known]] + pixels[known][:, :1]) / 2
+    np.testing.assert_array_equal(drawn[known], np.asarray(COLORS, np.uint8)[mask[known]])
+    half = np.asarray(overlay(Image.fromarray(pixels[..., 0]), mask, COLORS)).astype(int)
+    wanted = (np.asarray(COLORS)[mask[known]] + pixels[known][:, :1]) / 2
     assert abs(half[known] - wanted).max() <= 1.5

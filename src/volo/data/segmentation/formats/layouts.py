@@ -32,7 +32,7 @@ class Layout:
         folders: part → folder of its images and folder of its masks.
         known: the classes of a public data set, for which no file is needed; see ``known_classes``.
         renumbered: its masks hold the indices of those classes, not its own values.
-        palette: its masks are colour pictures.
+        palette: its masks are color pictures.
         image_ending: of every image's name, before the dot.
         mask_endings: of every mask's, one of them.
     """
@@ -68,7 +68,7 @@ def open_layout(
         root: the folder.
         classes: the file of classes; None takes ``classes.txt`` in ``root``, or the classes of the public data set
             whose layout it is.
-        palette: masks are converted by their colours.
+        palette: masks are converted by their colors.
         max_pixels: images and masks of more are not decoded.
 
     Raises:
@@ -108,7 +108,7 @@ def _classes(root: Path, layout: Layout, classes: str | None, palette: bool) -> 
             f"{_seen(layout)}"
         )
     if palette:
-        _ = meaning.codes  # raises where a class has no colour
+        _ = meaning.codes  # raises where a class has no color
     return meaning
 
 
@@ -169,7 +169,7 @@ def _segnet(root: Path) -> Layout | None:
 
 
 def _camvid(root: Path) -> Layout | None:
-    """CamVid as its own authors publish it, in no parts: frames, and masks in the colours of 32 classes."""
+    """CamVid as its own authors publish it, in no parts: frames, and masks in the colors of 32 classes."""
     folders = _subfolders(root)
     images, masks = folders.get("701_stillsraw_full"), folders.get("labeledapproved_full")
     if images is None or masks is None:

@@ -1,4 +1,4 @@
-"""Reading a mask: from a picture of values or colours to the index of every pixel's class."""
+"""Reading a mask: from a picture of values or colors to the index of every pixel's class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from volo.color import hex_colour
+from volo.color import hex_color
 from volo.data.color_modes import turned
 from volo.data.images import MAX_PIXELS, ImageError, opened
 from volo.data.segmentation.classes import MaskClasses
@@ -23,16 +23,16 @@ def read_mask(
     """The classes of a mask's pixels.
 
     Args:
-        path: a grey picture of 1, 8 or 16 bits or one with a palette, whose values are those of ``classes``.
-        classes: what values and colours stand for.
-        palette: look at colours instead, those of a palette or of a colour picture: each must be one of ``classes``.
+        path: a gray picture of 1, 8 or 16 bits or one with a palette, whose values are those of ``classes``.
+        classes: what values and colors stand for.
+        palette: look at colors instead, those of a palette or of a color picture: each must be one of ``classes``.
         max_pixels: more, by the file's header, are not decoded.
 
     Returns:
         (H, W) uint8, indices of ``classes.names`` or ``IGNORE``.
 
     Raises:
-        MaskError: a colour picture where values are expected, or values or colours that stand for nothing.
+        MaskError: a color picture where values are expected, or values or colors that stand for nothing.
         ImageError: the file is missing, unreadable, truncated, too large or no image.
     """
     with opened(path, "mask", max_pixels) as image:
@@ -42,7 +42,7 @@ def read_mask(
     try:
         if lossy:
             raise ValueError("it is a JPEG, which blurs values where classes meet; save masks as PNG")
-        return _by_colour(mask, classes) if palette else _by_value(mask, classes)
+        return _by_color(mask, classes) if palette else _by_value(mask, classes)
     except ValueError as error:
         raise MaskError(f"mask {shown(path)}: {error}") from None
 
@@ -81,12 +81,12 @@ def _values(mask: Image.Image) -> np.ndarray:
     if mask.mode == "F":
         raise ValueError("its values are floating-point numbers; save the indices of the classes with 8 or 16 bits")
     raise ValueError(
-        f"it is a colour picture ({mask.mode}), not one of class indices; give every class its colour in the file of "
-        "classes and add --palette, or save it as grey or palette PNG"
+        f"it is a color picture ({mask.mode}), not one of class indices; give every class its color in the file of "
+        "classes and add --palette, or save it as gray or palette PNG"
     )
 
 
-def _by_colour(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
+def _by_color(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     pixels = np.asarray(mask.convert("RGB")).astype(np.uint32)
     packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     codes = {red << 16 | green << 8 | blue: index for (red, green, blue), index in classes.codes.items()}
@@ -94,22 +94,22 @@ def _by_colour(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     places = np.searchsorted(known, packed).clip(max=len(known) - 1)
     if (unknown := known[places] != packed).any():
         raise ValueError(
-            f"it holds colours of no class: {_counted(packed[unknown], colours=True)}; add a line with the name of its "
-            "class, or ignore, and the colour to the file of classes"
+            f"it holds colors of no class: {_counted(packed[unknown], colors=True)}; add a line with the name of its "
+            "class, or ignore, and the color to the file of classes"
         )
     return np.array([codes[int(code)] for code in known], dtype=np.uint8)[places]
 
 
-def _counted(wrong: np.ndarray, *, colours: bool = False) -> str:
-    """The values or packed colours and how many pixels have them, the most frequent first."""
+def _counted(wrong: np.ndarray, *, colors: bool = False) -> str:
+    """The values or packed colors and how many pixels have them, the most frequent first."""
     found, counts = np.unique(wrong, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    names = [hex_colour((v >> 16, v >> 8 & 255, v & 255)) if colours else f"{v}" for v in found[order].tolist()]
+    names = [hex_color((v >> 16, v >> 8 & 255, v & 255)) if colors else f"{v}" for v in found[order].tolist()]
     return few(f"{name} ({n:,} pixels)" for name, n in zip(names, counts[order], strict=True))
 
 
 def _ranges(values: Sequence[int]) -> str:
-    """Rising numbers, neighbours as a range: ``0–10, 255``."""
+    """Rising numbers, neighbors as a range: ``0–10, 255``."""
     runs: list[list[int]] = []
     for value in values:
         if runs and value == runs[-1][-1] + 1:
