@@ -25,17 +25,17 @@ from torch import Tensor, nn
 from volo.data import (
     IGNORE,
     EpochSampler,
-    EvalPairs,
-    PairTransform,
     Preprocessing,
-    TrainPairs,
+    SegmentationEvalSet,
+    SegmentationTrainSet,
+    SegmentationTransform,
     eval_loader,
     open_masked_data,
     train_loader,
 )
 from volo.tasks.metrics import segmentation_metrics
 from volo.tasks.segmentation import pixel_loss
-from volo.training.config import CONFIG_FILE, TrainConfig
+from volo.training.config import RUN_CONFIG_FILE, TrainConfig
 
 
 def peer(encoder: str, classes: int) -> nn.Module:
@@ -44,7 +44,9 @@ def peer(encoder: str, classes: int) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
-def learn(model: nn.Module, config: TrainConfig, pairs: TrainPairs, prepare: Preprocessing, seconds: float) -> int:
+def learn(
+    model: nn.Module, config: TrainConfig, pairs: SegmentationTrainSet, prepare: Preprocessing, seconds: float
+) -> int:
     """Train until the clock says so. Returns the images seen."""
     optim, seen, started = config.optim, 0, time.perf_counter()
     settings = {"lr": optim.lr, "weight_decay": optim.weight_decay, "betas": optim.betas}
@@ -73,7 +75,9 @@ def learn(model: nn.Module, config: TrainConfig, pairs: TrainPairs, prepare: Pre
 
 
 @torch.no_grad()
-def judge(model: nn.Module, pairs: EvalPairs, config: TrainConfig, prepare: Preprocessing, classes: int) -> dict:
+def judge(
+    model: nn.Module, pairs: SegmentationEvalSet, config: TrainConfig, prepare: Preprocessing, classes: int
+) -> dict:
     metrics, short_side = segmentation_metrics(classes, IGNORE), config.segmentation.augment.short_side
     model.eval()
     for batch in eval_loader(pairs, batch_size=config.batch_size, workers=0):
@@ -102,7 +106,7 @@ def main() -> None:
     parser.add_argument("--data", help="another path to the run's data")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    config = TrainConfig.load(options.run / CONFIG_FILE)
+    config = TrainConfig.load(options.run / RUN_CONFIG_FILE)
     results = json.loads((options.run / "results.json").read_text())
     seconds = options.seconds or results["seconds"]
     data = config.data
@@ -112,9 +116,9 @@ def main() -> None:
     settings, classes = config.segmentation, len(train.class_names)
     prepare = Preprocessing(size=settings.crop)
     model = peer(options.encoder, classes)
-    transform = PairTransform(settings.augment, size=settings.crop, mean=prepare.mean)
-    seen = learn(model, config, TrainPairs(train, transform, config.seed), prepare, seconds)
-    scores = judge(model, EvalPairs(val), config, prepare, classes)
+    transform = SegmentationTransform(settings.augment, size=settings.crop, mean=prepare.mean)
+    seen = learn(model, config, SegmentationTrainSet(train, transform, config.seed), prepare, seconds)
+    scores = judge(model, SegmentationEvalSet(val), config, prepare, classes)
     ours = {name: results[name] for name in ("miou", "pixel_accuracy", "iou")}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{options.encoder}, {parameters / 1e6:.2f} M parameters, {seconds:.0f} s, {seen:,} images")

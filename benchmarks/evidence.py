@@ -30,17 +30,17 @@ from timm_peers import RESNET, VIT, Peer, resnet18_half_32_dense, train_peer
 
 from volo.data import AugmentConfig, open_data, open_training_data, with_channels
 from volo.data.registry import open_parts
-from volo.data.splits import WHOLE
-from volo.files import replacing
+from volo.data.splits import UNSPLIT
+from volo.files import atomic_write
 from volo.labeling.label import LabelOptions, label_images
 from volo.labeling.teachers import load_teacher
 from volo.models import load_model
 from volo.tasks.losses import LossConfig
 from volo.training.callbacks.checkpoints import LAST_CHECKPOINT, Interrupted
 from volo.training.config import (
-    CONFIG_FILE,
     METRICS_FILE,
     PRECISIONS,
+    RUN_CONFIG_FILE,
     DataConfig,
     ModelConfig,
     OptimConfig,
@@ -74,7 +74,7 @@ def common(options: argparse.Namespace) -> TrainConfig:
 
 def check_parts(data: DataConfig) -> None:
     """See that all seeds are judged on the same images."""
-    if WHOLE in open_parts(data.path, source=data):
+    if UNSPLIT in open_parts(data.path, source=data):
         raise ValueError(f"{data.path} has no part for validation, which every seed would draw anew: split it first")
 
 
@@ -106,7 +106,7 @@ def teacher(options: argparse.Namespace, console: Console) -> None:
     images = with_channels(open_training_data(options.data), 3)
     weights, classes = folder / "weights.safetensors", folder / "classes.txt"
     deliver(folder / LAST_CHECKPOINT, weights)
-    with replacing(classes) as temporary:
+    with atomic_write(classes) as temporary:
         temporary.write_text("\n".join(images.class_names) + "\n", encoding="utf-8")
     done = label_images(
         load_teacher(resnet18_half_32_dense.__name__, weights=str(weights), classes=str(classes)),
@@ -130,7 +130,7 @@ def deliver(checkpoint: Path, weights: Path) -> None:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "model."
     tensors = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    with replacing(weights) as temporary:
+    with atomic_write(weights) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
 
 
@@ -185,7 +185,7 @@ def first_stage(options: argparse.Namespace, console: Console) -> None:
 
 def peers(options: argparse.Namespace, console: Console) -> None:
     """Networks of timm on the data of a run of volo train, with its augmentation, for as long."""
-    folder, config = options.out / "peers", TrainConfig.load(options.like / CONFIG_FILE)
+    folder, config = options.out / "peers", TrainConfig.load(options.like / RUN_CONFIG_FILE)
     check_parts(config.data)
     own = Variant(key="volo", name=config.model.name, config=replace(config, output=None))
     shared = by_one_process(own.config)
@@ -245,7 +245,7 @@ def split(options: argparse.Namespace, console: Console) -> None:
         part = "train" if left[label] > HELD_OUT else "val"
         left[label] -= 1
         rows.append((path.absolute(), images.class_names[label], part))
-    with replacing(options.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(options.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "label", "split"), *rows])
     parts = Counter(part for _, _, part in rows)
     console.print(f"{options.table}: {parts['train']:,} images to train on, {parts['val']:,} for validation")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from volo.figures import save_figure
-from volo.files import replacing
+from volo.files import atomic_write
 
 #: Folder of a table's runs (the teacher is one alone) → the title of its picture.
 TABLES = {
@@ -50,7 +50,7 @@ def report(out: Path, page: Path) -> list[Path]:
         text = filled(text, name, f"{table(variants)}\n![{title}: curves]({picture.name})\n", page)
     if len(written) == 1:
         raise ValueError(f"no run of an experiment has ended in {out}; give its folder as --out")
-    with replacing(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return written
 

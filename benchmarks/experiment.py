@@ -15,8 +15,8 @@ from machine import machine
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
-from volo.files import remove_temporaries, replacing
-from volo.training.assemble import quiet
+from volo.files import atomic_write, remove_temporaries
+from volo.training.assemble import silence_libraries
 from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
 from volo.training.run import Run
@@ -151,7 +151,7 @@ def _epoch_time(variant: Variant) -> float:
         limits = {"max_epochs": 1, "limit_train_batches": WARMUP + BATCHES, "limit_val_batches": 1}
         run = Run(variant.config, Path(folder), Console(quiet=True), callbacks=[batches], **limits)
         variant.change(run)
-        with quiet():
+        with silence_libraries():
             run.trainer.fit(run.task, datamodule=run.data)
     each = [end - start for start, end in zip(batches.ends, batches.ends[1:], strict=False)]
     return statistics.median(each[-BATCHES:]) * run.data.batches_per_epoch
@@ -183,7 +183,7 @@ def train_variant(variant: Variant, folder: Path, console: Console) -> Result:
         highlight=False,
         soft_wrap=True,
     )
-    with run.alone(), quiet():
+    with run.lock(), silence_libraries():
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     result = outcome(
         variant,
@@ -224,5 +224,5 @@ def _begin(variant: Variant, folder: Path) -> None:
 def write(path: Path, values: Any) -> None:
     """JSON, whole or not at all, in a folder that is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -42,7 +42,7 @@ from volo.data import (
     train_loader,
 )
 from volo.data.classification.dataset import Batch
-from volo.data.token_labels.listing import Listing, list_images
+from volo.data.token_labels.listing import ImageManifest, list_images
 from volo.data.token_labels.match import StoreLabels
 from volo.data.token_labels.store import LABELED, StoreInfo, TokenLabelStore, read_header
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
@@ -190,7 +190,7 @@ def store(options: argparse.Namespace) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "labels")
             names = [f"n{index % 1000:08}/n{index % 1000:08}_{index}.JPEG" for index in range(count)]
-            listing = Listing(names, np.full(count, 110_000), np.arange(count) % 1000)
+            listing = ImageManifest(names, np.full(count, 110_000), np.arange(count) % 1000)
             create_store(path, store_info(count, tuple(f"n{i:08}" for i in range(1000))), listing, reserve=False)
             with path.open("r+b") as file:  # all of them count as labeled; their records are holes
                 file.seek(read_header(path)[1]["states"][0])

@@ -28,8 +28,8 @@ from volo.inference import Predictor
 from volo.models import VARIANTS, TrainedModel, load_model
 from volo.models.weights.identify import identify
 from volo.models.weights.model_folder import WEIGHTS_FILE
-from volo.training.config import CONFIG_FILE, TrainConfig
-from volo.training.reports.compare import Run, read_run
+from volo.training.config import RUN_CONFIG_FILE, TrainConfig
+from volo.training.reports.compare import RunRecord, read_run
 from volo.training.reports.curves import draw_curves
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +125,7 @@ class Stage:
 
     recipe: str
     config: TrainConfig
-    course: Run
+    course: RunRecord
 
     def __str__(self) -> str:
         return STAGE.format(
@@ -139,11 +139,11 @@ class Stage:
 
 def stages(run: Path) -> list[Stage]:
     """The run, and before it the one whose weights it began with, and so on."""
-    config, course = TrainConfig.load(run / CONFIG_FILE), read_run(run, run.name)
+    config, course = TrainConfig.load(run / RUN_CONFIG_FILE), read_run(run, run.name)
     if not course.best:
         raise ValueError(f"{run} has no epoch yet; let it come to its end")
     before = config.model.pretrained
-    earlier = stages(Path(before)) if before and Path(before, CONFIG_FILE).is_file() else []
+    earlier = stages(Path(before)) if before and Path(before, RUN_CONFIG_FILE).is_file() else []
     return [*earlier, Stage(AGAIN if earlier else RECIPE, config, course)]
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from volo.files import replacing
+from volo.files import atomic_write
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 120) -> None:
     """Write a figure as PNG, whole or not at all."""
-    with replacing(path) as temporary, warnings.catch_warnings():
+    with atomic_write(path) as temporary, warnings.catch_warnings():
         # Names in a script that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, dpi=dpi, format="png")

@@ -14,7 +14,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and rename it onto ``path`` once all is written.
 
     Raises:
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def making(folder: Path) -> Iterator[None]:
+def created_folder(folder: Path) -> Iterator[None]:
     """Make a folder where there is none; where the work in it fails, remove again what was made and is empty."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
@@ -67,18 +67,18 @@ def system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def check_file(path: Path) -> None:
+def check_writable_file(path: Path) -> None:
     """See that a file can be written, in a folder that may have to be made first, and make nothing.
 
     Raises:
-        ValueError: it is a folder, or see :func:`check_folder`.
+        ValueError: it is a folder, or see :func:`check_writable_folder`.
     """
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder; name a file")
-    check_folder(path.parent)
+    check_writable_folder(path.parent)
 
 
-def check_folder(folder: Path) -> None:
+def check_writable_folder(folder: Path) -> None:
     """See that files can be written into a folder that may have to be made first, and make nothing.
 
     Raises:
@@ -94,7 +94,7 @@ def check_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what :func:`replacing` leaves in ``folder`` when its process is killed."""
+    """Delete what :func:`atomic_write` leaves in ``folder`` when its process is killed."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)

@@ -12,25 +12,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there are: {few(names) if len(names) > 40 else ', '.join(names)}"
+    return f"; there are: {join_few(names) if len(names) > 40 else ', '.join(names)}"
 
 
-def shortened(name: str, length: int = 24) -> str:
+def elide(name: str, length: int = 24) -> str:
     """A name to show, no longer than ``length``: what is too much is left out of its middle."""
-    text = shown(name)
+    text = printable(name)
     if len(text) <= length:
         return text
     end = (length - 1) // 3
     return f"{text[: length - 1 - end]}…{text[-end:]}"
 
 
-def shown(path: str | Path) -> str:
+def printable(path: str | Path) -> str:
     """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def few(items: Iterable[object]) -> str:
+def join_few(items: Iterable[object]) -> str:
     """At most five of the items, and how many more there are."""
     names = [str(item) for item in items]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volo.bench.candidates import Contestant
+from volo.bench.candidates import Candidate
 from volo.bench.models import find_model
 from volo.bench.picture import draw_pareto, draw_speed, pareto_front
-from volo.bench.published import PEERS, TOP1, VOLOS, published_top1
-from volo.bench.results import heats, latencies, speedup, throughput, to_json
+from volo.bench.published import BASELINES, TOP1, VOLOS, published_top1
+from volo.bench.results import groups, latencies, speedup, throughput, to_json
 from volo.bench.runner import Measured
 
 VOLO, PEER = find_model("volo_micro_32"), find_model("volo_tiny_32")
 
 
 def measured(rounds, *, peer=False, batch=2, runtime="pytorch", model=None):
-    contestant = Contestant(model or (PEER if peer else VOLO), runtime, peer)
+    contestant = Candidate(model or (PEER if peer else VOLO), runtime, peer)
     return Measured(contestant=contestant, batch=batch, threads=1, rounds=rounds, start=1.0, peak=2**28)
 
 
@@ -51,7 +51,7 @@ def test_the_fastest_of_both_sides_are_laid_beside_each_other_and_int8_is_not_am
     rows += [measured([[pace]] * 3, peer=True) for pace in (0.3, 0.15)]
     rapid = measured([[0.01]] * 3, model=find_model("volo_d0_224"))
     rapid.contestant.model.float32 = False
-    (heat,) = heats([*rows, rapid])
+    (heat,) = groups([*rows, rapid])
     assert heat.fastest == (rows[1], rows[3])
     assert heat.reference is rows[2]
     said = json.loads(to_json([heat], {"cpu": "one"}))
@@ -60,8 +60,8 @@ def test_the_fastest_of_both_sides_are_laid_beside_each_other_and_int8_is_not_am
 
 
 def test_what_was_measured_at_other_sizes_of_batch_is_not_compared():
-    assert [heat.batch for heat in heats([measured([[1.0]] * 3, batch=batch) for batch in (1, 8, 1)])] == [1, 8]
-    assert heats([measured([[1.0]] * 3)])[0].fastest is None
+    assert [heat.batch for heat in groups([measured([[1.0]] * 3, batch=batch) for batch in (1, 8, 1)])] == [1, 8]
+    assert groups([measured([[1.0]] * 3)])[0].fastest is None
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e3), st.floats(50, 90)), min_size=1, max_size=12))
@@ -74,16 +74,16 @@ def test_the_front_is_what_no_other_point_beats(points):
 
 def test_pictures_are_drawn(tmp_path):
     rows = [measured([[0.2], [0.21], [0.2]]), measured([[0.1], [0.11], [0.1]], runtime="compile")]
-    (heat,) = heats([*rows, measured([[0.3]] * 3, peer=True)])
+    (heat,) = groups([*rows, measured([[0.3]] * 3, peer=True)])
     draw_speed([heat, heat], tmp_path / "speed.png")
     d1, d2 = (measured([[pace]] * 3, model=find_model(f"volo_d{size}_224")) for size, pace in ((1, 0.1), (2, 0.2)))
-    draw_pareto(heats([d1, d2])[0], tmp_path / "pareto.png")
+    draw_pareto(groups([d1, d2])[0], tmp_path / "pareto.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("speed.png", "pareto.png"))
 
 
 def test_published_accuracy_is_by_the_size_it_was_published_for():
     assert published_top1("volo_d1_224") == published_top1("timm:volo_d1_224") == 84.148
-    assert {*VOLOS, *PEERS} <= set(TOP1)
+    assert {*VOLOS, *BASELINES} <= set(TOP1)
     timm = pytest.importorskip("timm")
     for name, (pixels, _) in TOP1.items():
         if name.startswith("timm:"):

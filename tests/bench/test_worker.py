@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from volo.bench.candidates import Contestant
+from volo.bench.candidates import Candidate
 from volo.bench.models import find_model
-from volo.bench.runner import LeftOutError, Plan, Worker, take_turns
-from volo.bench.worker import Job, turn
+from volo.bench.runner import LeftOutError, Plan, Worker, run_interleaved
+from volo.bench.worker import Measurement, turn
 
 
 def test_the_first_of_several_calls_of_a_turn_is_dropped_and_a_long_call_is_the_turn():
@@ -37,13 +37,13 @@ def test_what_opens_onnx_and_openvino_needs_no_pytorch():
 
 def test_a_competitor_that_cannot_start_says_why(tmp_path):
     with pytest.raises(LeftOutError, match=r"nowhere\.onnx"):
-        Worker(Job(runtime="onnxruntime", source=str(tmp_path / "nowhere.onnx"), shape=(1, 3, 8, 8), threads=1))
+        Worker(Measurement(runtime="onnxruntime", source=str(tmp_path / "nowhere.onnx"), shape=(1, 3, 8, 8), threads=1))
 
 
 def test_one_that_fails_is_left_out_and_with_nobody_left_it_is_an_error():
     said = []
-    wrong = Contestant(find_model("volo_micro_32"), "file", False)  # a model is no exported file
+    wrong = Candidate(find_model("volo_micro_32"), "file", False)  # a model is no exported file
     with pytest.raises(RuntimeError, match="nothing could be measured"):
-        take_turns([wrong], batches=[1], threads=[1], plan=Plan(), say=said.append)
+        run_interleaved([wrong], batches=[1], threads=[1], plan=Plan(), say=said.append)
     assert "volo_micro_32, file is left out" in said[1]
     assert "is no exported model" in said[1]

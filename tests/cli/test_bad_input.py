@@ -170,7 +170,7 @@ IMAGES = [
     case("a link that leads to itself", "predict model good/val", "cat/loop.png: Too many levels of symbolic links; left out", make=lambda stack: Path("good/val/cat/loop.png").symlink_to("loop.png"), code=0),
     case("an image that vanishes: predict", "predict model good/val", "cat/gone.png: No such file or directory; left out", make=vanishing("torch.nn.Module.eval"), code=0),
     case("an image that vanishes: eval", "eval model good", "cat/gone.png: No such file or directory; left out", make=vanishing("volo.evaluation.classification.evaluate"), code=0),
-    case("an image that vanishes: check", CHECK, "cat/gone.png: No such file or directory", make=vanishing("volo.data.checks.images.check"), code=0),
+    case("an image that vanishes: check", CHECK, "cat/gone.png: No such file or directory", make=vanishing("volo.data.checks.images.check_images"), code=0),
     case("an image that vanishes: label", LABEL, "cat/gone.png: No such file or directory; left out", make=vanishing("torch.nn.Module.eval"), code=0, leaves=LABELED),
 ]  # fmt: skip
 

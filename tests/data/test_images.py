@@ -17,9 +17,9 @@ from volo.data import (
     FileImages,
     ImageError,
     image_extensions,
+    load_upright,
     open_data,
     read_image,
-    upright,
     with_channels,
 )
 from volo.data import images as images_module
@@ -197,11 +197,11 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, channels):
         (8, lambda stored: np.rot90(stored, 1)),
     ],
 )
-def test_exif_orientation_is_applied(tmp_path, orientation, upright):
+def test_exif_orientation_is_applied(tmp_path, orientation, load_upright):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(picture()).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "turned.png")), upright(picture()))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "turned.png")), load_upright(picture()))
 
 
 def test_an_image_is_turned_once_however_often_it_is_set_upright(tmp_path):
@@ -209,7 +209,7 @@ def test_an_image_is_turned_once_however_often_it_is_set_upright(tmp_path):
     exif[ORIENTATION] = 6
     Image.fromarray(picture()).save(tmp_path / "turned.png", exif=exif)
     once = read_image(tmp_path / "turned.png")
-    np.testing.assert_array_equal(np.asarray(upright(once, 3)), np.asarray(once))
+    np.testing.assert_array_equal(np.asarray(load_upright(once, 3)), np.asarray(once))
 
 
 def test_odd_metadata_keeps_no_image_from_being_turned(tmp_path):

@@ -28,7 +28,7 @@ def model(names=("ant", "bee", "cat"), answers=ANSWERS):
     def logits(pixels: torch.Tensor) -> torch.Tensor:
         return torch.tensor([answers[int(image[0, 0, 0])] for image in pixels]).log()
 
-    return SimpleNamespace(class_names=tuple(names), pixels=GRAY.pixels, takes_photos=False, logits=logits)
+    return SimpleNamespace(class_names=tuple(names), preprocess=GRAY.pixels, takes_photos=False, logits=logits)
 
 
 def images(levels, labels, names=("ant", "bee", "cat")) -> ArrayImages:
@@ -264,7 +264,7 @@ from volo.data import ArrayImages, Preprocessing
 from volo.evaluation.classification import evaluate
 count, classes = 20_000, 1000
 names = tuple(f"c{number}" for number in range(classes))
-model = SimpleNamespace(class_names=names, pixels=Preprocessing(size=(4, 4)).pixels, takes_photos=False,
+model = SimpleNamespace(class_names=names, preprocess=Preprocessing(size=(4, 4)).pixels, takes_photos=False,
                         logits=lambda pixels: torch.randn(len(pixels), classes))
 images = ArrayImages(np.zeros((count, 4, 4, 3), np.uint8), [n % classes for n in range(count)], names)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

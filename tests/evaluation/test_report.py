@@ -10,7 +10,7 @@ from PIL import Image
 from volo.data import FileImages
 from volo.evaluation import report
 from volo.evaluation.classification import Evaluation
-from volo.evaluation.report import check_folder, write_evaluation
+from volo.evaluation.report import check_writable_folder, write_evaluation
 
 FILES = {"results.json", "per_class.csv", "predictions.csv", "confusion.png", "reliability.png", "mistakes.png"}
 NAMES = ("ant", "bee", "cow", "dog", "emu", "fox", "gnu")
@@ -111,12 +111,12 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(tmp_
     (tmp_path / "file").write_text("text")
     for folder in (tmp_path / "file", tmp_path / "file" / "sub" / "folder"):
         with pytest.raises(ValueError, match=r"cannot write into .*file is a file; name a folder"):
-            check_folder(folder)
-    check_folder(tmp_path / "new" / "one")
+            check_writable_folder(folder)
+    check_writable_folder(tmp_path / "new" / "one")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ValueError, match="is not writable; name another folder"):
-        check_folder(tmp_path / "new")
+        check_writable_folder(tmp_path / "new")

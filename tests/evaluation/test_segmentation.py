@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 
 from volo.data import IGNORE, open_masked_validation_data
 from volo.evaluation.segmentation import (
-    WORST,
+    MOST_WORST,
     SegmentationEvaluation,
     Shown,
     count_pixels,
@@ -101,7 +101,7 @@ def test_a_class_that_is_nowhere_has_no_iou_and_counts_not(evaluation):
 
 
 def test_the_images_with_the_fewest_pixels_right_are_kept_and_no_more(evaluation, images):
-    order = np.argsort(evaluation.image_scores["pixel_accuracy"], kind="stable")[:WORST]
+    order = np.argsort(evaluation.image_scores["pixel_accuracy"], kind="stable")[:MOST_WORST]
     assert [shown.index for shown in evaluation.worst] == evaluation.indices[order].tolist()
     shown: Shown = evaluation.worst[0]
     assert shown.photo.size == images.read(shown.index).size == shown.truth.shape[::-1] == shown.predicted.shape[::-1]

@@ -17,7 +17,7 @@ from volo.data import DataSource, Preprocessing, open_validation_data
 from volo.data.embedded import photo_folder
 from volo.evaluation.classification import evaluate
 from volo.export.capture import capture
-from volo.export.formats import Asked
+from volo.export.formats import ExportOptions
 from volo.export.graph import AdaptiveMean
 from volo.export.onnx import OPSET, operators, write_onnx
 from volo.export.pipeline import export_model
@@ -100,8 +100,8 @@ def test_a_file_says_what_pytorch_says(micro, to, ending, size):
     assert (report.images, report.batches, report.sizes) == (7, (1, 5), (size,))
     assert report.difference < 2e-5  # rounding
     assert json.loads(made.report_path.read_text())["passed"] is True
-    assert parse_description(open_runtime(made.path).description, made.path) == made.described
-    assert made.described.class_names == NAMES
+    assert parse_description(open_runtime(made.path).description, made.path) == made.info
+    assert made.info.class_names == NAMES
 
 
 def test_onnx_holds_standard_operators_that_tensorrt_lists(onnx):
@@ -151,8 +151,8 @@ def test_a_file_that_resizes_says_how_far_it_is_from_pillow(resizing):
     assert 0 < pillow["largest_pixel"] < 1.5
     assert 0.1 < pillow["mean_pixel"] < 0.4  # Pillow rounds twice
     assert 1e-5 < pillow["difference"] < 0.05
-    described = parse_description(open_runtime(resizing.path).description, "x")
-    assert (described.include_resize, described.include_preprocessing) == (True, True)
+    info = parse_description(open_runtime(resizing.path).description, "x")
+    assert (info.include_resize, info.include_preprocessing) == (True, True)
     assert "Resize" not in operators(resizing.path)  # which OpenVINO would not antialias
 
 
@@ -217,7 +217,7 @@ def test_a_failed_comparison_is_told_and_deletes_nothing(onnx, micro):
     with torch.no_grad():
         model.head.bias[3] += 50
     pixels = real_images(None, Preprocessing(size=(32, 32), crop_pct=0.9))
-    report = verify(model, open_runtime(onnx.path), onnx.described, [pixels])
+    report = verify(model, open_runtime(onnx.path), onnx.info, [pixels])
     assert len(report.problems) == 2
     assert "outputs differ by up to 0.99, more than 0.0001" in report.problems[0]
     assert report.problems[1] == "0.0% of the answers agree, fewer than 99%"
@@ -226,14 +226,14 @@ def test_a_failed_comparison_is_told_and_deletes_nothing(onnx, micro):
 
 def test_outputs_that_are_not_numbers_fail_the_comparison(onnx, micro):
     model = load_model(micro).model
-    described = parse_description(
-        onnx.described.to_json()
+    info = parse_description(
+        onnx.info.to_json()
         .replace('"include_preprocessing": true', '"include_preprocessing": false')
         .replace('"include_softmax": true', '"include_softmax": false'),
         "x",
     )
     broken = PyTorchRuntime(torch.nn.Sequential(model, torch.nn.LogSigmoid(), torch.nn.Threshold(0, float("nan"))))
-    report = verify(model, broken, described, [real_images(None, Preprocessing(size=(32, 32)))])
+    report = verify(model, broken, info, [real_images(None, Preprocessing(size=(32, 32)))])
     assert report.difference == float("inf")
     assert report.problems
 
@@ -286,7 +286,7 @@ def test_an_older_onnx_runtime_gets_no_stack_of_matrices_in_int8(micro, monkeypa
 )
 def test_what_cannot_be_asked_for(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Asked(**arguments)
+        ExportOptions(**arguments)
 
 
 def test_processors_without_vnni_get_a_reduced_range(monkeypatch):
@@ -329,7 +329,7 @@ def segmenter(folder: Path) -> Path:
 def test_a_segmentation_model_names_every_pixel(to, ending, size, dynamic, tmp_path):
     made = export_model(segmenter(tmp_path / "run"), to=to, output=tmp_path / f"a.{ending}", size=size, dynamic=dynamic)
     assert made.report.problems == []
-    assert made.described.task == "segmentation"
+    assert made.info.task == "segmentation"
     assert open_runtime(made.path)(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
     with pytest.raises(ValueError, match="is a segmentation model; Predictor takes those of classification"):
         volo.Predictor(made.path)

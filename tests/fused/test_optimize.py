@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from volo import Predictor, create_model, optimize_for_inference
-from volo.fused.layers import packs
+from volo.fused.layers import can_prepack
 from volo.models import create_segmenter, save_model
 from volo.models.segmentation import DECODERS
 
@@ -115,7 +115,7 @@ def test_the_model_is_left_alone_and_shares_nothing():
 
 
 def test_without_packed_weights_the_results_are_the_same(micro, monkeypatch):
-    monkeypatch.setattr("volo.fused.optimize.packs", lambda weight: False)
+    monkeypatch.setattr("volo.fused.optimize.can_prepack", lambda weight: False)
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert difference(optimize_for_inference(micro)(images), micro(images)) <= 1e-5
@@ -124,7 +124,7 @@ def test_without_packed_weights_the_results_are_the_same(micro, monkeypatch):
 def test_other_dtypes_run(micro):
     images = torch.randn(2, 3, 32, 32)
     double = copy.deepcopy(micro).double()
-    assert not packs(double.cls_token)
+    assert not can_prepack(double.cls_token)
     assert difference(optimize_for_inference(double)(images.double()), double(images.double())) <= 1e-12
     half = copy.deepcopy(micro).bfloat16()
     logits = optimize_for_inference(half)(images.bfloat16())

@@ -62,7 +62,7 @@ def test_a_segmentation_says_what_each_class_takes(segmenter):
     assert (result.mask.shape, result.mask.dtype) == ((90, 70), np.uint8)
     assert (result.class_names, result.class_colors) == (NAMES, COLORS)
     assert result.shares == pytest.approx([(result.mask == index).mean() for index in range(4)])
-    picture = result.picture()
+    picture = result.to_pil()
     assert (picture.mode, picture.size) == ("P", (70, 90))
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.array(COLORS, np.uint8)[result.mask])
 

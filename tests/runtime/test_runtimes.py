@@ -8,10 +8,10 @@ import torch
 
 from volo.data import Preprocessing
 from volo.inference import Predictor
-from volo.runtime.export_info import FORMAT_VERSION, Exported, parse_description
+from volo.runtime.export_info import EXPORT_FORMAT_VERSION, ExportInfo, parse_description
 from volo.runtime.runtimes import PyTorchRuntime, open_runtime
 
-DESCRIBED = Exported(
+DESCRIBED = ExportInfo(
     volo_version="0.1.0",
     source="runs/a",
     task="classification",
@@ -36,8 +36,11 @@ def test_a_description_survives():
         (None, "has no description of volo's"),
         ("{", "cannot be read: .*export it again"),
         ("[]", "cannot be read"),
-        (json.dumps({"format_version": FORMAT_VERSION + 1, "volo_version": "9"}), "format version 2, by volo 9; this"),
-        (json.dumps({"format_version": FORMAT_VERSION}), "is incomplete: 'class_names'; export it again"),
+        (
+            json.dumps({"format_version": EXPORT_FORMAT_VERSION + 1, "volo_version": "9"}),
+            "format version 2, by volo 9; this",
+        ),
+        (json.dumps({"format_version": EXPORT_FORMAT_VERSION}), "is incomplete: 'class_names'; export it again"),
         (DESCRIBED.to_json().replace('"size": [32, 32]', '"size": [0, 3]'), "is incomplete: size must be"),
     ],
 )

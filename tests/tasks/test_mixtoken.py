@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from volo.tasks.mixtoken import Box, draw_box, mix_tokens, unmix_logits
+from volo.tasks.mixtoken import TokenBox, draw_box, mix_tokens, unmix_logits
 
 GRIDS = [(14, 14), (4, 4), (5, 7), (3, 2), (1, 1)]
 SIDES = st.integers(1, 30)
@@ -25,7 +25,7 @@ def located(batch: int, height: int, width: int) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
-def boxes(grid: tuple[int, int], count: int = 30) -> list[Box]:
+def boxes(grid: tuple[int, int], count: int = 30) -> list[TokenBox]:
     source = generator()
     return [draw_box(grid, source) for _ in range(count)]
 
@@ -52,8 +52,8 @@ def test_kept_is_the_share_outside_the_box(height, width, seed):
 
 
 def test_an_empty_box_keeps_all_and_a_full_one_nothing():
-    assert Box(3, 4, 3, 4).kept((7, 7)) == 1.0
-    assert Box(0, 0, 7, 5).kept((7, 5)) == 0.0
+    assert TokenBox(3, 4, 3, 4).kept((7, 7)) == 1.0
+    assert TokenBox(0, 0, 7, 5).kept((7, 5)) == 0.0
 
 
 def test_the_same_generator_state_gives_the_same_box():
@@ -128,14 +128,14 @@ def test_a_stage_1_grid_with_an_odd_side_keeps_its_last_row_and_column():
 def test_mixing_leaves_the_given_tokens_as_they_were():
     tokens = located(2, 8, 8)
     before = tokens.clone()
-    mixed = mix_tokens(tokens, Box(0, 0, 3, 3))
+    mixed = mix_tokens(tokens, TokenBox(0, 0, 3, 3))
     assert not torch.equal(mixed, before)
     assert torch.equal(tokens, before)
 
 
 def test_gradients_reach_the_image_a_token_came_from():
     tokens = torch.zeros(2, 4, 4, 1, requires_grad=True)
-    mix_tokens(tokens, Box(0, 0, 1, 1))[0].sum().backward()
+    mix_tokens(tokens, TokenBox(0, 0, 1, 1))[0].sum().backward()
     expected = torch.zeros(2, 4, 4, 1)
     expected[0], expected[1, :2, :2] = 1, 1
     expected[0, :2, :2] = 0

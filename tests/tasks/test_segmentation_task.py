@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from volo.data import IGNORE, PairBatch, Preprocessing
+from volo.data import IGNORE, Preprocessing, SegmentationBatch
 from volo.models import create_segmenter
 from volo.tasks.metrics import segmentation_metrics
 from volo.tasks.segmentation import SegmentationTask, pixel_loss
@@ -69,7 +69,7 @@ def task():
 def test_validation_is_at_the_images_own_size_and_the_models_scale(task):
     images, target = torch.randint(0, 256, (2, 3, 128, 160), dtype=torch.uint8), masks(2, 128, 160).byte()
     with torch.no_grad():
-        task.validation_step(PairBatch(images, target, torch.arange(2), ()), 0)
+        task.validation_step(SegmentationBatch(images, target, torch.arange(2), ()), 0)
         small = F.interpolate(task.preprocessing.normalize(images), (64, 80), mode="bilinear", antialias=True)
         logits = F.interpolate(task.model(small), (128, 160), mode="bilinear")
     assert_close(task.val_loss.compute(), F.cross_entropy(logits, target.long(), ignore_index=IGNORE))
@@ -81,5 +81,7 @@ def test_validation_is_at_the_images_own_size_and_the_models_scale(task):
 
 def test_a_batch_without_a_readable_image_is_passed_over(task):
     before = task.val_loss.weight.clone()
-    task.validation_step(PairBatch(torch.empty(0, 1, 1, 1), torch.empty(0, 1, 1), torch.empty(0).long(), ("bad",)), 0)
+    task.validation_step(
+        SegmentationBatch(torch.empty(0, 1, 1, 1), torch.empty(0, 1, 1), torch.empty(0).long(), ("bad",)), 0
+    )
     assert torch.equal(task.val_loss.weight, before)

@@ -16,7 +16,7 @@ from torch import nn
 
 import volo
 from volo.cli import main
-from volo.data import IGNORE, AugmentConfig, PairAugmentConfig
+from volo.data import IGNORE, AugmentConfig, SegmentationAugmentConfig
 from volo.tasks.losses import LossConfig
 from volo.tasks.segmentation import SegmentationTask
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, SegmentationSettings, TrainConfig
@@ -59,7 +59,9 @@ def config(pairs, tmp_path):
         data=DataConfig(path=str(pairs), workers=0),
         model=ModelConfig(name="volo_micro_32", drop_path_rate=0.1),
         segmentation=SegmentationSettings(
-            decoder_channels=16, crop=(HEIGHT, WIDTH), augment=PairAugmentConfig(scale=(0.8, 1.2), photometric=0.0)
+            decoder_channels=16,
+            crop=(HEIGHT, WIDTH),
+            augment=SegmentationAugmentConfig(scale=(0.8, 1.2), photometric=0.0),
         ),
         optim=OptimConfig(schedule="poly", lr=2e-3, warmup_steps=2, min_lr=0.0, ema_decay=0.5, layer_decay=0.9),
         output=str(tmp_path / "run"),

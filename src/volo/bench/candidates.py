@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from volo.bench.models import ExportedFile, Model, Ours, TimmModel, find_model
-from volo.bench.worker import Job
+from volo.bench.worker import Measurement
 from volo.export.capture import capture
 from volo.export.onnx import write_onnx
 from volo.export.openvino import read_as_openvino, write_openvino
 from volo.messages import nearest
 
 #: runtime → the packages it needs beside PyTorch. Models are exported for the last two, files are just opened.
-RUNTIMES: dict[str, tuple[str, ...]] = {
+BENCH_RUNTIMES: dict[str, tuple[str, ...]] = {
     "pytorch": (),
     "compile": (),
     "onnxruntime": ("onnxscript", "onnxruntime"),
@@ -24,12 +24,12 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """One model in one runtime.
 
     Attributes:
         model: which.
-        runtime: of :data:`RUNTIMES`, or ``file``, the one that a ``.pt2`` file is for.
+        runtime: of :data:`BENCH_RUNTIMES`, or ``file``, the one that a ``.pt2`` file is for.
         peer: whether it was named as one to compare with.
     """
 
@@ -45,33 +45,33 @@ class Contestant:
     @property
     def packages(self) -> tuple[str, ...]:
         """What it is made and run with beside PyTorch."""
-        needed = RUNTIMES.get(self.runtime, ())
+        needed = BENCH_RUNTIMES.get(self.runtime, ())
         if isinstance(self.model, ExportedFile):
             return needed[-1:]
         return ("timm", *needed) if isinstance(self.model, TimmModel) else needed
 
 
-def find_contestants(
+def find_candidates(
     models: Sequence[str], peers: Sequence[str], runtimes: Sequence[str], *, pixels: int | None = None
-) -> list[Contestant]:
+) -> list[Candidate]:
     """Every model in every runtime, those of ``peers`` last.
 
     Args:
         models: names as :func:`volo.bench.models.find_model` takes them.
         peers: likewise, to compare with.
-        runtimes: of :data:`RUNTIMES`; an exported file that none of them takes runs in its own.
+        runtimes: of :data:`BENCH_RUNTIMES`; an exported file that none of them takes runs in its own.
         pixels: side of the images; None: what each model is made for.
 
     Raises:
         ValueError: a model or a runtime is unknown. ModuleNotFoundError: a package is not installed.
     """
     for runtime in runtimes:
-        if runtime not in RUNTIMES:
-            raise ValueError(f"unknown runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
+        if runtime not in BENCH_RUNTIMES:
+            raise ValueError(f"unknown runtime {runtime!r}{nearest(runtime, BENCH_RUNTIMES)}")
     found = []
     for name in dict.fromkeys([*models, *peers]):
         model = find_model(name, pixels)
-        found += [Contestant(model, runtime, name not in models) for runtime in model.runtimes(runtimes)]
+        found += [Candidate(model, runtime, name not in models) for runtime in model.runtimes(runtimes)]
     for package in dict.fromkeys(package for each in found for package in each.packages):
         import_module(package)  # what is missing shows before the work
     return found
@@ -85,7 +85,7 @@ class Preparation:
         self._sources: dict[Model, tuple[str, str | None]] = {}
         self._graphs: dict[tuple[Model, int], Path] = {}
 
-    def job(self, contestant: Contestant, *, batch: int, threads: int) -> Job:
+    def job(self, contestant: Candidate, *, batch: int, threads: int) -> Measurement:
         """What a worker is to do; raises whatever building and exporting a model may raise."""
         model, runtime = contestant.model, contestant.runtime
         shape: tuple[int, ...] = (batch, *model.size)
@@ -101,7 +101,7 @@ class Preparation:
             source = str(graph if runtime == "onnxruntime" else self._intermediate(graph))
         else:
             source, weights = self._source(model)
-        return Job(runtime=runtime, source=source, weights=weights, shape=shape, dtype=dtype, threads=threads)
+        return Measurement(runtime=runtime, source=source, weights=weights, shape=shape, dtype=dtype, threads=threads)
 
     def _source(self, model: Ours | TimmModel) -> tuple[str, str | None]:
         if model not in self._sources:

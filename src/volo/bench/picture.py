@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from volo.bench.published import published_top1
-from volo.bench.results import Heat, throughput
+from volo.bench.results import Group, throughput
 from volo.bench.runner import Measured
 from volo.figures import save_figure
-from volo.messages import shortened
+from volo.messages import elide
 
 #: Colors: the models, and those that they are compared with.
 _OURS, _PEER = "tab:blue", "tab:gray"
 
 
-def draw_speed(together: Sequence[Heat], path: Path) -> None:
+def draw_speed(together: Sequence[Group], path: Path) -> None:
     """Draw images per second as bars with their intervals into a PNG, what was measured together side by side."""
     lines = max(len(heat.measured) for heat in together)
     figure = Figure(figsize=(1 + 5 * len(together), 1.6 + 0.35 * lines), layout="constrained")
@@ -39,7 +39,7 @@ def draw_speed(together: Sequence[Heat], path: Path) -> None:
     save_figure(figure, path)
 
 
-def draw_pareto(heat: Heat, path: Path) -> None:
+def draw_pareto(heat: Group, path: Path) -> None:
     """Draw published accuracy by measured speed into a PNG: every model in its fastest runtime, the front as steps."""
     points = [
         (throughput(each).value, published_top1(each.contestant.model.name), each) for each in fastest_of_each(heat)
@@ -65,7 +65,7 @@ def draw_pareto(heat: Heat, path: Path) -> None:
     save_figure(figure, path)
 
 
-def fastest_of_each(heat: Heat) -> list[Measured]:
+def fastest_of_each(heat: Group) -> list[Measured]:
     """Every model in the runtime in which it is fastest."""
     best: dict[str, Measured] = {}
     for each in heat.measured:
@@ -88,4 +88,4 @@ def _label(measured: Measured) -> str:
     """The end of a path says more than its beginning."""
     name = measured.contestant.model.name
     short = Path(name).name if Path(name).exists() else name
-    return f"{shortened(short, 36)}, {measured.contestant.runtime}"
+    return f"{elide(short, 36)}, {measured.contestant.runtime}"

@@ -28,7 +28,7 @@ TOP1: dict[str, tuple[int, float]] = {
 
 #: What is drawn where no models are named.
 VOLOS = ("volo_d1_224", "volo_d2_224", "volo_d3_224", "volo_d1_384", "volo_d4_224", "volo_d5_224")
-PEERS = tuple(f"{TIMM}{name}" for name in _TIMM)
+BASELINES = tuple(f"{TIMM}{name}" for name in _TIMM)
 
 
 def published_top1(model: str) -> float:

@@ -29,7 +29,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heat:
+class Group:
     """What was measured together, and so can be compared: one batch size and number of threads.
 
     Attributes:
@@ -58,12 +58,12 @@ class Heat:
         return ours, theirs
 
 
-def heats(measured: Iterable[Measured]) -> list[Heat]:
+def groups(measured: Iterable[Measured]) -> list[Group]:
     """The measurements, by what was measured together."""
     together: dict[tuple[int, int], list[Measured]] = {}
     for each in measured:
         together.setdefault((each.batch, each.threads), []).append(each)
-    return [Heat(batch=batch, threads=threads, measured=tuple(all_)) for (batch, threads), all_ in together.items()]
+    return [Group(batch=batch, threads=threads, measured=tuple(all_)) for (batch, threads), all_ in together.items()]
 
 
 def throughput(measured: Measured) -> Estimate:
@@ -81,7 +81,7 @@ def latencies(measured: Measured) -> list[float]:
     return [float(value) for value in 1000 * np.percentile(np.concatenate(measured.rounds), PERCENTILES)]
 
 
-def to_json(together: Sequence[Heat], facts: dict[str, str]) -> str:
+def to_json(together: Sequence[Group], facts: dict[str, str]) -> str:
     """All of it, with every call."""
     rows = [
         {
@@ -106,7 +106,7 @@ def to_json(together: Sequence[Heat], facts: dict[str, str]) -> str:
     )
 
 
-def _fastest(heat: Heat) -> dict | None:
+def _fastest(heat: Group) -> dict | None:
     if heat.fastest is None:
         return None
     ours, theirs = heat.fastest

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volo.bench.candidates import Contestant, Preparation
-from volo.bench.worker import Job
+from volo.bench.candidates import Candidate, Preparation
+from volo.bench.worker import Measurement
 
 #: Fewer rounds than this say nothing of how far they differ.
 LEAST_ROUNDS = 3
@@ -50,7 +50,7 @@ class Measured:
         peak: bytes, the most memory that the process held.
     """
 
-    contestant: Contestant
+    contestant: Candidate
     batch: int
     threads: int
     rounds: list[list[float]]
@@ -62,8 +62,8 @@ class LeftOutError(Exception):
     """A competitor cannot take part; the message says why."""
 
 
-def take_turns(
-    contestants: Sequence[Contestant],
+def run_interleaved(
+    contestants: Sequence[Candidate],
     *,
     batches: Sequence[int],
     threads: Sequence[int],
@@ -97,13 +97,13 @@ def take_turns(
 
 
 def _start(
-    contestants: Sequence[Contestant],
+    contestants: Sequence[Candidate],
     preparation: Preparation,
     batch: int,
     threads: int,
     stack: ExitStack,
     say: Callable[[str], None],
-) -> dict[Contestant, "Worker"]:
+) -> dict[Candidate, "Worker"]:
     """A process for each, started one after the other, so that none disturbs the start-up of another."""
     workers = {}
     for contestant in contestants:
@@ -117,10 +117,10 @@ def _start(
 
 
 def _heat(
-    workers: dict[Contestant, "Worker"], batch: int, threads: int, plan: Plan, say: Callable[[str], None]
+    workers: dict[Candidate, "Worker"], batch: int, threads: int, plan: Plan, say: Callable[[str], None]
 ) -> list[Measured]:
     """Rounds in which each has one turn, in an order drawn anew."""
-    rounds: dict[Contestant, list[list[float]]] = {contestant: [] for contestant in workers}
+    rounds: dict[Candidate, list[list[float]]] = {contestant: [] for contestant in workers}
     begin, done, draw = time.perf_counter(), 0, random.Random(0)
     while rounds and (done < LEAST_ROUNDS or (done < plan.rounds and time.perf_counter() - begin < plan.seconds)):
         for contestant in draw.sample(list(rounds), len(rounds)):
@@ -151,7 +151,7 @@ class Worker:
         start: seconds it took to be ready.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Measurement) -> None:
         self._stack = ExitStack()
         errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._errors = self._stack.enter_context(errors)

@@ -27,11 +27,11 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Measurement:
     """What a worker runs.
 
     Attributes:
-        runtime: one of :data:`volo.bench.candidates.RUNTIMES`, or ``file``: the one that a ``.pt2`` file is for.
+        runtime: one of :data:`volo.bench.candidates.BENCH_RUNTIMES`, or ``file``: the one that a ``.pt2`` file is for.
         source: an exported file; else what :func:`volo.load_model` takes, or ``timm:NAME``.
         weights: of a model of timm's, a file.
         shape: of a batch, as ``dtype`` says.
@@ -47,12 +47,12 @@ class Job:
     threads: int
 
 
-def main() -> None:
+def serve() -> None:
     """Answer the job once its first batch has run, a number of seconds with the calls of a turn, ``peak`` in bytes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
-    call = opened(Job(**json.loads(sys.stdin.readline())))
+    call = open_call(Measurement(**json.loads(sys.stdin.readline())))
     call()
     print(json.dumps("ready"), file=answers)
     for line in sys.stdin:
@@ -70,7 +70,7 @@ def turn(call: Call, seconds: float) -> list[float]:
     return calls[1:] or calls
 
 
-def opened(job: Job) -> Call:
+def open_call(job: Measurement) -> Call:
     """What runs one batch."""
     draw = np.random.default_rng(0)
     pixels = job.dtype == "uint8"
@@ -94,7 +94,7 @@ def opened(job: Job) -> Call:
     return call
 
 
-def _module(job: Job) -> Callable[[Any], object]:
+def _module(job: Measurement) -> Callable[[Any], object]:
     """A model of PyTorch's, ready to be called."""
     if job.runtime == "file":
         from volo.runtime.runtimes import open_runtime
@@ -133,4 +133,4 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

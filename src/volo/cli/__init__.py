@@ -12,7 +12,7 @@ from types import FrameType
 from volo.cli.ui.terminal import give_up_output, prepare_streams
 from volo.extras import missing_extra
 from volo.files import out_of_space
-from volo.messages import nearest, shown
+from volo.messages import nearest, printable
 
 #: heading → the package of this one that holds its verbs, and each verb with what it does. A verb is a module of its
 #: name with a function ``run(arguments)``, which returns the exit code.
@@ -138,7 +138,7 @@ def _is_mistake(error: Exception) -> bool:
 def _one_line(error: Exception) -> str:
     """The first line of the message; of an error that is not the user's, its type and how to see more."""
     if isinstance(error, OSError) and error.strerror:
-        where = f"{shown(error.filename)}: " if error.filename else ""
+        where = f"{printable(error.filename)}: " if error.filename else ""
         advice = _ADVICE.get(error.errno or 0)
         return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")
     text = str(error).strip().splitlines()

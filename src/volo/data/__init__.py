@@ -5,7 +5,7 @@ from volo.data.classification.augment import Augmentation, AugmentConfig, TrainT
 from volo.data.classification.class_balance import BALANCES, class_counts, class_weights, imbalance_warning
 from volo.data.classification.dataset import Batch, EvalImages, TrainImages
 from volo.data.classification.label_map import LabelMap, LabelMaps, TokenLabels
-from volo.data.color_modes import BACKGROUND, MODES, mode_of, upright
+from volo.data.color_modes import BACKGROUND, MODES, load_upright, mode_of
 from volo.data.find import find_images, listed_images
 from volo.data.images import (
     MAX_PIXELS,
@@ -31,12 +31,12 @@ from volo.data.registry import (
     open_validation_data,
     with_channels,
 )
-from volo.data.segmentation.augment import PairAugmentation, PairAugmentConfig, PairTransform
+from volo.data.segmentation.augment import SegmentationAugmentation, SegmentationAugmentConfig, SegmentationTransform
 from volo.data.segmentation.classes import IGNORE, MaskClasses, read_classes
-from volo.data.segmentation.dataset import EvalPairs, PairBatch, TrainPairs
+from volo.data.segmentation.dataset import SegmentationBatch, SegmentationEvalSet, SegmentationTrainSet
 from volo.data.segmentation.formats.masks import MaskError, read_mask
 from volo.data.segmentation.overlay import overlay
-from volo.data.segmentation.pairs import MaskedImages, look_at_masks
+from volo.data.segmentation.pairs import MaskedImages, inspect_masks
 from volo.data.token_labels.match import open_token_labels
 from volo.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
@@ -58,7 +58,6 @@ __all__ = [
     "DataSource",
     "EpochSampler",
     "EvalImages",
-    "EvalPairs",
     "FileImages",
     "ImageError",
     "ImageSet",
@@ -67,15 +66,16 @@ __all__ = [
     "MaskClasses",
     "MaskError",
     "MaskedImages",
-    "PairAugmentConfig",
-    "PairAugmentation",
-    "PairBatch",
-    "PairTransform",
     "Preprocessing",
     "Samples",
+    "SegmentationAugmentConfig",
+    "SegmentationAugmentation",
+    "SegmentationBatch",
+    "SegmentationEvalSet",
+    "SegmentationTrainSet",
+    "SegmentationTransform",
     "TokenLabels",
     "TrainImages",
-    "TrainPairs",
     "TrainTransform",
     "class_counts",
     "class_weights",
@@ -86,9 +86,10 @@ __all__ = [
     "hex_color",
     "image_extensions",
     "imbalance_warning",
+    "inspect_masks",
     "is_masked",
     "listed_images",
-    "look_at_masks",
+    "load_upright",
     "mode_of",
     "open_data",
     "open_masked_data",
@@ -104,6 +105,5 @@ __all__ = [
     "read_image",
     "read_mask",
     "train_loader",
-    "upright",
     "with_channels",
 ]

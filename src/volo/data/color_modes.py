@@ -25,9 +25,9 @@ _TURNS = {
 }
 
 
-def upright(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
+def load_upright(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
     """The image turned as its EXIF orientation says and in the channels of :func:`as_channels`."""
-    return as_channels(turned(image), channels, background)
+    return as_channels(apply_exif_orientation(image), channels, background)
 
 
 def as_channels(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
@@ -66,7 +66,7 @@ def mode_of(channels: int) -> str:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) that :func:`upright` will give, by the header alone."""
+    """(width, height) that :func:`load_upright` will give, by the header alone."""
     sideways = _turn(image) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
     return image.size[::-1] if sideways else image.size
 
@@ -78,7 +78,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def turned(image: Image.Image) -> Image.Image:
+def apply_exif_orientation(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says.
 
     Not by Pillow's own function, which writes the metadata anew and so fails on what is odd in it.

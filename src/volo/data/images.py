@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from volo.data.color_modes import BACKGROUND, as_channels, mode_of, upright, upright_size
-from volo.messages import shown
+from volo.data.color_modes import BACKGROUND, as_channels, load_upright, mode_of, upright_size
+from volo.messages import printable
 
 #: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
 MAX_PIXELS = 178_956_970
@@ -85,15 +85,15 @@ def read_image(
     Raises:
         ImageError: the file is missing, unreadable, truncated, too large or no image.
     """
-    with opened(path, "image", max_pixels) as image:
+    with open_image(path, "image", max_pixels) as image:
         factor = 1 if shrink is None else _draft(image, shrink)
         image.load()
-        result = image.convert(mode_of(channels)) if stored else upright(image, channels, background)
+        result = image.convert(mode_of(channels)) if stored else load_upright(image, channels, background)
         return result if factor == 1 else result.reduce(factor)
 
 
 @contextmanager
-def opened(path: str | Path, what: str, max_pixels: int) -> Iterator[Image.Image]:
+def open_image(path: str | Path, what: str, max_pixels: int) -> Iterator[Image.Image]:
     """The image with its header read; whatever goes wrong with it is an ImageError that names ``what`` and the path."""
     try:
         with warnings.catch_warnings():
@@ -102,7 +102,7 @@ def opened(path: str | Path, what: str, max_pixels: int) -> Iterator[Image.Image
             with _open(path, max_pixels) as image:
                 yield image
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise ImageError(f"cannot read {what} {shown(path)}: {_reason(error, path)}") from error
+        raise ImageError(f"cannot read {what} {printable(path)}: {_reason(error, path)}") from error
 
 
 def _draft(image: Image.Image, shrink: Shrink) -> int:
@@ -176,7 +176,7 @@ def check_class_names(names: Sequence[str]) -> None:
     for name in names:
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise ValueError(
-                f"{shown(name)} cannot be the name of a class: it has line breaks or other control characters in "
+                f"{printable(name)} cannot be the name of a class: it has line breaks or other control characters in "
                 "it, or bytes that are no UTF-8; rename it"
             )
 
@@ -200,7 +200,7 @@ class FileImages:
         check_class_names(self.class_names)
 
     def name(self, index: int) -> str:
-        return shown(self.paths[index])
+        return printable(self.paths[index])
 
     def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
         path, background, max_pixels = self.paths[index], self.background, self.max_pixels

@@ -10,11 +10,11 @@ from volo.data.color_modes import BACKGROUND, mode_of
 from volo.data.embedded import fashion_mini
 from volo.data.images import MAX_PIXELS, Converted, FileImages, ImageSet
 from volo.data.segmentation.formats.layouts import find_layout, open_layout
-from volo.data.segmentation.pairs import MaskedImages, PairParts, split_pairs
+from volo.data.segmentation.pairs import MaskedImages, PairSplits, split_pairs
 from volo.data.sources.folder import folder_parts
 from volo.data.sources.table import TABLE_EXTENSIONS, table_parts
 from volo.data.sources.torchvision_sets import DEFAULT_ROOT, SETS, torchvision_parts
-from volo.data.splits import Parts, judging_part, training_parts, whole_training_part
+from volo.data.splits import Splits, evaluation_split, train_val_splits, training_split
 from volo.messages import nearest
 
 
@@ -50,12 +50,12 @@ class DataSource:
             raise ValueError(f"max_pixels must be at least 1, not {self.max_pixels}")
 
 
-def _torchvision(name: str, source: DataSource) -> Parts:
+def _torchvision(name: str, source: DataSource) -> Splits:
     return torchvision_parts(name, root=source.root, download=source.download)
 
 
 #: name → what opens the data set of that name.
-DATASETS: Mapping[str, Callable[[DataSource], Parts]] = {
+DATASETS: Mapping[str, Callable[[DataSource], Splits]] = {
     "fashion-mini": lambda source: {part: partial(fashion_mini, part) for part in ("train", "val")},
     **{name: partial(_torchvision, name) for name in SETS},
 }
@@ -76,7 +76,7 @@ def open_data(
     Raises:
         ValueError: there is no such folder, table or name, or it is not laid out as needed.
     """
-    return training_parts(open_parts(path, source=source), path, val_fraction=val_fraction, seed=seed)
+    return train_val_splits(open_parts(path, source=source), path, val_fraction=val_fraction, seed=seed)
 
 
 def open_validation_data(path: str, *, part: str | None = None, source: DataSource | None = None) -> ImageSet:
@@ -90,7 +90,7 @@ def open_validation_data(path: str, *, part: str | None = None, source: DataSour
     Raises:
         ValueError: there is no such folder, table, name or part, or it is not laid out as needed.
     """
-    return judging_part(open_parts(path, source=source), path, part)
+    return evaluation_split(open_parts(path, source=source), path, part)
 
 
 def open_training_data(path: str, *, source: DataSource | None = None) -> ImageSet:
@@ -99,10 +99,10 @@ def open_training_data(path: str, *, source: DataSource | None = None) -> ImageS
     Raises:
         ValueError: there is no such folder, table or name, or it is not laid out as needed.
     """
-    return whole_training_part(open_parts(path, source=source), path)
+    return training_split(open_parts(path, source=source), path)
 
 
-def open_parts(path: str, *, source: DataSource | None = None) -> Parts:
+def open_parts(path: str, *, source: DataSource | None = None) -> Splits:
     """All parts of a folder, a table or a named data set, each opened when it is called.
 
     Raises:
@@ -144,9 +144,9 @@ def open_masked_data(
         ValueError: it is not laid out as needed, or pairs do not fit together.
     """
     parts = open_masked_parts(path, source=source)
-    train = whole_training_part(parts, path)
+    train = training_split(parts, path)
     if "val" in parts or "test" in parts:
-        return train, judging_part(parts, path, None)
+        return train, evaluation_split(parts, path, None)
     return split_pairs(train, val_fraction, seed)
 
 
@@ -163,10 +163,10 @@ def open_masked_validation_data(
     Raises:
         ValueError: there is no such part, or as :func:`open_masked_data`.
     """
-    return judging_part(open_masked_parts(path, source=source), path, part)
+    return evaluation_split(open_masked_parts(path, source=source), path, part)
 
 
-def open_masked_parts(path: str, *, source: DataSource | None = None) -> PairParts:
+def open_masked_parts(path: str, *, source: DataSource | None = None) -> PairSplits:
     """All parts of a folder of images and masks, each listed and checked when it is called.
 
     Raises:

@@ -7,26 +7,26 @@ from typing import TypeVar
 import numpy as np
 
 from volo.data.images import FileImages, ImageSet
-from volo.messages import few, nearest
+from volo.messages import join_few, nearest
 
 #: A part, and the words that people use for it, as folders and in tables.
-PART_WORDS: Mapping[str, tuple[str, ...]] = {
+SPLIT_ALIASES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
 
 #: The one part of what is not parted.
-WHOLE = "all"
+UNSPLIT = "all"
 
 #: Part → what opens it; a part that nobody asks for is never listed or loaded.
-Parts = Mapping[str, Callable[[], ImageSet]]
+Splits = Mapping[str, Callable[[], ImageSet]]
 
 #: What a part is opened as: images with labels, or with masks.
 Opened = TypeVar("Opened")
 
 
-def training_parts(parts: Parts, name: str, *, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+def train_val_splits(parts: Splits, name: str, *, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
     """Training and validation images; without a part for validation, the test part, and without that a split.
 
     Args:
@@ -38,36 +38,36 @@ def training_parts(parts: Parts, name: str, *, val_fraction: float, seed: int) -
     Raises:
         ValueError: nothing to train on, classes that differ between the two, or too few images to split.
     """
-    train = whole_training_part(parts, name)
+    train = training_split(parts, name)
     second = next((part for part in ("val", "test") if part in parts), None)
     if second is None:
         assert isinstance(train, FileImages), "sets in memory come with a part to validate on"
-        return split(train, val_fraction, seed)
+        return split_by_class(train, val_fraction, seed)
     val = parts[second]()
     _check_same_classes(train, val, f"the {second} part of {name}")
     return train, val
 
 
-def whole_training_part(parts: Mapping[str, Callable[[], Opened]], name: str) -> Opened:
+def training_split(parts: Mapping[str, Callable[[], Opened]], name: str) -> Opened:
     """The images to train on before any are held out of them.
 
     Raises:
         ValueError: there is no part for training.
     """
-    first = next((part for part in ("train", WHOLE) if part in parts), None)
+    first = next((part for part in ("train", UNSPLIT) if part in parts), None)
     if first is None:
         raise ValueError(f"{name} has no part for training, only {' and '.join(parts)}")
     return parts[first]()
 
 
-def judging_part(parts: Mapping[str, Callable[[], Opened]], name: str, part: str | None) -> Opened:
+def evaluation_split(parts: Mapping[str, Callable[[], Opened]], name: str, part: str | None) -> Opened:
     """The images of ``part``; of the validation part, the test part or the whole where it is None.
 
     Raises:
         ValueError: there is no such part.
     """
     if part is None:
-        part = next((part for part in ("val", "test", WHOLE) if part in parts), None)
+        part = next((part for part in ("val", "test", UNSPLIT) if part in parts), None)
         if part is None:
             raise ValueError(f"{name} has neither a val nor a test part, only {' and '.join(parts)}")
     if part not in parts:
@@ -75,7 +75,7 @@ def judging_part(parts: Mapping[str, Callable[[], Opened]], name: str, part: str
     return parts[part]()
 
 
-def split(images: FileImages, val_fraction: float, seed: int) -> tuple[FileImages, FileImages]:
+def split_by_class(images: FileImages, val_fraction: float, seed: int) -> tuple[FileImages, FileImages]:
     """Part the images class by class; each class gives at least one image to either side.
 
     Raises:
@@ -102,7 +102,7 @@ def _take(images: FileImages, indices: np.ndarray) -> FileImages:
 def _check_same_classes(train: ImageSet, val: ImageSet, where: str) -> None:
     missing = [name for name in train.class_names if name not in val.class_names]
     if missing:
-        raise ValueError(f"{where} lacks the classes {few(missing)}, which the training part has; add images")
+        raise ValueError(f"{where} lacks the classes {join_few(missing)}, which the training part has; add images")
     unknown = [name for name in val.class_names if name not in train.class_names]
     if unknown:
-        raise ValueError(f"{where} has the classes {few(unknown)}, which the training part lacks")
+        raise ValueError(f"{where} has the classes {join_few(unknown)}, which the training part lacks")

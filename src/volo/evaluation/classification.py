@@ -19,7 +19,7 @@ from volo.evaluation.metrics import (
     overall_scores,
 )
 from volo.inference.predictor import Predictor
-from volo.messages import few
+from volo.messages import join_few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def evaluate(
     translate = torch.tensor(model_indices(images.class_names, class_names))
     # Photos differ in size, and only images of one size make a batch.
     batch_size = 1 if predictor.takes_photos else batch_size
-    loader = eval_loader(EvalImages(images, predictor.pixels), batch_size=batch_size, workers=workers)
+    loader = eval_loader(EvalImages(images, predictor.preprocess), batch_size=batch_size, workers=workers)
     # Room for all answers at once: small pieces, kept one after the other, would keep the heap from being used again.
     kept = _room(len(images.labels), min(5, len(class_names)))
     done, problems = 0, []
@@ -233,8 +233,8 @@ def model_indices(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> 
     unknown = [name for name in data_names if name not in places]
     if unknown:
         raise ValueError(
-            f"the model does not know the classes {few(unknown)} ({len(unknown)} of the data's "
-            f"{len(data_names)}); it knows {len(model_names)}: {few(model_names)}; "
+            f"the model does not know the classes {join_few(unknown)} ({len(unknown)} of the data's "
+            f"{len(data_names)}); it knows {len(model_names)}: {join_few(model_names)}; "
             "rename these classes or leave their images out"
         )
     return [places[name] for name in data_names]

@@ -17,7 +17,7 @@ from volo.evaluation.classification import Evaluation
 from volo.evaluation.metrics import BINS, calibration_bins
 from volo.figures import save_figure
 from volo.inference.predictor import Predictor
-from volo.messages import shortened
+from volo.messages import elide
 
 #: With more classes than this, cells are too small for numbers.
 _MOST_NUMBERED = 20
@@ -93,7 +93,7 @@ def plot_confusion(axes: Axes, evaluation: Confused, *, bar: bool = False) -> No
         evaluation: see above.
         bar: explain the colors.
     """
-    counts, names = evaluation.confusion, [shortened(name) for name in evaluation.class_names]
+    counts, names = evaluation.confusion, [elide(name) for name in evaluation.class_names]
     few, summed = len(names) <= _MOST_NUMBERED, len(names) > _MOST_CELLS
     groups = evaluation.groups if len(names) > _MOST_NAMED else []
     group_names = [f"{_group_name(group, names)}  {number}" for number, group in enumerate(groups, 1)]
@@ -165,7 +165,7 @@ def _frame_groups(axes: Axes, groups: list[np.ndarray], names: list[str]) -> Non
 
 
 def _group_name(group: np.ndarray, names: list[str]) -> str:
-    first = ", ".join(shortened(names[index], 20) for index in group[:2])
+    first = ", ".join(elide(names[index], 20) for index in group[:2])
     return first + (f" +{len(group) - 2}" if len(group) > 2 else "")
 
 
@@ -180,7 +180,7 @@ def _list_pairs(axes: Axes, evaluation: Confused) -> None:
     if not pairs:
         rows = [(f"No two {evaluation.counted} are confused in the same way.", "", "", "")]
     for true, predicted, count in pairs:
-        names = [shortened(evaluation.class_names[index]) for index in (true, predicted)]
+        names = [elide(evaluation.class_names[index]) for index in (true, predicted)]
         rows.append((names[0], names[1], f"{count}", f"{totals[true]}"))
     for place, row in enumerate(rows):
         weight = "normal" if place else "bold"
@@ -252,7 +252,7 @@ def draw_mistakes(evaluation: Evaluation, images: ImageSet, path: Path) -> None:
         name = Path(*Path(images.name(int(evaluation.indices[row]))).parts[-2:])
         style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 7, "color": "dimgray", "parse_math": False}
         axes.set(adjustable="datalim", box_aspect=1)  # a square, whatever the image's shape
-        axes.text(0.5, -0.03, shortened(str(name), 36), transform=axes.transAxes, **style)
+        axes.text(0.5, -0.03, elide(str(name), 36), transform=axes.transAxes, **style)
     save_figure(figure, path)
 
 
@@ -272,10 +272,10 @@ def draw_answers(predictor: Predictor, photos: Sequence[Path], classes: Sequence
         image = read_image(photo, predictor.preprocessing.channels)
         above.imshow(image)
         below.imshow(predictor.preprocessing.pixels(image), interpolation="nearest")
-        above.set_title(shortened(photo.name), fontsize=9, parse_math=False)
+        above.set_title(elide(photo.name), fontsize=9, parse_math=False)
         right = answer.name == true
-        said = f"{shortened(answer.name)} {answer.probability:.0%}"
-        title = said if right else f"{said}\nis {shortened(true) if true else 'none of its classes'}"
+        said = f"{elide(answer.name)} {answer.probability:.0%}"
+        title = said if right else f"{said}\nis {elide(true) if true else 'none of its classes'}"
         color = "dimgray" if true is None else RIGHT if right else WRONG
         below.set_title(title, fontsize=9, parse_math=False, color=color)
         above.axis("off")
@@ -295,8 +295,8 @@ def plot_sample(axes: Any, evaluation: Evaluation, images: ImageSet, row: int) -
         image.thumbnail((320, 320))  # as large as it is shown
         axes.imshow(np.asarray(image), cmap="gray" if image.mode == "L" else None)
     predicted, label = evaluation.predicted[row], evaluation.labels[row]
-    title = f"{shortened(evaluation.class_names[predicted])} {evaluation.probability[row]:.0%}"
+    title = f"{elide(evaluation.class_names[predicted])} {evaluation.probability[row]:.0%}"
     if predicted != label:
-        title += f"\nis {shortened(evaluation.class_names[label])}"
+        title += f"\nis {elide(evaluation.class_names[label])}"
     axes.set_title(title, fontsize=8, parse_math=False, color=RIGHT if predicted == label else WRONG)
     axes.axis("off")

@@ -13,7 +13,7 @@ import numpy as np
 from volo.data import ImageSet
 from volo.evaluation.classification import Evaluation
 from volo.evaluation.plots import Confused, draw_confusion, draw_mistakes, draw_reliability
-from volo.files import check_folder, making, replacing
+from volo.files import atomic_write, check_writable_folder, created_folder
 
 RESULTS_FILE = "results.json"
 PREDICTIONS_FILE = "predictions.csv"
@@ -38,17 +38,17 @@ def write_evaluation(
     Raises:
         ValueError: the folder is a file, or not writable.
     """
-    check_folder(folder)
+    check_writable_folder(folder)
     names = evaluation.class_names
     confused = [
         {"true": names[true], "predicted": names[predicted], "images": count}
         for true, predicted, count in evaluation.confused[:_MOST_PAIRS]
     ]
     results = {**evaluation.summary(), "confused": confused, **(more or {})}
-    with making(folder), ExitStack() as stack:  # the files get their names when all of them are written
+    with created_folder(folder), ExitStack() as stack:  # the files get their names when all of them are written
 
         def path(name: str) -> Path:
-            return stack.enter_context(replacing(folder / name))
+            return stack.enter_context(atomic_write(folder / name))
 
         path(RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         write_csv(path("per_class.csv"), _CLASS_COLUMNS, _class_rows(evaluation))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from volo.data import IGNORE, Color, EvalPairs, MaskedImages, eval_loader
+from volo.data import IGNORE, Color, MaskedImages, SegmentationEvalSet, eval_loader
 from volo.evaluation.classification import model_indices
 from volo.evaluation.confusion import confused_pairs, group_classes
 from volo.evaluation.metrics import confidence_intervals
@@ -18,7 +18,7 @@ from volo.inference.mask_pictures import shrunk
 from volo.inference.segmenter import Segmenter
 
 #: The images with the least share of right pixels that are kept to be shown, and the longer side they are kept at.
-WORST, SHOWN = 6, 480
+MOST_WORST, WORST_SIDE = 6, 480
 #: Pixels that are compared at a time.
 _AT_A_TIME = 1 << 22
 
@@ -181,7 +181,7 @@ def evaluate_segmentation(
     problems: list[str] = []
     worst: list[Shown] = []
     confusion = np.zeros((len(segmenter.class_names),) * 2, dtype=np.int64)
-    for batch in eval_loader(EvalPairs(images), batch_size=1, workers=workers):
+    for batch in eval_loader(SegmentationEvalSet(images), batch_size=1, workers=workers):
         problems += batch.problems
         for pixels, mask, index in zip(batch.images, batch.masks, batch.indices.tolist(), strict=True):
             predicted, truth = segmenter(pixels).mask, translate[mask.numpy()]
@@ -190,8 +190,8 @@ def evaluate_segmentation(
                 confusion += counts
                 tables[index] = np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
                 accuracy = float(np.trace(counts) / counts.sum())
-                if len(worst) < WORST or accuracy < worst[-1].accuracy:
-                    worst = sorted([*worst, _shown(accuracy, index, pixels, truth, predicted)])[:WORST]
+                if len(worst) < MOST_WORST or accuracy < worst[-1].accuracy:
+                    worst = sorted([*worst, _shown(accuracy, index, pixels, truth, predicted)])[:MOST_WORST]
         if on_image is not None:
             on_image()
     if not tables:
@@ -224,5 +224,5 @@ def count_pixels(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.n
 
 def _shown(accuracy: float, index: int, pixels: torch.Tensor, truth: np.ndarray, predicted: np.ndarray) -> Shown:
     photo = Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy())
-    small, masks = shrunk(photo, [truth, predicted], largest=SHOWN)
+    small, masks = shrunk(photo, [truth, predicted], largest=WORST_SIDE)
     return Shown(accuracy, index, small, *masks)

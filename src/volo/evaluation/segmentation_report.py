@@ -17,8 +17,8 @@ from volo.evaluation.plots import draw_confusion
 from volo.evaluation.report import RESULTS_FILE, most_mistaken, write_csv
 from volo.evaluation.segmentation import SegmentationEvaluation
 from volo.figures import save_figure
-from volo.files import check_folder, making, replacing
-from volo.messages import shortened
+from volo.files import atomic_write, check_writable_folder, created_folder
+from volo.messages import elide
 
 #: Files that :func:`write_segmentation` writes.
 FILES = (RESULTS_FILE, "per_class.csv", "per_image.csv", "confusion.png", "worst.png")
@@ -40,12 +40,12 @@ def write_segmentation(
     Raises:
         ValueError: the folder is a file, or not writable.
     """
-    check_folder(folder)
+    check_writable_folder(folder)
     results = {**evaluation.summary(), **(more or {})}
-    with making(folder), ExitStack() as stack:  # the files get their names when all of them are written
+    with created_folder(folder), ExitStack() as stack:  # the files get their names when all of them are written
 
         def path(name: str) -> Path:
-            return stack.enter_context(replacing(folder / name))
+            return stack.enter_context(atomic_write(folder / name))
 
         path(RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         write_csv(path("per_class.csv"), _CLASS_COLUMNS, _class_rows(evaluation))
@@ -95,13 +95,13 @@ def draw_worst(evaluation: SegmentationEvaluation, images: MaskedImages, path: P
     grid = figure.subplots(len(shown), 3, squeeze=False, height_ratios=heights)
     for axes, image in zip(grid, shown, strict=True):
         name = Path(*Path(images.name(image.index)).parts[-2:])
-        _show(axes[0], image.photo, shortened(str(name), 44))
+        _show(axes[0], image.photo, elide(str(name), 44))
         _show(axes[1], overlay(image.photo, image.truth, evaluation.class_colors, opacity=0.6), "true")
         predicted = overlay(image.photo, image.predicted, evaluation.class_colors, opacity=0.6)
         _show(axes[2], predicted, f"predicted, {image.accuracy:.1%} of pixels right")
     present = np.unique(np.concatenate([mask.ravel() for image in shown for mask in (image.truth, image.predicted)]))
     patches = [
-        Patch(facecolor=hex_color(evaluation.class_colors[index]), edgecolor="dimgray", label=shortened(name, 20))
+        Patch(facecolor=hex_color(evaluation.class_colors[index]), edgecolor="dimgray", label=elide(name, 20))
         for index, name in enumerate(evaluation.class_names)
         if index in present
     ]

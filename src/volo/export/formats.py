@@ -41,7 +41,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ExportOptions:
     """What somebody wants of an export; see :func:`volo.export.pipeline.export_model`.
 
     Raises:

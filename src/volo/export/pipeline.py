@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from volo.export.capture import capture
-from volo.export.formats import Asked
+from volo.export.formats import ExportOptions
 from volo.export.graph import Graph, example
 from volo.export.sample_images import real_images, real_photos
-from volo.export.verify import Report, verify, verify_photos
-from volo.files import check_file, making, replacing
+from volo.export.verify import ExportReport, verify, verify_photos
+from volo.files import atomic_write, check_writable_file, created_folder
 from volo.inference.image_inputs import check_finite, preprocessing_of
 from volo.models import (
     VOLO,
@@ -30,7 +30,7 @@ from volo.models import (
 )
 from volo.models.pyramid import STRIDES
 from volo.models.weights.model_folder import SEGMENTATION
-from volo.runtime.export_info import Exported
+from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import open_runtime
 from volo.version import __version__
 
@@ -44,14 +44,14 @@ class Export:
 
     Attributes:
         path: of the file.
-        described: what it says of itself.
+        info: what it says of itself.
         report: of the check.
         report_path: where the report is, as JSON.
     """
 
     path: Path
-    described: Exported
-    report: Report
+    info: ExportInfo
+    report: ExportReport
     report_path: Path
 
 
@@ -99,7 +99,7 @@ def export_model(
     Raises:
         ValueError: there is no such model or format, or they do not go together. RuntimeError: a compiler failed.
     """
-    asked = Asked(
+    asked = ExportOptions(
         to=to,
         size=size,
         dynamic=dynamic,
@@ -112,7 +112,7 @@ def export_model(
     )
     output = Path(output)
     asked.check_output(output)
-    check_file(output)
+    check_writable_file(output)
     asked.check_installed()
     if (precision == "int8") != (calibration is not None):
         raise ValueError(
@@ -120,30 +120,30 @@ def export_model(
             if precision == "int8"
             else f"calibration images are for int8, not for {precision}"
         )
-    model, described = _load(source, asked)
-    preprocessing = described.preprocessing
+    model, info = _load(source, asked)
+    preprocessing = info.preprocessing
     fitted = real_images(calibration, preprocessing, most=CALIBRATED) if calibration is not None else None
     if images is None and fitted is not None:
         fitted, shown = _parted(fitted)
     else:
         shown = real_images(images, preprocessing)
-    with making(output.parent):
+    with created_folder(output.parent):
         on_step("tracing and writing")
-        _write(model, asked, described, fitted, output, on_step)
+        _write(model, asked, info, fitted, output, on_step)
     on_step("comparing with PyTorch")
     runtime = open_runtime(output, threads=threads)
     if include_resize:
-        report = verify_photos(model, runtime, described, real_photos(images, preprocessing))
+        report = verify_photos(model, runtime, info, real_photos(images, preprocessing))
     else:
         pixels = [shown, *([_other_size(shown, _multiple(model))] if asked.sizes else [])]
-        report = verify(model, runtime, described, pixels)
+        report = verify(model, runtime, info, pixels)
     report_path = output.with_name(f"{output.name}.report.json")
-    with replacing(report_path) as temporary:
-        temporary.write_text(json.dumps(report.to_dict() | {"file": asdict(described)}, indent=2) + "\n")
-    return Export(output, described, report, report_path)
+    with atomic_write(report_path) as temporary:
+        temporary.write_text(json.dumps(report.to_dict() | {"file": asdict(info)}, indent=2) + "\n")
+    return Export(output, info, report, report_path)
 
 
-def _load(source: str | Path, asked: Asked) -> tuple[VOLO | SegmentationModel, Exported]:
+def _load(source: str | Path, asked: ExportOptions) -> tuple[VOLO | SegmentationModel, ExportInfo]:
     """The model in evaluation mode, and the description of what becomes of it."""
     task = task_of(source)
     trained = load_segmenter(source) if task == SEGMENTATION else load_model(source)
@@ -163,7 +163,7 @@ def _load(source: str | Path, asked: Asked) -> tuple[VOLO | SegmentationModel, E
     if min(preprocessing.size) < smallest:
         height, width = preprocessing.size
         raise ValueError(f"size must be at least {smallest}x{smallest} pixels for this model, not {height}x{width}")
-    return trained.model, Exported(
+    return trained.model, ExportInfo(
         volo_version=__version__,
         source=str(source),
         task=task,
@@ -195,9 +195,9 @@ def _multiple(model: VOLO | SegmentationModel) -> int:
     return 1 if isinstance(model, VOLO) else STRIDES[-1]
 
 
-def trace(model: VOLO | SegmentationModel, asked: Asked, described: Exported) -> torch.export.ExportedProgram:
+def trace(model: VOLO | SegmentationModel, asked: ExportOptions, info: ExportInfo) -> torch.export.ExportedProgram:
     """The program that every format is written from."""
-    preprocessing = described.preprocessing
+    preprocessing = info.preprocessing
     graph = Graph(
         model,
         None if asked.sizes else preprocessing.size,
@@ -220,18 +220,18 @@ def trace(model: VOLO | SegmentationModel, asked: Asked, described: Exported) ->
 
 def _write(
     model: VOLO | SegmentationModel,
-    asked: Asked,
-    described: Exported,
+    asked: ExportOptions,
+    info: ExportInfo,
     fitted: Tensor | None,
     output: Path,
     on_step: Callable[[str], None],
 ) -> None:
-    program, description = trace(model, asked, described), described.to_json()
+    program, description = trace(model, asked, info), info.to_json()
     if asked.to in ("torch-export", "aotinductor"):
         from volo.export.torch_export import write_aotinductor, write_torch_export
 
         write = write_torch_export if asked.to == "torch-export" else write_aotinductor
-        with replacing(output) as temporary:
+        with atomic_write(output) as temporary:
             write(program, temporary, description)
         return
     from volo.export.onnx import write_onnx
@@ -244,7 +244,7 @@ def _write(
             from volo.export.quantize import quantize_onnx, quantize_openvino
 
             write_int8 = quantize_onnx if asked.to == "onnx" else quantize_openvino
-            write_int8(plain, done, described, fitted, on_step)
+            write_int8(plain, done, info, fitted, on_step)
         elif asked.to == "onnx":
             plain.rename(done)
         else:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.runtime.export_info import Exported
+from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
 
 #: The share of the images fitted to whose answer must stay, for no more layers to be put back to float.
@@ -32,7 +32,7 @@ _STACKS = "1.32"
 Step = Callable[[str], None]
 
 
-def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tensor, on_step: Step) -> None:
+def quantize_openvino(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_step: Step) -> None:
     """Write an ONNX file as an OpenVINO model in int8, by NNCF.
 
     NNCF quantizes every other layer, and then puts layers back to float, those first whose quantization changes the
@@ -41,7 +41,7 @@ def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tens
     Args:
         plain: the ONNX file.
         done: the file to write; its weights come beside it.
-        described: what stands in it.
+        info: what stands in it.
         pixels: (N, channels, H, W) uint8.
         on_step: told what is done next.
     """
@@ -51,7 +51,7 @@ def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tens
 
     from volo.export.openvino import read_as_openvino, write_openvino
 
-    model, inputs = read_as_openvino(plain), _inputs(described, pixels)
+    model, inputs = read_as_openvino(plain), _inputs(info, pixels)
     expected = _answers(OpenVINORuntime(plain), inputs)
 
     def agreement(compiled: Any, places: Iterable[int]) -> tuple[float, None]:
@@ -74,10 +74,10 @@ def quantize_openvino(plain: Path, done: Path, described: Exported, pixels: Tens
                 overflow_fix=nncf.OverflowFix.ENABLE if saturates() else nncf.OverflowFix.DISABLE
             ),
         )
-    write_openvino(quantized, done, described.to_json())
+    write_openvino(quantized, done, info.to_json())
 
 
-def quantize_onnx(plain: Path, done: Path, described: Exported, pixels: Tensor, on_step: Step) -> None:
+def quantize_onnx(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_step: Step) -> None:
     """Write an ONNX file in int8, by ONNX Runtime's static quantization: the arguments of ``quantize_openvino``.
 
     Products with weights are quantized, by channel. While fewer than ``KEPT`` of the images
@@ -88,7 +88,7 @@ def quantize_onnx(plain: Path, done: Path, described: Exported, pixels: Tensor, 
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from packaging.version import Version
 
-    inputs, floating = _inputs(described, pixels), OnnxRuntime(plain)
+    inputs, floating = _inputs(info, pixels), OnnxRuntime(plain)
     expected = _answers(floating, inputs)
     kept_float = _stacked(plain) if Version(onnxruntime.__version__) < Version(_STACKS) else []
     for turn in range(_ROUNDS + 1):
@@ -122,9 +122,9 @@ def saturates() -> bool:
     return not (facts.exists() and "vnni" in facts.read_text(encoding="utf-8", errors="replace"))
 
 
-def _inputs(described: Exported, pixels: Tensor) -> list[np.ndarray]:
+def _inputs(info: ExportInfo, pixels: Tensor) -> list[np.ndarray]:
     """Batches of one image as the file takes them."""
-    return [described.as_input(image).numpy() for image in pixels.split(1)]
+    return [info.as_input(image).numpy() for image in pixels.split(1)]
 
 
 def _answers(runtime: Runtime, inputs: list[np.ndarray]) -> np.ndarray:

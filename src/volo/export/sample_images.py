@@ -11,7 +11,7 @@ from torch import Tensor
 
 from volo.data import MODES, ImageError, Preprocessing, find_images, read_image
 from volo.data.embedded import photo_folder
-from volo.messages import few
+from volo.messages import join_few
 
 #: As many are read for a check.
 CHECKED = 32
@@ -30,7 +30,7 @@ def real_images(paths: Sequence[str] | None, preprocessing: Preprocessing, *, mo
     """
     pixels = [preprocessing.pixels(photo) for photo in real_photos(paths, preprocessing, most=most)]
     if not pixels:
-        raise ValueError(f"not one of the images can be read: {few(paths or ())}")
+        raise ValueError(f"not one of the images can be read: {join_few(paths or ())}")
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from volo.data.preprocessing import as_array
 from volo.export.resize import PhotoCrop
-from volo.runtime.export_info import Exported
+from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import PyTorchRuntime, Runtime
 
 #: precision → the largest difference of a logit that is rounding, as a share of the largest logit (at least 1). What
@@ -44,7 +44,7 @@ class Resizing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ExportReport:
     """What came of comparing an exported file with PyTorch on real images.
 
     Attributes:
@@ -89,67 +89,67 @@ class Report:
         return {"passed": not self.problems, "problems": self.problems, **asdict(self)}
 
 
-def verify(model: nn.Module, runtime: Runtime, described: Exported, pixels: Sequence[Tensor]) -> Report:
+def verify(model: nn.Module, runtime: Runtime, info: ExportInfo, pixels: Sequence[Tensor]) -> ExportReport:
     """Compare a file with the model that it was made from.
 
     Args:
         model: in evaluation mode, normalized images to logits.
         runtime: that has loaded the file.
-        described: what the file says of itself.
+        info: what the file says of itself.
         pixels: for each size of the images, the images themselves, (N, channels, H, W) uint8.
     """
-    reference = _reference(model, described)
+    reference = _reference(model, info)
     count = len(pixels[0])
-    batches = (1,) if described.one_by_one else tuple(sorted({1, min(count, 5)}))
+    batches = (1,) if info.one_by_one else tuple(sorted({1, min(count, 5)}))
     compared = []
     for images in pixels:
         expected = torch.cat([reference(part) for part in images.split(8)])
         for batch in batches:
-            got = torch.cat([runtime(described.as_input(part)) for part in images.split(batch)])
+            got = torch.cat([runtime(info.as_input(part)) for part in images.split(batch)])
             compared.append(_Comparison([got], [expected]))
     one = pixels[0][:1]
     return _report(
         runtime,
-        described,
+        info,
         compared,
         images=count,
         batches=batches,
         sizes=tuple((images.shape[2], images.shape[3]) for images in pixels),
         milliseconds=_milliseconds(
-            {"PyTorch": lambda: reference(one), runtime.name: lambda: runtime(described.as_input(one))}
+            {"PyTorch": lambda: reference(one), runtime.name: lambda: runtime(info.as_input(one))}
         ),
     )
 
 
 def verify_photos(
-    model: nn.Module, runtime: Runtime, described: Exported, photos: Iterable[Image.Image | np.ndarray]
-) -> Report:
+    model: nn.Module, runtime: Runtime, info: ExportInfo, photos: Iterable[Image.Image | np.ndarray]
+) -> ExportReport:
     """The same of a file that resizes ``photos``, which are decoded and of any size.
 
     PyTorch is given the pixels that the same formula makes, for the strict comparison, and Pillow's beside them. The
     first five photos, cut to the smallest of them, come as a batch, too.
     """
-    reference, preprocessing = _reference(model, described), described.preprocessing
+    reference, preprocessing = _reference(model, info), info.preprocessing
     crop, compared, beside_pillow = PhotoCrop(preprocessing), _Comparison(), _Comparison()
     pixel_differences: list[Tensor] = []
     first: list[Image.Image | np.ndarray] = []
     for photo in photos:
         batch, pillow = _batch(as_array(photo)), _batch(preprocessing.pixels(photo))
-        got, resized = runtime(described.as_input(batch)), crop(described.as_input(batch))
+        got, resized = runtime(info.as_input(batch)), crop(info.as_input(batch))
         compared.add(got, reference(resized))
         beside_pillow.add(got, reference(pillow))
         pixel_differences.append((resized - pillow).abs())
         first += [photo] if len(first) < 5 else []
-    batches = (1,) if described.one_by_one or len(first) == 1 else (1, len(first))
+    batches = (1,) if info.one_by_one or len(first) == 1 else (1, len(first))
     if len(batches) > 1:
         arrays = [as_array(photo) for photo in first]
         height, width = (min(array.shape[side] for array in arrays) for side in (0, 1))
-        batch = described.as_input(torch.cat([_batch(array[:height, :width]) for array in arrays]))
+        batch = info.as_input(torch.cat([_batch(array[:height, :width]) for array in arrays]))
         compared.add(runtime(batch), reference(crop(batch)))
     one = first[0]
     return _report(
         runtime,
-        described,
+        info,
         [compared],
         images=len(pixel_differences),
         batches=batches,
@@ -157,7 +157,7 @@ def verify_photos(
         milliseconds=_milliseconds(
             {
                 "PyTorch": lambda: reference(_batch(preprocessing.pixels(one))),
-                runtime.name: lambda: runtime(described.as_input(_batch(as_array(one)))),
+                runtime.name: lambda: runtime(info.as_input(_batch(as_array(one)))),
             }
         ),
         resizing=Resizing(
@@ -198,25 +198,25 @@ class _Comparison:
         )
 
 
-def _report(runtime: Runtime, described: Exported, compared: Sequence[_Comparison], **others: Any) -> Report:
-    bound = BOUNDS[described.precision]
-    return Report(
+def _report(runtime: Runtime, info: ExportInfo, compared: Sequence[_Comparison], **others: Any) -> ExportReport:
+    bound = BOUNDS[info.precision]
+    return ExportReport(
         runtime=runtime.name,
         difference=max(comparison.difference for comparison in compared),
         bound=None if bound is None else bound * max(comparison.largest for comparison in compared),
         agreement=min(comparison.agreement for comparison in compared),
-        least_agreement=AGREEMENTS[described.precision],
+        least_agreement=AGREEMENTS[info.precision],
         **others,
     )
 
 
-def _reference(model: nn.Module, described: Exported) -> Callable[[Tensor], Tensor]:
+def _reference(model: nn.Module, info: ExportInfo) -> Callable[[Tensor], Tensor]:
     """PyTorch, from preprocessed pixels (B, channels, H, W), 0–255, to what the file is to give."""
     run = PyTorchRuntime(model)
 
     def outputs(pixels: Tensor) -> Tensor:
-        logits = run(described.preprocessing.normalize(pixels))
-        return logits.softmax(dim=1) if described.include_softmax else logits
+        logits = run(info.preprocessing.normalize(pixels))
+        return logits.softmax(dim=1) if info.include_softmax else logits
 
     return outputs
 

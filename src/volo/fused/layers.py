@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def packs(weight: Tensor) -> bool:
+def can_prepack(weight: Tensor) -> bool:
     """Whether weights like this one can be laid out for oneDNN: float32 on the CPU, and a PyTorch that has it."""
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return False
@@ -30,7 +30,7 @@ class InferenceLinear(nn.Module):
         weight: (outputs, inputs).
         bias: (outputs,) or None.
         gelu: apply exact GELU to the result.
-        pack: lay the weight out for oneDNN; see :func:`packs`.
+        pack: lay the weight out for oneDNN; see :func:`can_prepack`.
     """
 
     bias: Tensor | None
@@ -70,7 +70,7 @@ class InferenceConv(nn.Module):
         conv: the convolution, with or without bias; not changed.
         norm: the normalization that follows it, with its running mean and variance.
         relu: apply ReLU to the result.
-        pack: use oneDNN's own operator; see :func:`packs`.
+        pack: use oneDNN's own operator; see :func:`can_prepack`.
     """
 
     weight: Tensor

@@ -28,7 +28,7 @@ class FusedVOLO(VOLO):
 
     Args:
         model: any VOLO, in training or evaluation mode; not changed.
-        pack: lay weights out for oneDNN; see :func:`volo.fused.layers.packs`.
+        pack: lay weights out for oneDNN; see :func:`volo.fused.layers.can_prepack`.
     """
 
     def __init__(self, model: VOLO, *, pack: bool) -> None:

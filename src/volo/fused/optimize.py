@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, overload
 import torch
 from torch import Tensor, nn
 
-from volo.fused.layers import packs
+from volo.fused.layers import can_prepack
 from volo.fused.model import FusedVOLO
 from volo.models import VOLO, SegmentationModel
 from volo.models.segmentation import SegmentationLogits
@@ -92,7 +92,7 @@ class OptimizedVOLO(_ForInference, FusedVOLO):
     """What :func:`optimize_for_inference` makes; attributes and methods are those of :class:`VOLO`."""
 
     def __init__(self, model: VOLO, *, compile: bool = False) -> None:
-        pack = packs(model.norm.weight) and not compile  # torch.compile lays weights out by itself
+        pack = can_prepack(model.norm.weight) and not compile  # torch.compile lays weights out by itself
         super().__init__(model, pack=pack)
         self._prepare(compile)
 
@@ -128,7 +128,7 @@ class OptimizedSegmentationModel(_ForInference, SegmentationModel):
     def __init__(self, model: SegmentationModel, *, compile: bool = False) -> None:
         nn.Module.__init__(self)
         volo = model.backbone.volo
-        fused = FusedVOLO(volo, pack=packs(volo.norm.weight) and not compile)
+        fused = FusedVOLO(volo, pack=can_prepack(volo.norm.weight) and not compile)
         # The decoder stays as it is: UPerNet's took 15 % longer with its BatchNorms folded, channels-last or not.
         # ``fused`` in the place of a copy of ``volo``.
         copied = deepcopy(model, {id(volo): fused}).requires_grad_(False)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from volo.data import MODES, Preprocessing, read_image, upright
+from volo.data import MODES, Preprocessing, load_upright, read_image
 
 #: A file, a picture, an array (H, W) or (H, W, C) uint8 0–255, or a tensor (C, H, W) uint8 0–255; C is 1, 3 or 4, or
 #: the number of the model's channels where that is another: such a model takes arrays and tensors alone.
@@ -45,7 +45,7 @@ def check_finite(outputs: Tensor, model: nn.Module | None, path: object) -> None
         raise ValueError(f"the weights of {path} cannot be used: {what} not finite; fetch or train them anew")
 
 
-def decoded(image: ImageLike, preprocessing: Preprocessing) -> Image.Image | np.ndarray:
+def to_model_image(image: ImageLike, preprocessing: Preprocessing) -> Image.Image | np.ndarray:
     """The image in the model's channels, upright; as an array where there are as many as no picture has.
 
     Raises:
@@ -63,7 +63,7 @@ def decoded(image: ImageLike, preprocessing: Preprocessing) -> Image.Image | np.
         image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     if not isinstance(image, Image.Image):
         raise ValueError(f"an image must be a path, a PIL image, an array or a tensor, not {type(image).__name__}")
-    return upright(image, channels, background)
+    return load_upright(image, channels, background)
 
 
 def _channels_last(tensor: Tensor, channels: int) -> np.ndarray:

@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 from volo.data import Color
-from volo.files import check_folder, replacing
+from volo.files import atomic_write, check_writable_folder
 from volo.inference.mask_pictures import legend
 from volo.inference.segmenter import Segmentation
-from volo.messages import shown
+from volo.messages import printable
 
 #: Where masks and overlays go within the folder, and the two files beside them.
 MASKS, OVERLAYS, LEGEND, SHARES = "masks", "overlays", "legend.png", "shares.csv"
@@ -48,7 +48,7 @@ class MaskFolder:
         *,
         overwrite: bool = False,
     ) -> None:
-        check_folder(folder)
+        check_writable_folder(folder)
         self.folder, self.class_names, self.class_colors = folder, class_names, class_colors
         self._names = output_names(paths)
         self._done: list[tuple[Path, tuple[float, ...]]] = []
@@ -56,7 +56,7 @@ class MaskFolder:
         present = [path for path in targets if path.exists()]
         if present and not overwrite:
             raise ValueError(
-                f"{shown(present[0])} is there already"
+                f"{printable(present[0])} is there already"
                 + (f", and {len(present) - 1:,} more of the files to write" if len(present) > 1 else "")
                 + "; name another --output, or add --overwrite"
             )
@@ -74,8 +74,8 @@ class MaskFolder:
         with ExitStack() as stack:  # both files get their names, or none
             for place in (mask, overlay):
                 place.parent.mkdir(parents=True, exist_ok=True)
-            first, second = (stack.enter_context(replacing(place)) for place in (mask, overlay))
-            segmentation.picture().save(first, format="PNG")
+            first, second = (stack.enter_context(atomic_write(place)) for place in (mask, overlay))
+            segmentation.to_pil().save(first, format="PNG")
             segmentation.overlay(image).save(second, format="JPEG", quality=90, subsampling=0)
         self._done.append((path, segmentation.shares))
 
@@ -83,13 +83,13 @@ class MaskFolder:
         return self.folder / MASKS / f"{self._names[path]}.png"
 
     def _write_table(self) -> None:
-        with replacing(self.folder / LEGEND) as picture, replacing(self.folder / SHARES) as table:
+        with atomic_write(self.folder / LEGEND) as picture, atomic_write(self.folder / SHARES) as table:
             legend(self.class_names, self.class_colors).save(picture, format="PNG")
             with table.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["image", *self.class_names])
                 for path, shares in self._done:
-                    writer.writerow([shown(path), *(f"{share:.6f}" for share in shares)])
+                    writer.writerow([printable(path), *(f"{share:.6f}" for share in shares)])
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from volo.data import Color
 from volo.data.segmentation.overlay import overlay as tinted
-from volo.messages import shortened
+from volo.messages import elide
 
 #: The longer side of an overlay: larger images are shown smaller, for a person to see them whole, and smaller ones
 #: enlarged to be seen at all.
@@ -56,7 +56,7 @@ def named_overlay(
     pixels = np.bincount(mask.ravel(), minlength=256)
     order = sorted(np.flatnonzero(pixels[: len(names)]).tolist(), key=lambda index: -pixels[index])
     entries = [
-        Entry(colors[index], f"{shortened(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
+        Entry(colors[index], f"{elide(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
     ]
     room = max(1, (shown.height - _GAP) // _LINE)
     if len(entries) > room:
@@ -82,7 +82,7 @@ def shrunk(
 
 def legend(names: Sequence[str], colors: Sequence[Color], *, rows: int = 32) -> Image.Image:
     """Every class's color, number and name, in columns."""
-    entries = [Entry(colors[index], f"{index}  {shortened(name, 40)}") for index, name in enumerate(names)]
+    entries = [Entry(colors[index], f"{index}  {elide(name, 40)}") for index, name in enumerate(names)]
     columns = [_column(entries[start : start + rows]) for start in range(0, len(entries), rows)]
     whole = Image.new("RGB", (sum(column.width for column in columns), columns[0].height), "white")
     left = 0

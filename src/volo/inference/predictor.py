@@ -12,12 +12,12 @@ from torch import Tensor
 
 from volo.data.preprocessing import as_array
 from volo.fused.optimize import optimize_for_inference
-from volo.inference.image_inputs import ImageLike, check_finite, decoded, preprocessing_of
-from volo.inference.prefetch import in_threads
+from volo.inference.image_inputs import ImageLike, check_finite, preprocessing_of, to_model_image
+from volo.inference.prefetch import map_in_threads
 from volo.models import VOLO, load_model
 from volo.models.weights.model_folder import CLASSIFICATION
 from volo.runtime.devices import find_device
-from volo.runtime.forward import ExportedModel, ModuleForward, opened
+from volo.runtime.forward import ExportedModel, ModuleForward, open_exported
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Predictor:
         device: where the computing is done.
         class_names: what the outputs mean, in order.
         preprocessing: what is done to an image first.
+        preprocess: turns a decoded image into what ``probabilities`` takes, (H, W, channels) uint8, 0–255.
         takes_photos: an exported file resizes and crops them by itself.
 
     Raises:
@@ -82,7 +83,7 @@ class Predictor:
         runtime: str | None = None,
     ) -> None:
         self._source, self.takes_photos = path, False
-        file = opened(path, device=device, threads=threads, runtime=runtime)
+        file = open_exported(path, device=device, threads=threads, runtime=runtime)
         if file is None:
             assert not isinstance(path, ExportedModel)
             self._open_trained(path, device, threads, compile=runtime == "compile")
@@ -90,13 +91,12 @@ class Predictor:
             file.check_task(CLASSIFICATION, "Predictor")
             self._forward: Callable[[Tensor], Tensor] = file
             self.device, self.model = torch.device("cpu"), None
-            self.class_names, self.preprocessing = file.described.class_names, file.described.preprocessing
-            self.takes_photos = file.described.include_resize
-
-    @property
-    def pixels(self) -> Callable[[Image.Image | np.ndarray], np.ndarray]:
-        """From a decoded image to what ``probabilities`` takes of it, (H, W, channels) uint8, 0–255."""
-        return as_array if self.takes_photos else self.preprocessing.pixels
+            self.class_names, self.preprocessing = file.info.class_names, file.info.preprocessing
+            self.takes_photos = file.info.include_resize
+        # A plain function rather than a method: processes that load images get it without the model.
+        self.preprocess: Callable[[Image.Image | np.ndarray], np.ndarray] = (
+            as_array if self.takes_photos else self.preprocessing.pixels
+        )
 
     def _open_trained(
         self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
@@ -130,22 +130,22 @@ class Predictor:
         """
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
-        prepared = in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
+        prepared = map_in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
         while batch := list(islice(prepared, batch_size)):
             for _, alike in groupby(batch, key=np.shape):  # more than one size only of photos
                 for probabilities in self.probabilities(torch.from_numpy(np.stack(list(alike))).permute(0, 3, 1, 2)):
                     yield self._prediction(probabilities, top_k)
 
     def _pixels(self, image: ImageLike) -> np.ndarray:
-        return self.pixels(decoded(image, self.preprocessing))
+        return self.preprocess(to_model_image(image, self.preprocessing))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Images (B, channels, H, W) uint8, as ``pixels`` gives them, to probabilities (B, classes), on the CPU."""
+        """Images (B, channels, H, W) uint8, as ``preprocess`` gives them, to probabilities (B, classes), on the CPU."""
         return self.logits(pixels).softmax(dim=-1)
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Images (B, channels, H, W) uint8, as ``pixels`` gives them, to logits (B, classes) float32 on the CPU.
+        """Images (B, channels, H, W) uint8, as ``preprocess`` gives them, to logits (B, classes) float32 on the CPU.
 
         Where an exported file gives probabilities, to their logarithms, which are logits too.
         """

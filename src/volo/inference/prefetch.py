@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(
+def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], *, count: int, overlap: bool = False
 ) -> Iterator[Result]:
     """The results of ``function`` for every item, in order.

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from volo.data import Color
 from volo.fused.optimize import optimize_for_inference
-from volo.inference.image_inputs import ImageLike, check_finite, decoded, preprocessing_of
+from volo.inference.image_inputs import ImageLike, check_finite, preprocessing_of, to_model_image
 from volo.inference.mask_pictures import named_overlay, palette_picture
 from volo.inference.sliding import Sliding, size_of, sliding_scores
 from volo.models import SegmentationModel, load_segmenter
 from volo.models.weights.model_folder import SEGMENTATION
 from volo.runtime.devices import find_device
-from volo.runtime.forward import ExportedModel, ModuleForward, opened
+from volo.runtime.forward import ExportedModel, ModuleForward, open_exported
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Segmentation:
     class_colors: tuple[Color, ...]
     shares: tuple[float, ...]
 
-    def picture(self) -> Image.Image:
+    def to_pil(self) -> Image.Image:
         """The mask as a picture of mode ``P``: its values are the classes, its palette their colors."""
         return palette_picture(self.mask, self.class_colors)
 
@@ -60,7 +60,7 @@ class Segmenter:
     """Segment images with a trained model.
 
     >>> segmenter = Segmenter("runs/streets")
-    >>> segmenter("street.jpg").picture().save("mask.png")
+    >>> segmenter("street.jpg").to_pil().save("mask.png")
 
     An image of any size is covered by windows; see :mod:`volo.inference.sliding`. Beside the decoded image and its mask
     one strip of windows is held in memory, for each view.
@@ -112,14 +112,14 @@ class Segmenter:
         runtime: str | None = None,
     ) -> None:
         self._source = path
-        file = opened(path, device=device, threads=threads, runtime=runtime)
+        file = open_exported(path, device=device, threads=threads, runtime=runtime)
         if file is None:
             assert not isinstance(path, ExportedModel)
             self._open_trained(path, device, threads, compile=runtime == "compile")
         else:
             self._use(file)
         window = _pair(self.preprocessing.size if window is None else window)
-        if file is not None and not file.described.any_size and window != self.preprocessing.size:
+        if file is not None and not file.info.any_size and window != self.preprocessing.size:
             (height, width), (other_height, other_width) = self.preprocessing.size, window
             raise ValueError(
                 f"{path} takes windows of {height}x{width} pixels alone, not of {other_height}x{other_width}: leave "
@@ -149,7 +149,7 @@ class Segmenter:
 
     def _use(self, file: ExportedModel) -> None:
         file.check_task(SEGMENTATION, "Segmenter")
-        said = file.described
+        said = file.info
         assert said.class_colors is not None
         assert said.ignore_index is not None
         self.device, self.model, self._forward = torch.device("cpu"), None, file
@@ -162,7 +162,7 @@ class Segmenter:
         Raises:
             volo.data.ImageError: a file that cannot be read. ValueError: an array or tensor of another form.
         """
-        picture = decoded(image, self.preprocessing)
+        picture = to_model_image(image, self.preprocessing)
         mask, counts = np.empty(size_of(picture), dtype=np.uint8), np.zeros(len(self.class_names), dtype=np.int64)
         filled = 0
         for block in self._scores(picture):
@@ -180,7 +180,8 @@ class Segmenter:
         """Of every pixel and class, (K, H, W) float32 on the CPU: K times four bytes for each pixel."""
         averaged = len(self.sliding.scales) > 1 or self.sliding.flip
         blocks = (
-            block if averaged else block.softmax(dim=0) for block in self._scores(decoded(image, self.preprocessing))
+            block if averaged else block.softmax(dim=0)
+            for block in self._scores(to_model_image(image, self.preprocessing))
         )
         return torch.cat([block.cpu() for block in blocks], dim=1)
 

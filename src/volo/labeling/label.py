@@ -21,7 +21,7 @@ from torchvision.transforms import functional as TF
 from volo.data import ImageError, ImageSet, Preprocessing
 from volo.data.loader import leave_signals
 from volo.data.preprocessing import as_array
-from volo.data.token_labels.listing import Listing, list_images
+from volo.data.token_labels.listing import ImageManifest, list_images
 from volo.data.token_labels.match import match
 from volo.data.token_labels.store import LABELED, StoreInfo, TokenLabelStore
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
@@ -160,7 +160,7 @@ def _described(teacher: Teacher, options: LabelOptions) -> dict:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _check_same(store: TokenLabelStore, info: StoreInfo, listing: Listing) -> None:
+def _check_same(store: TokenLabelStore, info: StoreInfo, listing: ImageManifest) -> None:
     for name in ("teacher", "preprocessing", "grid", "top_k"):
         there, here = getattr(store.info, name), getattr(info, name)
         if there != here:

@@ -25,7 +25,7 @@ from volo.data import (
 from volo.data.classification.label_map import move_labels
 from volo.figures import save_figure
 from volo.imagenet import in_words
-from volo.messages import shortened
+from volo.messages import elide
 from volo.tasks.losses import LossConfig
 from volo.tasks.token_labels import crop_targets, dense_map
 
@@ -65,7 +65,7 @@ def draw_labels(
         raise ValueError(f"no image of {data} has labels and can be read")
     figure = Figure(figsize=(2.6 * (_FORMS + 2), 3.1 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), _FORMS + 2, squeeze=False)
-    names = [shortened(name) for name in in_words(images.class_names)]
+    names = [elide(name) for name in in_words(images.class_names)]
     for axes, (index, panels) in zip(grid, rows, strict=True):
         _draw_row(axes, panels, names, names[images.labels[index]])
     save_figure(figure, path, dpi=90)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from volo.data import Preprocessing
 from volo.imagenet import imagenet_names, knows_imagenet, synsets
-from volo.messages import few, nearest
+from volo.messages import join_few, nearest
 from volo.models import VOLO, load_model
 from volo.models.weights.load import HUB
 
@@ -54,8 +54,8 @@ class Teacher:
                 return torch.tensor([place[name] for name in class_names])
         raise ValueError(
             f"the teacher {self.name} does not know {len(unknown)} of the {len(class_names)} classes of the data: "
-            f"{few(unknown)}; it has {len(self.namings[0])} classes: {few(self.namings[0])}; the data's classes must "
-            "bear the teacher's names"
+            f"{join_few(unknown)}; it has {len(self.namings[0])} classes: {join_few(self.namings[0])}; the data's "
+            "classes must bear the teacher's names"
         )
 
 

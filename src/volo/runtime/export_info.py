@@ -9,7 +9,7 @@ from torch import Tensor
 from volo.color import Color, stored_colors
 from volo.data import Preprocessing
 
-FORMAT_VERSION = 1
+EXPORT_FORMAT_VERSION = 1
 #: Under this name a file holds the description, as JSON.
 KEY = "volo"
 #: Endings of exported files: ONNX, OpenVINO, and PyTorch's archives (``torch.export`` and AOTInductor).
@@ -17,7 +17,7 @@ ENDINGS = (".onnx", ".xml", ".pt2")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
+class ExportInfo:
     """The description that stands in an exported file.
 
     Attributes:
@@ -70,7 +70,7 @@ class Exported:
 
     def to_json(self) -> str:
         """As it stands in the file."""
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)})
+        return json.dumps({"format_version": EXPORT_FORMAT_VERSION, **asdict(self)})
 
 
 def is_exported(path: str | Path) -> bool:
@@ -78,7 +78,7 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in ENDINGS
 
 
-def parse_description(text: str | None, path: str | Path) -> Exported:
+def parse_description(text: str | None, path: str | Path) -> ExportInfo:
     """The description of the file ``path`` from its JSON.
 
     Raises:
@@ -92,16 +92,16 @@ def parse_description(text: str | None, path: str | Path) -> Exported:
         writer = said.get("volo_version")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the description in {path} cannot be read: {error}; export it again") from error
-    if version != FORMAT_VERSION:
+    if version != EXPORT_FORMAT_VERSION:
         raise ValueError(
-            f"{path} is of format version {version}, by volo {writer}; this volo reads version {FORMAT_VERSION}: "
-            f"export it again, or install the volo that wrote it"
+            f"{path} is of format version {version}, by volo {writer}; this volo reads version "
+            f"{EXPORT_FORMAT_VERSION}: export it again, or install the volo that wrote it"
         )
     try:
         said["class_names"] = tuple(said["class_names"])
         colors = stored_colors(said)
         said["class_colors"] = None if colors is None else tuple(map(tuple, colors))
         said["preprocessing"] = Preprocessing.from_dict(said["preprocessing"])
-        return Exported(**{field.name: said[field.name] for field in fields(Exported)})
+        return ExportInfo(**{field.name: said[field.name] for field in fields(ExportInfo)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"the description in {path} is incomplete: {error}; export it again") from error

@@ -76,48 +76,48 @@ class ExportedModel:
             raise ValueError(f"{path} is an exported file, which runs on the CPU, not on {device}")
         self.path = path
         self._runtime = open_runtime(path, runtime=runtime, threads=threads)
-        self.described = parse_description(self._runtime.description, path)
+        self.info = parse_description(self._runtime.description, path)
 
     def __str__(self) -> str:
         return str(self.path)
 
     def check_task(self, task: str, user: str) -> None:
         """See that the model is one for ``user``. Raises ValueError."""
-        if self.described.task != task:
-            raise ValueError(f"{self.path} is a {self.described.task} model; {user} takes those of {task}")
+        if self.info.task != task:
+            raise ValueError(f"{self.path} is a {self.info.task} model; {user} takes those of {task}")
 
     def __call__(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[2:]
         batch = self._input(pixels)
-        parts = batch.split(1) if self.described.one_by_one else [batch]
+        parts = batch.split(1) if self.info.one_by_one else [batch]
         logits = torch.cat([self._runtime(part) for part in parts])
-        if self.described.include_softmax:
+        if self.info.include_softmax:
             logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
-        return logits[..., :height, :width] if self.described.task == SEGMENTATION else logits
+        return logits[..., :height, :width] if self.info.task == SEGMENTATION else logits
 
     def _input(self, pixels: Tensor) -> Tensor:
         """As the file takes it."""
         bottom, right = (want - side for want, side in zip(self._size(pixels.shape[2:]), pixels.shape[2:], strict=True))
         if not (bottom or right):
-            return self.described.as_input(pixels)
+            return self.info.as_input(pixels)
         padding = (0, right, 0, bottom)
-        if not self.described.include_preprocessing:
-            return F.pad(self.described.as_input(pixels), padding)
-        mean = torch.tensor([round(255 * value) for value in self.described.preprocessing.mean], dtype=torch.uint8)
+        if not self.info.include_preprocessing:
+            return F.pad(self.info.as_input(pixels), padding)
+        mean = torch.tensor([round(255 * value) for value in self.info.preprocessing.mean], dtype=torch.uint8)
         shifted = pixels - mean.view(-1, 1, 1)  # bytes wrap around here, and back below
-        return self.described.as_input(F.pad(shifted, padding) + mean.view(-1, 1, 1))
+        return self.info.as_input(F.pad(shifted, padding) + mean.view(-1, 1, 1))
 
     def _size(self, size: torch.Size) -> tuple[int, int]:
         """(height, width) that the file takes an image of this size at."""
         height, width = size
-        if self.described.task != SEGMENTATION:
+        if self.info.task != SEGMENTATION:
             return height, width
-        if not self.described.any_size:
-            return self.described.preprocessing.size
+        if not self.info.any_size:
+            return self.info.preprocessing.size
         return height + -height % STRIDES[-1], width + -width % STRIDES[-1]
 
 
-def opened(
+def open_exported(
     path: "str | Path | ExportedModel",
     *,
     device: str | torch.device | None = None,

@@ -24,7 +24,7 @@ class Runtime(ABC):
 
     Attributes:
         name: of the runtime, a key of ``RUNTIMES``.
-        description: JSON of :class:`volo.runtime.export_info.Exported`, where the file holds one.
+        description: JSON of :class:`volo.runtime.export_info.ExportInfo`, where the file holds one.
     """
 
     name: str

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-class Box(NamedTuple):
+class TokenBox(NamedTuple):
     """A box on the stage-2 grid, upper bounds exclusive."""
 
     top: int
@@ -28,29 +28,29 @@ class Box(NamedTuple):
         return 1.0 - (self.bottom - self.top) * (self.right - self.left) / (grid[0] * grid[1])
 
 
-def draw_box(grid: tuple[int, int], generator: torch.Generator) -> Box:
+def draw_box(grid: tuple[int, int], generator: torch.Generator) -> TokenBox:
     """Draw a box on ``grid`` (h2, w2): area share uniform (Beta(1, 1)), center uniform, clipped at the edges."""
     height, width = grid
     side = math.sqrt(float(torch.rand((), generator=generator)))
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     y = int(torch.randint(height, (), generator=generator))
     x = int(torch.randint(width, (), generator=generator))
-    return Box(
+    return TokenBox(
         max(y - half_height, 0), max(x - half_width, 0), min(y + half_height, height), min(x + half_width, width)
     )
 
 
-def mix_tokens(tokens: Tensor, box: Box) -> Tensor:
+def mix_tokens(tokens: Tensor, box: TokenBox) -> Tensor:
     """Stage-1 tokens (B, h1, w1, C) with the box, twice as large on their grid, taken from the flipped batch."""
-    return _paste(tokens, Box(*(2 * bound for bound in box)))
+    return _paste(tokens, TokenBox(*(2 * bound for bound in box)))
 
 
-def unmix_logits(logits: Tensor, box: Box) -> Tensor:
+def unmix_logits(logits: Tensor, box: TokenBox) -> Tensor:
     """Token logits (B, h2, w2, K) with every token's logits back at the image the token came from."""
     return _paste(logits, box)
 
 
-def _paste(maps: Tensor, box: Box) -> Tensor:
+def _paste(maps: Tensor, box: TokenBox) -> Tensor:
     mixed = maps.clone()
     mixed[:, box.top : box.bottom, box.left : box.right] = maps.flip(0)[:, box.top : box.bottom, box.left : box.right]
     return mixed

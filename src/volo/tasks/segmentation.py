@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
-from volo.data import IGNORE, PairBatch, Preprocessing
+from volo.data import IGNORE, Preprocessing, SegmentationBatch
 from volo.models import SegmentationModel
 from volo.tasks.metrics import segmentation_metrics
 from volo.tasks.task import Task
@@ -56,13 +56,13 @@ class SegmentationTask(Task):
         self.val_metrics = segmentation_metrics(model.num_classes, IGNORE)
         self.val_loss = MeanMetric()
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: SegmentationBatch, batch_idx: int) -> Tensor:
         logits = self.model.forward_with_aux(self.preprocessing.normalize(batch.images))
         with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
             masks = batch.masks.long()
             return pixel_loss(logits.main, masks) + self.aux_weight * pixel_loss(logits.aux, masks)
 
-    def validation_step(self, batch: PairBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: SegmentationBatch, batch_idx: int) -> None:
         if not len(batch.images):  # all of its images were unreadable
             return
         masks = batch.masks.long()

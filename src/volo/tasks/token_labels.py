@@ -38,7 +38,7 @@ def token_label_loss(config: LossConfig, logits: Logits, labels: Tensor, maps: L
     targets, gradient = [], torch.empty_like(tokens)
     dense_loss = torch.zeros((), device=tokens.device)
     with torch.no_grad(), torch.autocast(tokens.device.type, enabled=False):
-        for part, part_maps in split(maps, num_classes):
+        for part, part_maps in split_micro_batches(maps, num_classes):
             dense = dense_map(part_maps, num_classes)
             targets.append(crop_targets(config, dense, part_maps.boxes, (1, 1)).flatten(1))
             if config.dense_weight:
@@ -66,7 +66,7 @@ def with_ground_truth(config: LossConfig, targets: Tensor, labels: Tensor) -> Te
     return trust * targets + (1.0 - trust) * hard
 
 
-def split(maps: LabelMaps, num_classes: int) -> Iterator[tuple[slice, LabelMaps]]:
+def split_micro_batches(maps: LabelMaps, num_classes: int) -> Iterator[tuple[slice, LabelMaps]]:
     """The batch in parts whose dense maps keep within ``MAP_NUMBERS``: their places, and their maps."""
     size, h, w = maps.scores.shape[:3]
     step = max(1, MAP_NUMBERS // (h * w * num_classes))

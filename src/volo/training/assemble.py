@@ -47,7 +47,7 @@ def make_preprocessing(size: tuple[int, int], channels: int, crop_pct: float, ba
     return Preprocessing(size=size, crop_pct=crop_pct, mean=mean, std=std, background=background)
 
 
-def averaging(config: OptimConfig) -> list[Callback]:
+def make_ema_callback(config: OptimConfig) -> list[Callback]:
     """What keeps an average of the weights, where one is asked for."""
     if not config.ema_decay:
         return []
@@ -83,7 +83,7 @@ def make_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], o
         raise ValueError(str(error)) from error
 
 
-def configurer(config: TrainConfig, data: RunData) -> Callable[[Any], dict[str, Any]]:
+def make_optimizer_factory(config: TrainConfig, data: RunData) -> Callable[[Any], dict[str, Any]]:
     """What gives the optimizer and the schedule of a model that learns from ``data``."""
 
     def configure(model: VOLO | SegmentationModel) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def prepare(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """Keep the libraries' hints to developers from the terminal of a person who trains."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
     levels = [logger.level for logger in loggers]

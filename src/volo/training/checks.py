@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from volo.data import open_parts
-from volo.data.splits import WHOLE
+from volo.data.splits import UNSPLIT
 from volo.training.config import DataConfig, TrainConfig
 
 LOCK_FILE = ".lock"
@@ -62,7 +62,7 @@ def check_apart(folder: Path, data: DataConfig) -> None:
     """
     place = Path(data.path)
     among = place.is_dir() and folder.resolve().is_relative_to(place.resolve())
-    if among and WHOLE in open_parts(data.path, source=data):
+    if among and UNSPLIT in open_parts(data.path, source=data):
         raise ValueError(f"{folder} would lie among the class folders in {data.path}; choose another --output")
 
 

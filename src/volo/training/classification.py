@@ -25,15 +25,15 @@ from volo.inference import Predictor
 from volo.models import VOLO, create_model, save_model
 from volo.models.weights.load import usual_crop
 from volo.tasks.classification import ClassificationTask
-from volo.training.assemble import configurer, make_preprocessing, seeded_weights
+from volo.training.assemble import make_optimizer_factory, make_preprocessing, seeded_weights
 from volo.training.config import TrainConfig
 from volo.training.datamodule import RunData
-from volo.training.job import Job, course
+from volo.training.job import Job, training_summary
 from volo.training.reports.summary import draw_summary
 
 
 class ClassificationJob(Job):
-    """Images of classes, a VOLO with two heads; see :class:`Job`."""
+    """Images of classes, a VOLO with two heads; see :class:`Measurement`."""
 
     model: VOLO
 
@@ -91,17 +91,17 @@ class ClassificationJob(Job):
             loss=config.loss,
             erasing=config.augment.erasing,
             seed=config.seed,
-            configure=configurer(config, data),
+            configure=make_optimizer_factory(config, data),
             class_weights=None if weights is None else torch.from_numpy(weights),
         )
 
-    def deliver(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    def save_model(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         preprocessing = asdict(self.preprocessing)
         save_model(folder, self.model.config, weights, class_names=self.class_names, preprocessing=preprocessing)
 
-    def judge(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> Evaluation:
+    def evaluate(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> Evaluation:
         batch_size = self.config.batch_size
         evaluation = evaluate(Predictor(folder), self.val_images, batch_size=batch_size, workers=workers)
         draw_summary(rows, evaluation, self.val_images, folder / "summary.png")
-        write_evaluation(evaluation, self.val_images, folder, more=course(rows))
+        write_evaluation(evaluation, self.val_images, folder, more=training_summary(rows))
         return evaluation

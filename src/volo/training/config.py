@@ -8,18 +8,18 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource, PairAugmentConfig
+from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource, SegmentationAugmentConfig
 from volo.messages import nearest
 from volo.models.segmentation import check_decoder
 from volo.tasks.losses import LossConfig
 
 #: In a run folder: the configuration, and a row of figures for every epoch.
-CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
+RUN_CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
 #: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 OPTIMIZERS = ("adamw", "muon")
 #: what can be learned → the figure of validation by which the best epoch is chosen, and what people call it.
-SCORES: Mapping[str, tuple[str, str]] = {
+MONITORED_METRICS: Mapping[str, tuple[str, str]] = {
     "classification": ("val_top1", "top-1"),
     "segmentation": ("val_miou", "mean IoU"),
 }
@@ -30,16 +30,18 @@ _CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
-def score_of(figures: Mapping[str, Any]) -> tuple[str, str]:
+def monitored_metric(figures: Mapping[str, Any]) -> tuple[str, str]:
     """The figure of a row of ``metrics.csv`` by which the best epoch is chosen, and what people call it.
 
     Raises:
         ValueError: there is none.
     """
-    for score, name in SCORES.values():
+    for score, name in MONITORED_METRICS.values():
         if score in figures:
             return score, name
-    raise ValueError(f"no epoch was judged: none of {', '.join(score for score, _ in SCORES.values())} is there")
+    raise ValueError(
+        f"no epoch was judged: none of {', '.join(score for score, _ in MONITORED_METRICS.values())} is there"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,7 @@ class SegmentationSettings:
     decoder_channels: int | None = None
     aux_weight: float = 0.4
     crop: tuple[int, int] = (512, 512)
-    augment: PairAugmentConfig = field(default_factory=PairAugmentConfig)
+    augment: SegmentationAugmentConfig = field(default_factory=SegmentationAugmentConfig)
 
     def __post_init__(self) -> None:
         check_decoder(self.decoder, self.decoder_channels)
@@ -289,8 +291,8 @@ class TrainConfig:
         for name in ("seed", "checkpoint_minutes", "checkpoint_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if self.task not in SCORES:
-            raise ValueError(f"unknown task {self.task!r}{nearest(self.task, SCORES)}")
+        if self.task not in MONITORED_METRICS:
+            raise ValueError(f"unknown task {self.task!r}{nearest(self.task, MONITORED_METRICS)}")
         self._check_task()
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")

@@ -74,7 +74,7 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
         _say(console, f"{run.description()}; a dry run, nothing is kept")
         run.job.val_images = _first(run.job.val_images, config.batch_size)
         (run.folder / LAST_CHECKPOINT).parent.mkdir()
-        run.go(checkpoint=None)
+        run.fit(checkpoint=None)
         result = _estimate(run, watch)
     _say(console, _report(config, result, run))
     return result

@@ -81,11 +81,11 @@ class Job(ABC):
         """The module that learns from ``data``."""
 
     @abstractmethod
-    def deliver(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    def save_model(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Write ``weights``, the model's state dict, and what describes them into ``folder``."""
 
     @abstractmethod
-    def judge(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> Evaluated:
+    def evaluate(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> Evaluated:
         """Judge what was delivered into ``folder``, and write scores and pictures beside it.
 
         Args:
@@ -95,6 +95,6 @@ class Job(ABC):
         """
 
 
-def course(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+def training_summary(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
     """What ``results.json`` says of the training: its epochs and its seconds."""
     return {"epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 1)}

@@ -13,8 +13,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from volo.data import default_workers
-from volo.files import check_folder, out_of_space, remove_temporaries, replacing
-from volo.training.assemble import averaging, make_trainer, prepare, quiet
+from volo.files import atomic_write, check_writable_folder, out_of_space, remove_temporaries
+from volo.training.assemble import make_ema_callback, make_trainer, prepare, silence_libraries
 from volo.training.callbacks.checkpoints import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
@@ -30,7 +30,7 @@ from volo.training.callbacks.progress import RunProgress
 from volo.training.callbacks.record import Record
 from volo.training.checks import check_apart, check_device, locked, warn_of_workers
 from volo.training.classification import ClassificationJob
-from volo.training.config import CONFIG_FILE, SCORES, TrainConfig
+from volo.training.config import MONITORED_METRICS, RUN_CONFIG_FILE, TrainConfig
 from volo.training.datamodule import RunData
 from volo.training.distributed import requeue
 from volo.training.job import Evaluated, Job
@@ -78,7 +78,7 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
         OSError: the run folder cannot be written.
     """
     folder = Path(config.output or f"runs/{Path(config.data.path).resolve().name}-{config.model.name}")
-    check_folder(folder)
+    check_writable_folder(folder)
     if config.task == "classification":
         check_apart(folder, config.data)
     if (folder / LAST_CHECKPOINT).exists():
@@ -87,18 +87,18 @@ def train(config: TrainConfig, *, profile: bool = False, console: Console | None
         )
     # A run that ended before its first checkpoint leaves its configuration alone: nothing is lost by starting anew.
     # Hidden files are the lock, and what another process of this run is just writing.
-    own = (CONFIG_FILE, LAST_CHECKPOINT.parent.name)
+    own = (RUN_CONFIG_FILE, LAST_CHECKPOINT.parent.name)
     if folder.exists() and any(item.name not in own and item.name[0] != "." for item in folder.iterdir()):
-        begun = f", or go on with the run in it by --resume {folder}" if (folder / CONFIG_FILE).exists() else ""
+        begun = f", or go on with the run in it by --resume {folder}" if (folder / RUN_CONFIG_FILE).exists() else ""
         raise ValueError(f"{folder} exists and is not empty; choose another --output{begun}")
     config = replace(config, output=str(folder))
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
     (folder / LAST_CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
-    with run.alone():
+    with run.lock():
         if run.trainer.is_global_zero:
-            with replacing(folder / CONFIG_FILE) as temporary:
+            with atomic_write(folder / RUN_CONFIG_FILE) as temporary:
                 temporary.write_text(config.to_json(), encoding="utf-8")
-        return run.go(checkpoint=None)
+        return run.fit(checkpoint=None)
 
 
 def resume(
@@ -122,16 +122,16 @@ def resume(
             (the message lists how).
     """
     folder = Path(folder)
-    if not (folder / CONFIG_FILE).is_file():
-        raise ValueError(f"{folder} holds no run: {folder / CONFIG_FILE} does not exist")
-    config = replace(TrainConfig.load(folder / CONFIG_FILE), output=str(folder))
+    if not (folder / RUN_CONFIG_FILE).is_file():
+        raise ValueError(f"{folder} holds no run: {folder / RUN_CONFIG_FILE} does not exist")
+    config = replace(TrainConfig.load(folder / RUN_CONFIG_FILE), output=str(folder))
     config = _with_workers(config, folder, settings or {})
     checkpoint = folder / LAST_CHECKPOINT if (folder / LAST_CHECKPOINT).is_file() else None
     if checkpoint:  # the weights are in it: there is no need to fetch those that the run began with
         config = replace(config, model=replace(config.model, pretrained=None))
     run = Run(config, folder, console or Console(quiet=True), **_profiling(folder, profile))
-    with run.alone():
-        return run.go(checkpoint)
+    with run.lock():
+        return run.fit(checkpoint)
 
 
 def _with_workers(config: TrainConfig, folder: Path, settings: Mapping[str, Any]) -> TrainConfig:
@@ -187,7 +187,7 @@ class Run:
         self.workers = default_workers() if config.data.workers is None else config.data.workers
         self.record = Record(folder)
         self.problems = Problems(console, strict=config.data.strict)
-        with quiet():
+        with silence_libraries():
             self.trainer = make_trainer(config, folder, self._callbacks(callbacks), trainer)
             check_device(config, self.trainer)
             self.data = RunData(
@@ -202,7 +202,7 @@ class Run:
             )
             self.task = job.make_task(self.data)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep the folder for this run; its first process does so for all of them."""
         return locked(self.folder) if self.trainer.is_global_zero else nullcontext()
 
@@ -214,13 +214,13 @@ class Run:
             RunProgress(self.console, self.record),
             LogFigures(self.record),
             FiniteLoss(self.folder, self.job.images.name),
-            *averaging(config.optim),
+            *make_ema_callback(config.optim),
             *more,
-            best_checkpoint(self.folder, SCORES[config.task][0]),
+            best_checkpoint(self.folder, MONITORED_METRICS[config.task][0]),
             Checkpoints(self.folder, steps=config.checkpoint_steps, minutes=config.checkpoint_minutes),
         ]
 
-    def go(self, checkpoint: Path | None) -> TrainResult:
+    def fit(self, checkpoint: Path | None) -> TrainResult:
         """Train and judge, from ``checkpoint`` on.
 
         Raises:
@@ -231,7 +231,7 @@ class Run:
                 remove_temporaries(folder)
             self._announce(checkpoint)
         try:
-            with quiet():
+            with silence_libraries():
                 self.trainer.fit(self.task, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
             evaluation = self._finish()
         except Interrupted as interruption:
@@ -258,9 +258,9 @@ class Run:
         if not self.trainer.is_global_zero:
             return None
         self._report_problems()
-        self._deliver()
-        with quiet():
-            return self.job.judge(self.folder, self.record.rows, workers=self.workers)
+        self._save_best()
+        with silence_libraries():
+            return self.job.evaluate(self.folder, self.record.rows, workers=self.workers)
 
     def _leave(self, number: signal.Signals) -> TrainResult:
         """Deliver the best epoch so far; the processes leave together, or what started them would kill the rest."""
@@ -268,7 +268,7 @@ class Run:
         if self.trainer.is_global_zero:
             self._report_problems()
             if (self.folder / BEST_CHECKPOINT).exists():
-                self._deliver()
+                self._save_best()
             requeued = requeue(number)
         self.trainer.strategy.barrier()
         return TrainResult(
@@ -316,8 +316,8 @@ class Run:
         if self.problems.seen:
             self.console.print(f"{len(self.problems.seen)} unreadable images were left out", highlight=False)
 
-    def _deliver(self) -> None:
+    def _save_best(self) -> None:
         """Write the best epoch's weights (the average, where one is kept) as the deliverable."""
         state = torch.load(self.folder / BEST_CHECKPOINT, map_location="cpu", weights_only=True)["state_dict"]
         weights = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
-        self.job.deliver(self.folder, weights)
+        self.job.save_model(self.folder, weights)

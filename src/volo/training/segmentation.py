@@ -8,11 +8,11 @@ from torch import Tensor
 
 from volo.data import (
     IGNORE,
-    EvalPairs,
     MaskedImages,
-    PairTransform,
-    TrainPairs,
-    look_at_masks,
+    SegmentationEvalSet,
+    SegmentationTrainSet,
+    SegmentationTransform,
+    inspect_masks,
     open_masked_data,
     with_channels,
 )
@@ -22,14 +22,14 @@ from volo.inference.segmenter import Segmenter
 from volo.models import SegmentationModel, create_segmenter, save_segmenter
 from volo.models.pyramid import STRIDES
 from volo.tasks.segmentation import SegmentationTask
-from volo.training.assemble import configurer, make_preprocessing, seeded_weights
+from volo.training.assemble import make_optimizer_factory, make_preprocessing, seeded_weights
 from volo.training.config import TrainConfig
 from volo.training.datamodule import RunData
-from volo.training.job import Job, course
+from volo.training.job import Job, training_summary
 
 
 class SegmentationJob(Job):
-    """Images with masks, a VOLO with a decoder; see :class:`Job`."""
+    """Images with masks, a VOLO with a decoder; see :class:`Measurement`."""
 
     images: MaskedImages
     val_images: MaskedImages
@@ -42,8 +42,8 @@ class SegmentationJob(Job):
         self.images, self.val_images = (with_channels(part, channels, data.background) for part in images)
         if self.val_images.class_names != self.class_names:
             raise ValueError(f"training and validation images of {data.path} have other classes")
-        self._warnings = look_at_masks(self.images, data.path)
-        self._warnings += look_at_masks(self.val_images, f"{data.path}, validation")
+        self._warnings = inspect_masks(self.images, data.path)
+        self._warnings += inspect_masks(self.val_images, f"{data.path}, validation")
         height, width = (side + -side % STRIDES[-1] for side in settings.crop)  # as the model pads it
         with seeded_weights(config.seed):
             self.model = create_segmenter(
@@ -61,13 +61,13 @@ class SegmentationJob(Job):
     def name(self) -> str:
         return f"{self.config.model.name} with {self.config.segmentation.decoder}"
 
-    def train_set(self) -> TrainPairs:
+    def train_set(self) -> SegmentationTrainSet:
         settings, preprocessing = self.config.segmentation, self.preprocessing
-        transform = PairTransform(settings.augment, size=settings.crop, mean=preprocessing.mean)
-        return TrainPairs(self.images, transform, self.config.seed)
+        transform = SegmentationTransform(settings.augment, size=settings.crop, mean=preprocessing.mean)
+        return SegmentationTrainSet(self.images, transform, self.config.seed)
 
-    def val_set(self) -> EvalPairs:
-        return EvalPairs(self.val_images)
+    def val_set(self) -> SegmentationEvalSet:
+        return SegmentationEvalSet(self.val_images)
 
     def warnings(self) -> list[str]:
         return self._warnings
@@ -80,10 +80,10 @@ class SegmentationJob(Job):
             aux_weight=config.segmentation.aux_weight,
             short_side=config.segmentation.augment.short_side,
             seed=config.seed,
-            configure=configurer(config, data),
+            configure=make_optimizer_factory(config, data),
         )
 
-    def deliver(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    def save_model(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         save_segmenter(
             folder,
             self.model.config,
@@ -95,7 +95,7 @@ class SegmentationJob(Job):
             short_side=self.config.segmentation.augment.short_side,
         )
 
-    def judge(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> SegmentationEvaluation:
+    def evaluate(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> SegmentationEvaluation:
         evaluation = evaluate_segmentation(Segmenter(folder), self.val_images, workers=workers)
-        write_segmentation(evaluation, self.val_images, folder, more=course(rows))
+        write_segmentation(evaluation, self.val_images, folder, more=training_summary(rows))
         return evaluation

@@ -8,7 +8,7 @@ from PIL import Image
 
 from volo.data import open_parts
 from volo.data.checks.contact_sheet import THUMBNAIL, Tile, contact_sheet, thumbnail_of
-from volo.data.checks.images import SHOWN, check
+from volo.data.checks.images import MOST_EXAMPLES, check_images
 
 
 def picture(seed: int) -> Image.Image:
@@ -36,7 +36,7 @@ def faulty(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(faulty):
-    return check({part: opener() for part, opener in open_parts(str(faulty)).items()})
+    return check_images({part: opener() for part, opener in open_parts(str(faulty)).items()})
 
 
 def test_images_are_counted_by_class_and_part(report):
@@ -82,14 +82,14 @@ def test_the_report_is_json_that_has_everything(report):
 
 
 def test_processes_find_the_same(report, faulty):
-    again = check({part: opener() for part, opener in open_parts(str(faulty)).items()}, workers=2)
+    again = check_images({part: opener() for part, opener in open_parts(str(faulty)).items()}, workers=2)
     assert again.to_dict() == report.to_dict()
 
 
 def test_sound_data_have_no_findings_and_arrays_can_be_checked():
     seen = []
     val = open_parts("fashion-mini")["val"]()
-    report = check({"val": val}, on_image=seen.append)
+    report = check_images({"val": val}, on_image=seen.append)
     assert sum(seen) == len(val.labels) == sum(row["val"] for row in report.counts.values())
     assert report.to_dict()["kinds"] == {"array": 2000}
     assert not [line for line in report.findings() if "duplicates" not in line]
@@ -99,7 +99,7 @@ def test_a_class_without_images_in_a_part_is_a_finding(tmp_path):
     for number, name in enumerate(("train/a/1.png", "train/b/2.png", "val/a/3.png")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(tmp_path / name)
-    report = check({part: opener() for part, opener in open_parts(str(tmp_path)).items()})
+    report = check_images({part: opener() for part, opener in open_parts(str(tmp_path)).items()})
     assert "the val part has no images of b" in report.findings()
 
 
@@ -114,10 +114,10 @@ def test_every_class_has_a_sheet_of_images_from_all_its_parts(report):
 
 def test_of_many_images_some_are_shown_evenly():
     images = open_parts("fashion-mini")["val"]()
-    shown = [image.thumbnail is not None for image in check({"val": images}).images]
+    shown = [image.thumbnail is not None for image in check_images({"val": images}).images]
     for label in range(10):
         places = np.flatnonzero(np.asarray(shown) & (np.asarray(images.labels) == label))
-        assert len(places) == SHOWN
+        assert len(places) == MOST_EXAMPLES
 
 
 def test_a_sheet_holds_what_it_is_given():

@@ -8,7 +8,7 @@ from PIL import Image
 from scenes import COLORS, scene
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from volo.data import IGNORE, PairAugmentation, PairAugmentConfig, PairTransform
+from volo.data import IGNORE, SegmentationAugmentation, SegmentationAugmentConfig, SegmentationTransform
 
 MEAN = (0.485, 0.456, 0.406)
 FILL = [round(255 * value) for value in MEAN]
@@ -23,7 +23,7 @@ def rng(seed=0):
 def transform(size=(32, 40), **changes):
     """Nothing but the given augmentations: without any, a crop of the image as it is."""
     still = {"scale": (1.0, 1.0), "max_share": 1.0, "hflip": 0.0, "photometric": 0.0}
-    return PairTransform(PairAugmentConfig(**{**still, **changes}), size=size, mean=MEAN)
+    return SegmentationTransform(SegmentationAugmentConfig(**{**still, **changes}), size=size, mean=MEAN)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def transform(size=(32, 40), **changes):
 )
 def test_settings_that_make_no_sense_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        PairAugmentConfig(**changes)
+        SegmentationAugmentConfig(**changes)
 
 
 @settings(deadline=None, max_examples=60)
@@ -47,7 +47,7 @@ def test_image_and_mask_stay_together_under_every_augmentation(height, width, do
     """Every pixel away from borders between classes has the color of its class; what is padded is so in both."""
     pixels, mask = scene(rng(seed), (width, height), noise=0)
     pixels[mask == IGNORE] = 0
-    augment = PairTransform(PairAugmentConfig(photometric=0.0), size=(down, across), mean=MEAN)
+    augment = SegmentationTransform(SegmentationAugmentConfig(photometric=0.0), size=(down, across), mean=MEAN)
     drawn = augment.draw(mask, rng(seed))
     picture, classes = augment.apply(Image.fromarray(pixels), mask, drawn)
     assert picture.shape == (down, across, 3)
@@ -89,7 +89,7 @@ def test_borders_lie_in_the_mask_where_they_lie_in_the_image():
         mask[:, border:] = 1
         image = Image.fromarray(np.repeat(mask[..., None] * 200, 3, axis=2))
         size = (8, int(across))
-        picture, classes = transform(size).apply(image, mask, PairAugmentation((0, 0, 101, 8), size, False, ()))
+        picture, classes = transform(size).apply(image, mask, SegmentationAugmentation((0, 0, 101, 8), size, False, ()))
         apart.append((classes == 1).sum() / 8 - picture[..., 0].sum() / 8 / 200)
     assert np.mean(apart) == pytest.approx(0.0, abs=0.06)  # four standard errors
     assert np.abs(apart).max() <= 0.6
@@ -109,8 +109,8 @@ def test_a_flip_turns_both_and_leaves_the_padding_where_it_is(channels):
     pixels, mask = scene(rng(1), (24, 24))
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     image = Image.fromarray(pixels).convert(mode)
-    augment = PairTransform(
-        PairAugmentConfig(scale=(1.0, 1.0), hflip=1.0, photometric=0.0), size=(30, 40), mean=[0.5] * channels
+    augment = SegmentationTransform(
+        SegmentationAugmentConfig(scale=(1.0, 1.0), hflip=1.0, photometric=0.0), size=(30, 40), mean=[0.5] * channels
     )
     picture, classes = augment(image, mask, rng())
     np.testing.assert_array_equal(picture[:24, :24], np.array(image).reshape(24, 24, channels)[:, ::-1])
@@ -177,8 +177,8 @@ def test_colors_are_distorted_and_masks_are_not():
 def test_transparency_and_padding_keep_their_values_under_distortion():
     pixels, mask = scene(rng(3))
     clear = np.dstack([pixels, np.arange(72 * 48).reshape(48, 72) % 251]).astype(np.uint8)
-    config = PairAugmentConfig(scale=(1.0, 1.0), hflip=0.0, photometric=1.0)
-    picture, _ = PairTransform(config, size=(50, 72), mean=(*MEAN, 1.0))(Image.fromarray(clear), mask, rng())
+    config = SegmentationAugmentConfig(scale=(1.0, 1.0), hflip=0.0, photometric=1.0)
+    picture, _ = SegmentationTransform(config, size=(50, 72), mean=(*MEAN, 1.0))(Image.fromarray(clear), mask, rng())
     np.testing.assert_array_equal(picture[:48, :, 3], clear[..., 3])
     assert (picture[48:] == [*FILL, 255]).all()
     assert not np.array_equal(picture[:48, :, :3], pixels)
@@ -186,7 +186,7 @@ def test_transparency_and_padding_keep_their_values_under_distortion():
 
 def test_the_same_generator_state_gives_the_same_pair():
     pixels, mask = scene(rng(4))
-    full = PairTransform(PairAugmentConfig(), size=(32, 32), mean=MEAN)
+    full = SegmentationTransform(SegmentationAugmentConfig(), size=(32, 32), mean=MEAN)
     first = [full(Image.fromarray(pixels), mask, rng(seed)) for seed in range(6)]
     second = [full(Image.fromarray(pixels), mask, rng(seed)) for seed in range(6)]
     for (a, b), (c, d) in zip(first, second, strict=True):

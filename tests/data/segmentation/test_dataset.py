@@ -8,10 +8,10 @@ from scenes import make_scenes, save_mask
 
 from volo.data import (
     EpochSampler,
-    EvalPairs,
-    PairAugmentConfig,
-    PairTransform,
-    TrainPairs,
+    SegmentationAugmentConfig,
+    SegmentationEvalSet,
+    SegmentationTrainSet,
+    SegmentationTransform,
     eval_loader,
     open_masked_parts,
     train_loader,
@@ -28,8 +28,8 @@ def batches(images, *, workers=0, epoch=0, skip=0, seed=3):
     sampler = EpochSampler(len(images), seed=seed, multiple_of=2)
     sampler.set_epoch(epoch)
     sampler.skip = skip
-    transform = PairTransform(PairAugmentConfig(), size=(32, 40), mean=(0.5, 0.5, 0.5))
-    return list(train_loader(TrainPairs(images, transform, seed), sampler, batch_size=2, workers=workers))
+    transform = SegmentationTransform(SegmentationAugmentConfig(), size=(32, 40), mean=(0.5, 0.5, 0.5))
+    return list(train_loader(SegmentationTrainSet(images, transform, seed), sampler, batch_size=2, workers=workers))
 
 
 def same(first, second):
@@ -86,7 +86,7 @@ def test_whole_images_are_judged_at_their_own_size(parts):
         save_mask(np.ascontiguousarray(indices), images.mask_paths[number])
     images = images.taking(range(5))  # opened anew: sizes are those of the headers then
     images.mask_paths[4].write_text("no picture")
-    found = list(eval_loader(EvalPairs(images), batch_size=2, workers=0))
+    found = list(eval_loader(SegmentationEvalSet(images), batch_size=2, workers=0))
     assert [batch.indices.tolist() for batch in found] == [[0, 2], [], [1, 3]]
     assert [tuple(batch.images.shape[2:]) for batch in found if len(batch.indices)] == [(48, 72), (40, 50)]
     assert "cannot read mask" in found[1].problems[0]
@@ -96,9 +96,10 @@ def test_whole_images_are_judged_at_their_own_size(parts):
             np.testing.assert_array_equal(mask.numpy(), images.read_mask(index))
 
 
-def test_processes_share_the_images_to_judge(parts):
+def test_processes_share_the_images_to_evaluate(parts):
+    images = SegmentationEvalSet(parts["val"])
     shares = [
-        torch.cat([b.indices for b in eval_loader(EvalPairs(parts["val"]), batch_size=2, workers=0, indices=mine)])
+        torch.cat([b.indices for b in eval_loader(images, batch_size=2, workers=0, indices=mine)])
         for mine in (range(0, 5, 2), range(1, 5, 2))
     ]
     assert [share.tolist() for share in shares] == [[0, 2, 4], [1, 3]]

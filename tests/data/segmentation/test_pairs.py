@@ -11,8 +11,8 @@ from volo.data import (
     IGNORE,
     DataSource,
     MaskError,
+    inspect_masks,
     is_masked,
-    look_at_masks,
     open_masked_data,
     open_masked_parts,
     open_masked_validation_data,
@@ -244,10 +244,10 @@ def test_a_pair_that_changed_since_it_was_opened_is_named_when_it_is_read(tmp_pa
 def test_good_masks_are_passed_over_and_unreadable_ones_left_for_their_turn(tmp_path):
     root = make_scenes(tmp_path)
     (root / "train/masks/1.png").write_text("no picture")
-    assert look_at_masks(opened(root)["train"], "scenes") == []
+    assert inspect_masks(opened(root)["train"], "scenes") == []
     for path in (root / "train/masks").iterdir():
         path.write_text("no picture")
-    assert look_at_masks(opened(root)["train"], "scenes") == []  # the run says that not one can be read
+    assert inspect_masks(opened(root)["train"], "scenes") == []  # the run says that not one can be read
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_mask_of_something_else_is_named(tmp_path, mask, message):
     root = make_scenes(tmp_path)
     Image.fromarray(mask).save(root / "train/masks/2.png")
     with pytest.raises(ValueError, match=rf"masks/2\.png: {message}"):
-        look_at_masks(opened(root)["train"], "scenes")
+        inspect_masks(opened(root)["train"], "scenes")
 
 
 def filled(root, *values):
@@ -272,22 +272,22 @@ def filled(root, *values):
 
 def test_void_masks_are_counted_and_nothing_but_void_is_an_error(tmp_path):
     root = make_scenes(tmp_path)
-    (line,) = look_at_masks(filled(root, 255, 255), "scenes")
+    (line,) = inspect_masks(filled(root, 255, 255), "scenes")
     assert line.startswith("2 masks of scenes are void: ")
     with pytest.raises(ValueError, match=r"^scenes: every pixel is void; two classes are needed \(ignored, .*: 255\)$"):
-        look_at_masks(filled(root, 255, 255, 255, 255), "scenes")
+        inspect_masks(filled(root, 255, 255, 255, 255), "scenes")
 
 
 def test_one_class_only_is_an_error(tmp_path):
     images = filled(make_scenes(tmp_path), 2, 255, 2, 2)
     with pytest.raises(ValueError, match=r"^scenes: every pixel is of one class, 'ball'; two classes are needed"):
-        look_at_masks(images, "scenes")
+        inspect_masks(images, "scenes")
     with pytest.raises(ValueError, match=r"^scenes: every pixel is of one class"):
-        look_at_masks(images, "scenes", most=2)
+        inspect_masks(images, "scenes", most=2)
 
 
 def test_a_rare_class_is_found_beyond_the_masks_looked_at_first(tmp_path):
-    assert look_at_masks(filled(make_scenes(tmp_path), 2, 1, 2, 2), "scenes", most=2) == []
+    assert inspect_masks(filled(make_scenes(tmp_path), 2, 1, 2, 2), "scenes", most=2) == []
 
 
 def test_one_pair_cannot_be_parted(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from volo.data import DATASETS, DataSource, FileImages, image_extensions, open_data, open_parts, open_validation_data
 from volo.data.sources.torchvision_sets import SETS
-from volo.data.splits import PART_WORDS, split
+from volo.data.splits import SPLIT_ALIASES, split_by_class
 
 
 def grow(root: Path, *files: str) -> Path:
@@ -46,8 +46,8 @@ def test_train_and_val_folders_are_taken_as_they_are(tmp_path):
     assert train.channels == val.channels == 3
 
 
-@pytest.mark.parametrize("train_name", PART_WORDS["train"])
-@pytest.mark.parametrize("val_name", [*PART_WORDS["val"], *PART_WORDS["test"]])
+@pytest.mark.parametrize("train_name", SPLIT_ALIASES["train"])
+@pytest.mark.parametrize("val_name", [*SPLIT_ALIASES["val"], *SPLIT_ALIASES["test"]])
 def test_the_two_folders_may_bear_other_usual_names(tmp_path, train_name, val_name):
     root = grow(tmp_path, f"{train_name}/cat/1.png", f"{val_name}/cat/2.png")
     train, val = open_data(str(root))
@@ -176,7 +176,7 @@ FRACTIONS = st.floats(0.01, 0.99)
 @given(COUNTS, FRACTIONS, st.integers(0, 2**32))
 def test_a_split_parts_all_images_and_keeps_their_labels(counts, fraction, seed):
     images = listed(counts)
-    train, val = split(images, fraction, seed)
+    train, val = split_by_class(images, fraction, seed)
     assert sorted([*train.paths, *val.paths]) == sorted(images.paths)
     for side in (train, val):
         assert [int(path.parent.name) for path in side.paths] == list(side.labels)
@@ -186,7 +186,7 @@ def test_a_split_parts_all_images_and_keeps_their_labels(counts, fraction, seed)
 @settings(deadline=None)
 @given(COUNTS, FRACTIONS, st.integers(0, 2**32))
 def test_a_split_holds_out_the_share_of_every_class_but_never_none_nor_all(counts, fraction, seed):
-    held_out = Counter(split(listed(counts), fraction, seed)[1].labels)
+    held_out = Counter(split_by_class(listed(counts), fraction, seed)[1].labels)
     for label, count in enumerate(counts):
         assert 1 <= held_out[label] <= count - 1
         # Within half an image of the share, save where that would leave a side without any.
@@ -195,12 +195,12 @@ def test_a_split_holds_out_the_share_of_every_class_but_never_none_nor_all(count
 
 def test_a_split_depends_on_the_seed_alone():
     images = listed([30, 30])
-    assert split(images, 0.5, 7) == split(images, 0.5, 7)
-    assert split(images, 0.5, 7) != split(images, 0.5, 8)
+    assert split_by_class(images, 0.5, 7) == split_by_class(images, 0.5, 7)
+    assert split_by_class(images, 0.5, 7) != split_by_class(images, 0.5, 8)
 
 
 def test_the_share_is_drawn_and_not_cut_off_an_end():
-    val = split(listed([100]), 0.1, 0)[1]
+    val = split_by_class(listed([100]), 0.1, 0)[1]
     numbers = [int(path.stem) for path in val.paths]
     assert numbers not in (list(range(10)), list(range(90, 100)))
 
@@ -208,7 +208,7 @@ def test_the_share_is_drawn_and_not_cut_off_an_end():
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_fraction_outside_zero_to_one_is_rejected(fraction):
     with pytest.raises(ValueError, match="must lie between 0 and 1, not"):
-        split(listed([4]), fraction, 0)
+        split_by_class(listed([4]), fraction, 0)
 
 
 # What is said about other folders

@@ -24,7 +24,7 @@ from volo.data.classification.label_map import LabelMap
 from volo.data.token_labels.author_files import write_label_file
 from volo.data.token_labels.convert import folder_to_store, store_to_folder
 from volo.data.token_labels.listing import list_images
-from volo.data.token_labels.match import check
+from volo.data.token_labels.match import check_store
 from volo.data.token_labels.store import StoreInfo, TokenLabelStore
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
 
@@ -96,7 +96,7 @@ def test_what_changed_is_named(photos, tmp_path):
     Image.new("RGB", (99, 99)).save(photos / "blue" / "01.png")
     shutil.copy(photos / "red" / "00.png", photos / "red" / "new.png")
     (photos / "green" / "03.png").unlink()
-    problems, states = check(TokenLabelStore(store), open_training_data(str(photos)), str(photos))
+    problems, states = check_store(TokenLabelStore(store), open_training_data(str(photos)), str(photos))
     assert problems == [
         "1 images are not in the store: red/new.png",
         "1 images are changed in size since they were labeled: blue/01.png",

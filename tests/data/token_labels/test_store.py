@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader
 
 from volo.data import ImageError
 from volo.data.token_labels.author_files import read_label_file, write_label_file
-from volo.data.token_labels.listing import Listing
+from volo.data.token_labels.listing import ImageManifest
 from volo.data.token_labels.store import LABELED, PENDING, UNREADABLE, StoreInfo, TokenLabelStore
 from volo.data.token_labels.writer import TokenLabelWriter, create_store
 
 
 def listing(count):
     names = [f"class {index % 2}/bild-ü {index}.jpg" for index in range(count)]
-    return Listing(names, np.arange(count) + 2**33, np.arange(count, dtype=np.int32) % 2)
+    return ImageManifest(names, np.arange(count) + 2**33, np.arange(count, dtype=np.int32) % 2)
 
 
 def info(count, *, classes=2, grid=(3, 4), top_k=2):

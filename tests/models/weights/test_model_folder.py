@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from volo.files import replacing
+from volo.files import atomic_write
 from volo.models import create_model, load_model, save_model
 from volo.models.weights import model_folder as weights_module
-from volo.models.weights.model_folder import CONFIG_FILE, WEIGHTS_FILE
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE, WEIGHTS_FILE
 
 NAMES = ("ant", "Ohrwurm", "蜂")
 PREPROCESSING = {"size": [32, 32], "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5], "std": [0.25]}
@@ -47,7 +47,7 @@ def folder(tmp_path, model):
 
 def describe(folder, **changes) -> None:
     """Change the description in ``folder``; None removes a key."""
-    path = folder / CONFIG_FILE
+    path = folder / MODEL_CONFIG_FILE
     description = {**json.loads(path.read_text(encoding="utf-8")), **changes}
     path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
 
@@ -121,8 +121,8 @@ def test_an_image_size_of_broken_tokens_comes_back(tmp_path):
 
 
 def test_the_folder_holds_two_files_and_the_description_is_readable(folder, model):
-    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
-    description = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert sorted(path.name for path in folder.iterdir()) == [MODEL_CONFIG_FILE, WEIGHTS_FILE]
+    description = json.loads((folder / MODEL_CONFIG_FILE).read_text(encoding="utf-8"))
     assert description["format_version"] == 1
     assert description["class_names"] == list(NAMES)
     assert description["architecture"]["dims"] == list(model.config.dims)
@@ -151,7 +151,7 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
         load_model(tmp_path / "gone")
 
 
-@pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE])
+@pytest.mark.parametrize("file", [MODEL_CONFIG_FILE, WEIGHTS_FILE])
 def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
     with pytest.raises(ValueError, match=f"is no trained model: {re.escape(str(folder / file))} does not exist"):
@@ -160,21 +160,21 @@ def test_a_missing_file_is_named(folder, file):
 
 @pytest.mark.parametrize("content", [b"", b'{"format_version": 1,', b"hello", b"[]", b"null", b"{}", b"\xff\xfe\x00"])
 def test_a_description_that_is_none_is_an_error(folder, content):
-    (folder / CONFIG_FILE).write_bytes(content)
-    assert "is no description of a volo model: " in error_of(folder, CONFIG_FILE)
+    (folder / MODEL_CONFIG_FILE).write_bytes(content)
+    assert "is no description of a volo model: " in error_of(folder, MODEL_CONFIG_FILE)
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, "1"])
 def test_another_version_asks_for_an_upgrade(folder, version):
     describe(folder, format_version=version)
-    message = error_of(folder, CONFIG_FILE)
+    message = error_of(folder, MODEL_CONFIG_FILE)
     assert f"has format version {version}; this volo reads version 1; upgrade volo" in message
 
 
 @pytest.mark.parametrize("key", ["architecture", "class_names", "preprocessing"])
 def test_a_description_that_lacks_a_part_is_an_error(folder, key):
     describe(folder, **{key: None})
-    assert f"does not describe a model: '{key}'" in error_of(folder, CONFIG_FILE)
+    assert f"does not describe a model: '{key}'" in error_of(folder, MODEL_CONFIG_FILE)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_description_that_lacks_a_part_is_an_error(folder, key):
 )
 def test_an_architecture_that_cannot_be_is_an_error(folder, model, changes, reason):
     describe(folder, architecture={**asdict(model.config), **changes})
-    message = error_of(folder, CONFIG_FILE)
+    message = error_of(folder, MODEL_CONFIG_FILE)
     assert "does not describe a model: " in message
     assert reason in message
 
@@ -237,7 +237,7 @@ def test_weights_of_another_architecture_are_an_error(folder, model, changes, pr
 @pytest.mark.parametrize("names", [["ant", "bee"], ["ant", "bee", "cat", "dog"], "abc"])
 def test_class_names_that_do_not_fit_the_outputs_are_an_error(folder, names):
     describe(folder, class_names=names)
-    error_of(folder, CONFIG_FILE)
+    error_of(folder, MODEL_CONFIG_FILE)
 
 
 # Nothing half-written
@@ -289,7 +289,7 @@ def test_a_description_that_cannot_be_stored_leaves_the_old_model(folder):
 def test_a_file_is_replaced_once_all_is_written(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert temporary.parent == tmp_path
         assert path.read_text() == "old"
@@ -301,7 +301,7 @@ def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path):
     path.write_text("old")
 
     def write_half():
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text("ne")
             raise RuntimeError("stop")
 
@@ -311,7 +311,7 @@ def test_an_exception_leaves_the_old_file_and_no_temporary(tmp_path):
 
 
 def test_two_writers_do_not_share_a_temporary(tmp_path):
-    with replacing(tmp_path / "file.txt") as first, replacing(tmp_path / "file.txt") as second:
+    with atomic_write(tmp_path / "file.txt") as first, atomic_write(tmp_path / "file.txt") as second:
         assert first != second
 
 

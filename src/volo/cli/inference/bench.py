@@ -11,27 +11,27 @@ from rich.table import Table
 
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
-from volo.files import check_file, making, replacing
+from volo.files import atomic_write, check_writable_file, created_folder
 
 if TYPE_CHECKING:
-    from volo.bench.results import Heat
+    from volo.bench.results import Group
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print a table for everything that was measured together, and write figures and a picture where asked."""
     given = _checked(parse(_parser(), arguments))
 
-    from volo.bench.candidates import find_contestants
+    from volo.bench.candidates import find_candidates
     from volo.bench.machine import machine
-    from volo.bench.results import heats, to_json
-    from volo.bench.runner import Plan, take_turns
+    from volo.bench.results import groups, to_json
+    from volo.bench.runner import Plan, run_interleaved
 
     draw = _drawing(given)
-    contestants = find_contestants(given["models"], given["against"], given["runtimes"], pixels=given["size"])
+    contestants = find_candidates(given["models"], given["against"], given["runtimes"], pixels=given["size"])
     plan = Plan(rounds=given["rounds"], seconds=given["seconds"])
-    measured = take_turns(contestants, batches=given["batch"], threads=given["threads"], plan=plan, say=_say)
+    measured = run_interleaved(contestants, batches=given["batch"], threads=given["threads"], plan=plan, say=_say)
     together, facts = (
-        heats(measured),
+        groups(measured),
         machine("torch", *dict.fromkeys(name for c in contestants for name in c.packages)),
     )
     console = Console()
@@ -89,12 +89,12 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         given["output"] = Path(given["output"])
         if given["output"].suffix not in (".json", ".png"):
             raise ValueError(f"--output must end in .json or .png, not {given['output'].name!r}")
-        check_file(given["output"])  # before the work, not after it
+        check_writable_file(given["output"])  # before the work, not after it
     return given
 
 
 def _check_pareto(given: dict[str, Any]) -> None:
-    from volo.bench.published import PEERS, VOLOS, published_top1
+    from volo.bench.published import BASELINES, VOLOS, published_top1
 
     if given["size"] is not None:
         raise ValueError("--pareto has no --size: accuracy was published for the size that a model is made for")
@@ -103,7 +103,7 @@ def _check_pareto(given: dict[str, Any]) -> None:
     if given["output"] is None or not given["output"].endswith(".png"):
         raise ValueError("--pareto draws a picture; name it: --output pareto.png")
     if not given["models"] and not given["against"]:
-        given.update(models=list(VOLOS), against=list(PEERS))
+        given.update(models=list(VOLOS), against=list(BASELINES))
     for model in (*given["models"], *given["against"]):
         published_top1(model)
 
@@ -125,7 +125,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _drawing(given: dict[str, Any]) -> Callable[[Sequence["Heat"], Path], None]:
+def _drawing(given: dict[str, Any]) -> Callable[[Sequence["Group"], Path], None]:
     """What draws the picture; where matplotlib is missing, this shows before the work."""
     if given["output"] is None or given["output"].suffix != ".png":
         return lambda together, path: None
@@ -134,7 +134,7 @@ def _drawing(given: dict[str, Any]) -> Callable[[Sequence["Heat"], Path], None]:
     return (lambda together, path: draw_pareto(together[0], path)) if given["pareto"] else draw_speed
 
 
-def _table(heat: "Heat") -> Table:
+def _table(heat: "Group") -> Table:
     """Two lines for each: a value, and below it what goes with it."""
     from volo.bench.results import Estimate, latencies, speedup, throughput
 
@@ -159,7 +159,7 @@ def _table(heat: "Heat") -> Table:
     return table
 
 
-def _fastest(heat: "Heat") -> str:
+def _fastest(heat: "Group") -> str:
     """One line: the best of the models beside the best of what they are compared with."""
     from volo.bench.results import speedup
 
@@ -173,8 +173,8 @@ def _fastest(heat: "Heat") -> str:
 def _write(output: Path, figures: str, draw: Callable[[Path], None]) -> list[Path]:
     """Both files or none."""
     files = [output.with_suffix(".json"), *([output] if output.suffix == ".png" else [])]
-    with making(output.parent), ExitStack() as stack:
-        temporary = [stack.enter_context(replacing(path)) for path in files]
+    with created_folder(output.parent), ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_write(path)) for path in files]
         temporary[0].write_text(figures, encoding="utf-8")
         for picture in temporary[1:]:
             draw(picture)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from rich.table import Table
 
-from volo.cli.ui.model_options import OPTIONS, add_segmentation_options, model_task, open_exported, refuse, segmenter
+from volo.cli.ui.model_options import (
+    OPTIONS,
+    add_segmentation_options,
+    model_task,
+    open_model_option,
+    refuse,
+    segmenter,
+)
 from volo.cli.ui.parser import (
     VerbParser,
     add_data_options,
@@ -22,9 +29,9 @@ from volo.cli.ui.parser import (
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.terminal import Console, warn_left_out
 from volo.data import ImageSet, open_masked_validation_data, open_validation_data, with_channels
-from volo.files import check_folder
+from volo.files import check_writable_folder
 from volo.inference import Predictor
-from volo.messages import few, shortened, shown
+from volo.messages import elide, join_few, printable
 
 if TYPE_CHECKING:
     from volo.evaluation.classification import Evaluation
@@ -72,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     for option, least in (("batch_size", 1), ("workers", 0)):
         if given[option] is not None and given[option] < least:
             raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
-    given["model"] = open_exported(given)
+    given["model"] = open_model_option(given)
     task = model_task(given["model"])
     refuse(said, ("classes", "real") if task == "segmentation" else OPTIONS, task)
     return _evaluate_segmenter(given) if task == "segmentation" else _evaluate_classifier(given)
@@ -130,7 +137,7 @@ def _evaluate_segmenter(given: dict[str, Any]) -> int:
         console.print(table)
     if output is not None:
         write_segmentation(result, images, output, more={"views": asdict(model.sliding)})
-        console.print(f"scores of every class and image, and pictures are in {shown(output)}", soft_wrap=True)
+        console.print(f"scores of every class and image, and pictures are in {printable(output)}", soft_wrap=True)
     return 0
 
 
@@ -138,7 +145,7 @@ def _checked_output(given: dict[str, Any]) -> Path | None:
     """Return the folder to write to, checked before the work rather than after it."""
     output = Path(given["output"]) if given["output"] else None
     if output is not None:
-        check_folder(output)
+        check_writable_folder(output)
     return output
 
 
@@ -179,7 +186,7 @@ def _warn(result: "Evaluation | SegmentationEvaluation", absent: str, *, strict:
     if result.absent:
         print(
             f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes {absent}: "
-            f"{few(map(shortened, result.absent))}",
+            f"{join_few(map(elide, result.absent))}",
             file=sys.stderr,
         )
 
@@ -250,8 +257,8 @@ def _classes(result: "Evaluation") -> Table:
             other = ""
             if index in mistaken:
                 which, count = mistaken[index]
-                other = f"{shortened(result.class_names[which], 12)} {count:,}"
-            name = shortened(result.class_names[index], 20)
+                other = f"{elide(result.class_names[which], 12)} {count:,}"
+            name = elide(result.class_names[index], 20)
             table.add_row(name, f"{classes.images[index]:,}", *map(_percent, scores), other)
         table.add_section()
     return table
@@ -267,9 +274,9 @@ def _segmentation_classes(result: "SegmentationEvaluation") -> Table:
         other = ""
         if index in mistaken:
             which, count = mistaken[index]
-            other = f"{shortened(result.class_names[which], 12)} {count / true[index]:.1%}"
+            other = f"{elide(result.class_names[which], 12)} {count / true[index]:.1%}"
         table.add_row(
-            shortened(name, 20),
+            elide(name, 20),
             _percent(_ratio(true[index], true.sum())),
             _percent(result.iou[index]),
             _percent(_ratio(right[index], predicted[index])),

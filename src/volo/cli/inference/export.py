@@ -34,19 +34,19 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int | None, help="of the runtime in the comparison")
     given = parse(parser, arguments)
 
-    from volo.export.formats import FORMATS, Asked
+    from volo.export.formats import FORMATS, ExportOptions
     from volo.export.pipeline import export_model
 
     size = _size(given.pop("size"))
     source, output = given.pop("model"), given.pop("output")
-    Asked(**{name: given[name] for name in ("to", "dynamic", "precision", "include_resize", "threads")})
+    ExportOptions(**{name: given[name] for name in ("to", "dynamic", "precision", "include_resize", "threads")})
     if output is None:
         output = f"{Path(source.rstrip('/')).stem or 'model'}{FORMATS[given['to']].ending}"
     console = Console()
     result = export_model(
         source, output=output, size=size, on_step=lambda step: console.print(step, soft_wrap=True), **given
     )
-    console.print(_table(result.report.to_dict(), result.described.include_softmax))
+    console.print(_table(result.report.to_dict(), result.info.include_softmax))
     console.print(f"{result.path}; the comparison is in {result.report_path}", soft_wrap=True)
     if result.report.problems:
         raise RuntimeError(f"{result.path} does not say what PyTorch says: {'; '.join(result.report.problems)}")

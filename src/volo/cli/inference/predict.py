@@ -16,7 +16,7 @@ from volo.cli.ui.model_options import (
     OPTIONS,
     add_segmentation_options,
     model_task,
-    open_exported,
+    open_model_option,
     refuse,
     segmenter,
 )
@@ -30,10 +30,10 @@ from volo.data import (
     listed_images,
     mode_of,
 )
-from volo.files import check_file, making, replacing
+from volo.files import atomic_write, check_writable_file, created_folder
 from volo.inference import Prediction, Predictor, Segmentation, Segmenter
 from volo.inference.mask_files import MaskFolder
-from volo.messages import shortened, shown
+from volo.messages import elide, printable
 
 #: Classes that a line of the terminal names of an image.
 _MOST_NAMED = 4
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"name images too: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
     if min(given["top_k"], given["batch_size"] or 1, given["max_pixels"]) < 1:
         raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
-    given["model"] = open_exported(given)
+    given["model"] = open_model_option(given)
     task = model_task(given["model"])
     refuse(said, ("top_k",) if task == "segmentation" else (*OPTIONS, "overwrite"), task)
     return _segment(given) if task == "segmentation" else _classify(given)
@@ -110,12 +110,16 @@ def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -
     if folder is not None:
         files = MaskFolder(folder, reader.paths, model.class_names, model.class_colors, overwrite=given["overwrite"])
     done = 0
-    with making(folder) if folder else nullcontext(), files or nullcontext(), image_progress(console) as progress:
+    with (
+        created_folder(folder) if folder else nullcontext(),
+        files or nullcontext(),
+        image_progress(console) as progress,
+    ):
         task = progress.add_task("segmenting", total=len(reader.paths))
         for image in reader:
             segmentation, path = model(image), reader.good[-1]
             if files is None:
-                table.add_row(shown(path), _in_words(segmentation))
+                table.add_row(printable(path), _in_words(segmentation))
             else:
                 files.write(path, image, segmentation)
             done += 1
@@ -126,14 +130,14 @@ def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -
         console.print(table)
         console.print("--output FOLDER writes masks and overlays")
     else:
-        console.print(f"{done:,} masks, overlays, legend.png and shares.csv are in {shown(folder)}", soft_wrap=True)
+        console.print(f"{done:,} masks, overlays, legend.png and shares.csv are in {printable(folder)}", soft_wrap=True)
 
 
 def _in_words(segmentation: Segmentation) -> str:
     """The largest classes of an image."""
     shares = np.array(segmentation.shares)
     order = [index for index in np.argsort(-shares, kind="stable") if shares[index]]
-    named = [f"{shortened(segmentation.class_names[index], 20)} {shares[index]:.1%}" for index in order[:_MOST_NAMED]]
+    named = [f"{elide(segmentation.class_names[index], 20)} {shares[index]:.1%}" for index in order[:_MOST_NAMED]]
     return ", ".join(named) + (f" and {len(order) - _MOST_NAMED} more" if len(order) > _MOST_NAMED else "")
 
 
@@ -142,7 +146,7 @@ def _classify(given: dict[str, Any]) -> int:
     if output is not None:
         if output.suffix not in (".json", ".csv"):
             raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
-        check_file(output)  # before the work, not after it
+        check_writable_file(output)  # before the work, not after it
 
     paths = _paths(given)
     predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
@@ -158,7 +162,7 @@ def _classify(given: dict[str, Any]) -> int:
     if output is None:
         Console().print(_table(results))
     else:
-        with making(output.parent), replacing(output) as temporary:
+        with created_folder(output.parent), atomic_write(output) as temporary:
             temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
         print(f"{len(results)} predictions are in {output}")
     return reader.report()
@@ -181,14 +185,14 @@ def _table(results: Results) -> Table:
             f"{name} {probability:.1%}"
             for name, probability in zip(prediction.names, prediction.probabilities, strict=True)
         ]
-        table.add_row(shown(path), ranked[0], ", ".join(ranked[1:]))
+        table.add_row(printable(path), ranked[0], ", ".join(ranked[1:]))
     return table
 
 
 def _json(results: Results) -> str:
     records = [
         {
-            "image": shown(path),
+            "image": printable(path),
             "predictions": [
                 {"name": name, "probability": round(probability, 6)}
                 for name, probability in zip(prediction.names, prediction.probabilities, strict=True)
@@ -206,5 +210,5 @@ def _csv(results: Results) -> str:
     writer.writerow(["image", "rank", "name", "probability"])
     for path, prediction in results:
         for rank, (name, probability) in enumerate(zip(prediction.names, prediction.probabilities, strict=True), 1):
-            writer.writerow([shown(path), rank, name, f"{probability:.6f}"])
+            writer.writerow([printable(path), rank, name, f"{probability:.6f}"])
     return text.getvalue()

@@ -14,11 +14,11 @@ from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.terminal import Console
 from volo.data import default_workers, is_masked, open_masked_parts, open_parts
-from volo.data.splits import WHOLE
-from volo.files import check_folder, making, replacing
+from volo.data.splits import UNSPLIT
+from volo.files import atomic_write, check_writable_folder, created_folder
 
 if TYPE_CHECKING:
-    from volo.data.checks.images import Report
+    from volo.data.checks.images import ImageReport
     from volo.data.checks.pairs import PairReport
 
 #: Rows of the table of classes and lines of findings on the terminal; the report in JSON has all.
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
     folder = Path(given["output"]) if given["output"] else None
     if folder is not None:
-        check_folder(folder)  # before the work, not after it
+        check_writable_folder(folder)  # before the work, not after it
     console = Console()
     report = _checked_pairs(given, console) if is_masked(given["path"]) else _checked_images(given, console)
     findings = report.findings()
@@ -66,13 +66,13 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _checked_images(given: dict[str, Any], console: Console) -> "Report":
-    from volo.data.checks.images import check
+def _checked_images(given: dict[str, Any], console: Console) -> "ImageReport":
+    from volo.data.checks.images import check_images
 
     opened = open_parts(given["path"], source=data_source(given))
     parts = {part: opener() for part, opener in opened.items()}
     with _progress(console, sum(len(images.labels) for images in parts.values())) as advance:
-        report = check(parts, workers=_workers(given), distance=given["distance"], on_image=advance)
+        report = check_images(parts, workers=_workers(given), distance=given["distance"], on_image=advance)
     _print(console, report)
     return report
 
@@ -100,7 +100,7 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.advance(task, count)
 
 
-def _print(console: Console, report: "Report") -> None:
+def _print(console: Console, report: "ImageReport") -> None:
     parts = list(next(iter(report.counts.values())))
     table = Table(title=f"{len(report.images):,} images of {len(report.counts):,} classes")
     table.add_column("class", overflow="fold")
@@ -149,19 +149,19 @@ def _print_pairs(console: Console, report: "PairReport") -> None:
     for name, (least, median, most) in known["sizes"].items():
         console.print(f"{name + ':':<8} {least:,.0f} to {most:,.0f}, median {median:,.0f}", soft_wrap=True)
     ignored = ", ".join(
-        f"{share:.2%}" if part == WHOLE else f"{part} {share:.2%}" for part, share in known["ignored"].items()
+        f"{share:.2%}" if part == UNSPLIT else f"{part} {share:.2%}" for part, share in known["ignored"].items()
     )
     console.print(f"ignored: {ignored} of pixels; unusable pairs: {len(known['unusable'])}", soft_wrap=True)
 
 
-def _write(report: "Report | PairReport", folder: Path) -> int:
+def _write(report: "ImageReport | PairReport", folder: Path) -> int:
     """Write the report and the contact sheets; how many there are."""
     sheets = folder / "contact_sheets"
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    with making(sheets), ExitStack() as stack:  # the files get their names when all of them are written
+    with created_folder(sheets), ExitStack() as stack:  # the files get their names when all of them are written
 
         def path(whole: Path) -> Path:
-            return stack.enter_context(replacing(whole))
+            return stack.enter_context(atomic_write(whole))
 
         path(folder / "check.json").write_text(text, encoding="utf-8")
         drawn = report.contact_sheets()

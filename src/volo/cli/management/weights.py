@@ -15,7 +15,7 @@ from volo.models import VARIANTS, WEIGHTS, create_model, load_model
 from volo.models.weights.convert import SYSTEMS, convert
 from volo.models.weights.hub import cached, fetch
 from volo.models.weights.identify import Identity, identify
-from volo.models.weights.load import HUB, Found, find
+from volo.models.weights.load import HUB, LocatedCheckpoint, locate
 from volo.models.weights.published import shipped_weights, weights_name
 from volo.models.weights.trained import CARD_FILE
 
@@ -48,7 +48,7 @@ def _inspect(arguments: Sequence[str]) -> int:
         "--ema", type=bool | None, help="look at the averaged weights, or not; default: where there are"
     )
     given = parse(parser, arguments)
-    found = find(given["source"], ema=given["ema"])
+    found = locate(given["source"], ema=given["ema"])
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -65,7 +65,7 @@ def _inspect(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _contents(found: Found) -> list[tuple[str, str]]:
+def _contents(found: LocatedCheckpoint) -> list[tuple[str, str]]:
     """What is in it, whatever it is."""
     checkpoint = found.checkpoint
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.weights.values())
@@ -91,7 +91,7 @@ def _contents(found: Found) -> list[tuple[str, str]]:
     return rows
 
 
-def _judgement(found: Found, identity: Identity) -> list[tuple[str, str]]:
+def _judgement(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str, str]]:
     """What the tensors are, and what they can be loaded as."""
     config = identity.config
     heads = f"{identity.classes} classes" if identity.classes else "none"

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
-from volo.files import check_file, making, replacing
-from volo.messages import shortened
+from volo.files import atomic_write, check_writable_file, created_folder
+from volo.messages import elide
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -29,17 +29,17 @@ def run(arguments: Sequence[str]) -> int:
     if output is not None:
         if output.suffix != ".png":
             raise ValueError(f"--output must end in .png, not {output.name!r}")
-        check_file(output)
+        check_writable_file(output)
     comparison = compare_runs(given["runs"])
     console = Console()
-    names = [shortened(run.name) for run in comparison.runs]
+    names = [elide(run.name) for run in comparison.runs]
     console.print(_table(["", *names], table_rows(comparison)))
     for note in comparison.notes:
         print(f"note: {note}", file=sys.stderr)
     if output is not None:
         text = output.with_suffix(".json")
-        with making(output.parent), ExitStack() as stack:  # both or none
-            picture, values = (stack.enter_context(replacing(path)) for path in (output, text))
+        with created_folder(output.parent), ExitStack() as stack:  # both or none
+            picture, values = (stack.enter_context(atomic_write(path)) for path in (output, text))
             draw_comparison(comparison, picture)
             values.write_text(comparison.to_json(), encoding="utf-8")
         console.print(f"picture and figures are in {output} and {text}", soft_wrap=True)

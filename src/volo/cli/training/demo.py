@@ -10,12 +10,12 @@ from volo.cli.training import compare, train
 from volo.cli.ui.parser import VerbParser, parse
 from volo.data import open_validation_data
 from volo.data.embedded import PHOTOS, photo_folder
-from volo.files import check_folder
+from volo.files import check_writable_folder
 from volo.inference import Predictor
 
 DATA = "fashion-mini"
 #: The weights that name the photos; the second recipe begins from them.
-WEIGHTS = "volo_tiny_32.cifar10"
+DEMO_WEIGHTS = "volo_tiny_32.cifar10"
 #: Folder of a run → its recipe.
 RUNS = {"from-scratch": "fashion-mini", "fine-tuned": "fashion-mini-transfer"}
 
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--epochs", type=int | None, help="fewer are faster and worse; default: the recipes'")
     given = parse(parser, arguments)
     folder = Path(given["output"])
-    check_folder(folder)
+    check_writable_folder(folder)
     runs = {name: folder / name for name in RUNS}
 
     name_photos(folder)
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     print(f"both trainings:    {folder / 'curves.png'}")
     print(f"the tuned model:   {tuned / 'model.safetensors'}, at a glance {tuned / 'summary.png'}")
     print(f"use it:            volo predict {tuned} {samples}")
-    print(f"or the package's:  volo predict {folder / 'photos'} --model {WEIGHTS}")
+    print(f"or the package's:  volo predict {folder / 'photos'} --model {DEMO_WEIGHTS}")
     return 0
 
 
@@ -57,11 +57,13 @@ def name_photos(folder: Path) -> None:
     """Let the weights of the package name the photos that lie beside them, in a table and a picture."""
     photos = folder / "photos"
     shutil.copytree(photo_folder(), photos, dirs_exist_ok=True)
-    predict.run([str(photos), f"--model={WEIGHTS}"])
+    predict.run([str(photos), f"--model={DEMO_WEIGHTS}"])
 
     from volo.evaluation.plots import draw_answers
 
-    draw_answers(Predictor(WEIGHTS), [photos / name for name in PHOTOS], list(PHOTOS.values()), folder / "photos.png")
+    draw_answers(
+        Predictor(DEMO_WEIGHTS), [photos / name for name in PHOTOS], list(PHOTOS.values()), folder / "photos.png"
+    )
 
 
 def _write_samples(folder: Path) -> Path:

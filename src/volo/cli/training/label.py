@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.ui.terminal import Console
 from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
-from volo.data.token_labels.match import check
+from volo.data.token_labels.match import check_store
 from volo.data.token_labels.store import TokenLabelStore
-from volo.files import check_file
+from volo.files import check_writable_file
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -72,7 +72,7 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, not {given['precision']!r}")
     if given["batch_size"] < 1 or given["workers"] < 0:
         raise ValueError("--batch_size must be at least 1, --workers at least 0")
-    check_file(out)
+    check_writable_file(out)
     device = find_device(given["device"])
     options = LabelOptions(fit=given["fit"], flip=given["flip"], top_k=given["top_k"])
     teacher = load_teacher(
@@ -130,7 +130,7 @@ def _check(images: ImageSet, out: Path, data: str) -> int:
         print(f"{out}: a label file for each of {len(images.labels):,} images")
         return 0
     store = TokenLabelStore(out)
-    info, (problems, states) = store.info, check(store, images, data)
+    info, (problems, states) = store.info, check_store(store, images, data)
     rows, columns = info.grid
     kept = f"{rows}×{columns} cells, {info.top_k} of {len(info.class_names):,} classes each"
     print(f"{out}: {info.count:,} images, {kept}, by {info.teacher}")

@@ -1,16 +1,13 @@
 """The options of ``volo eval`` and ``volo predict`` that depend on the task of the model."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from volo.cli.ui.parser import runtime_of
 from volo.inference import Segmenter
 from volo.models import task_of
-from volo.runtime.forward import ExportedModel, opened
-
-if TYPE_CHECKING:
-    pass
+from volo.runtime.forward import ExportedModel, open_exported
 
 #: Options of both verbs that are for segmentation models alone.
 OPTIONS = ("window", "stride", "scales", "flip")
@@ -50,15 +47,15 @@ def refuse(given: dict[str, Any], options: tuple[str, ...], task: str) -> None:
         raise ValueError(f"{', '.join(wrong)}: for {others} models; this model is one of {task}: leave it out")
 
 
-def open_exported(given: dict[str, Any]) -> str | ExportedModel:
+def open_model_option(given: dict[str, Any]) -> str | ExportedModel:
     """The model that these options name: opened if it is an exported file, which alone can say what its task is."""
     model: str = given["model"]
-    return opened(model, device=given["device"], **runtime_of(given)) or model
+    return open_exported(model, device=given["device"], **runtime_of(given)) or model
 
 
 def model_task(model: str | ExportedModel) -> str:
     """Classification or segmentation."""
-    return model.described.task if isinstance(model, ExportedModel) else task_of(model)
+    return model.info.task if isinstance(model, ExportedModel) else task_of(model)
 
 
 def segmenter(given: dict[str, Any]) -> Segmenter:

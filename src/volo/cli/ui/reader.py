@@ -13,7 +13,7 @@ from volo.data import (
     Preprocessing,
     read_image,
 )
-from volo.inference.prefetch import in_threads
+from volo.inference.prefetch import map_in_threads
 
 
 class ImageReader:
@@ -38,7 +38,7 @@ class ImageReader:
         self.bad = 0
 
     def __iter__(self) -> Iterator[Any]:
-        for path, image in zip(self.paths, in_threads(self._read, self.paths, count=self.count), strict=True):
+        for path, image in zip(self.paths, map_in_threads(self._read, self.paths, count=self.count), strict=True):
             if isinstance(image, ImageError):
                 if self.strict:
                     raise image

@@ -16,11 +16,11 @@ from volo.data.checks.duplicates import near_hashes, perceptual_hash, pixel_dige
 from volo.data.classification.class_balance import STRONG_IMBALANCE, imbalance
 from volo.data.images import FileImages, ImageError, ImageSet
 from volo.data.loader import leave_signals
-from volo.data.splits import WHOLE
-from volo.messages import few
+from volo.data.splits import UNSPLIT
+from volo.messages import join_few
 
 #: Images of a class on its contact sheet.
-SHOWN = 40
+MOST_EXAMPLES = 40
 
 
 @dataclass(frozen=True)
@@ -108,18 +108,18 @@ def _chosen(parts: Mapping[str, ImageSet]) -> set[tuple[str, int]]:
             members.setdefault(images.class_names[label], []).append((part, index))
     chosen: set[tuple[str, int]] = set()
     for places in members.values():
-        steps = np.linspace(0, len(places) - 1, min(SHOWN, len(places))).round().astype(int)
+        steps = np.linspace(0, len(places) - 1, min(MOST_EXAMPLES, len(places))).round().astype(int)
         chosen.update(places[step] for step in steps)
     return chosen
 
 
-def check(
+def check_images(
     parts: Mapping[str, ImageSet],
     *,
     workers: int = 0,
     distance: int = 4,
     on_image: Callable[[int], None] | None = None,
-) -> "Report":
+) -> "ImageReport":
     """Read every image once.
 
     Args:
@@ -142,11 +142,11 @@ def check(
         images += batch
         if on_image is not None:
             on_image(len(batch))
-    return Report(tuple(images), distance)
+    return ImageReport(tuple(images), distance)
 
 
 @dataclass(frozen=True)
-class Report:
+class ImageReport:
     """All that was found.
 
     Attributes:
@@ -196,7 +196,9 @@ class Report:
     @cached_property
     def imbalance(self) -> float:
         """Largest by smallest class of the part that is trained on."""
-        part = next(name for name in ("train", WHOLE, self.images[0].part) if name in next(iter(self.counts.values())))
+        part = next(
+            name for name in ("train", UNSPLIT, self.images[0].part) if name in next(iter(self.counts.values()))
+        )
         return imbalance(np.array([row[part] for row in self.counts.values()]))
 
     def findings(self) -> list[str]:
@@ -207,7 +209,7 @@ class Report:
         for part in next(iter(self.counts.values())):
             missing = [label for label, row in self.counts.items() if not row[part]]
             if missing:
-                lines.append(f"the {part} part has no images of {few(missing)}")
+                lines.append(f"the {part} part has no images of {join_few(missing)}")
         if self.imbalance >= STRONG_IMBALANCE:
             lines.append(f"strong imbalance: the largest class has {self.imbalance:,.0f} times the smallest's images")
         for what, groups in (("exact", self.exact), ("near", self.near)):
@@ -248,12 +250,12 @@ class Report:
         tiles: dict[str, list[Tile]] = {label: [] for label in self.counts}
         for image in self.images:
             if image.thumbnail is not None or image.problem is not None:
-                part = () if image.part == WHOLE else (image.part,)
+                part = () if image.part == UNSPLIT else (image.part,)
                 tiles[image.label].append(Tile(image.thumbnail, (Path(image.name).name, *part)))
         sheets = {}
         for label, row in self.counts.items():
-            counts = ", ".join(f"{count:,}" if part == WHOLE else f"{count:,} {part}" for part, count in row.items())
-            sheets[label] = contact_sheet(f"{label}: {counts}", tiles[label][: 2 * SHOWN])
+            counts = ", ".join(f"{count:,}" if part == UNSPLIT else f"{count:,} {part}" for part, count in row.items())
+            sheets[label] = contact_sheet(f"{label}: {counts}", tiles[label][: 2 * MOST_EXAMPLES])
         return sheets
 
 
@@ -263,7 +265,9 @@ def _remarks(group: Duplicates) -> str:
 
 
 def _members(group: Duplicates) -> str:
-    return few(f"{name} ({label if part == WHOLE else f'{part}, {label}'})" for name, part, label in group.images)
+    return join_few(
+        f"{name} ({label if part == UNSPLIT else f'{part}, {label}'})" for name, part, label in group.images
+    )
 
 
 def _as_json(group: Duplicates) -> dict[str, Any]:

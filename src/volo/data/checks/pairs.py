@@ -17,11 +17,11 @@ from volo.data.loader import leave_signals
 from volo.data.segmentation.classes import MaskClasses
 from volo.data.segmentation.overlay import overlay
 from volo.data.segmentation.pairs import MaskedImages, count_classes, lacking
-from volo.data.splits import WHOLE
-from volo.messages import few
+from volo.data.splits import UNSPLIT
+from volo.messages import join_few
 
 #: Pairs of a part on its contact sheet.
-SHOWN = 20
+MOST_TILES = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Inspection(Dataset[InspectedPair]):
         self.shown = {
             (part, int(index))
             for part, images in parts.items()
-            for index in np.linspace(0, len(images) - 1, min(SHOWN, len(images))).round()
+            for index in np.linspace(0, len(images) - 1, min(MOST_TILES, len(images))).round()
         }
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ class PairReport:
         lines = [pair.problem for pair in self.pairs if pair.problem is not None]
         void = [pair.name for pair in self.readable if pair.counts is not None and not pair.counts.any()]
         if void:
-            lines.append(f"masks that are void, every pixel ignored: {len(void):,}, of {few(void)}")
+            lines.append(f"masks that are void, every pixel ignored: {len(void):,}, of {join_few(void)}")
         for part, pixels in self.pixels.items():
             missing = [name for name, count in zip(self.classes.names, pixels, strict=True) if not count]
             if not self._counts(part):
@@ -152,7 +152,7 @@ class PairReport:
             if problem := lacking(pixels, self.classes):
                 lines.append(f"{_called(part)}: {problem}")
             elif missing:
-                lines.append(f"{_called(part)}: no pixel is of {few(missing)}")
+                lines.append(f"{_called(part)}: no pixel is of {join_few(missing)}")
         return lines + self._duplicates()
 
     def _duplicates(self) -> list[str]:
@@ -160,7 +160,7 @@ class PairReport:
         for group in same_digests([pair.digest for pair in self.readable if pair.digest is not None]):
             members = [self.readable[place] for place in group]
             across = " (across parts)" if len({pair.part for pair in members}) > 1 else ""
-            lines.append(f"exact duplicates{across}: {few(pair.name for pair in members)}")
+            lines.append(f"exact duplicates{across}: {join_few(pair.name for pair in members)}")
         return sorted(lines, key=lambda line: "across" not in line)
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,4 +211,4 @@ class PairReport:
 
 
 def _called(part: str) -> str:
-    return "all" if part == WHOLE else f"the {part} part"
+    return "all" if part == UNSPLIT else f"the {part} part"

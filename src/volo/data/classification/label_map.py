@@ -12,7 +12,7 @@ from volo.data.classification.augment import Augmentation
 from volo.data.classification.rand_augment import Affine, Operation
 
 #: The box of a crop that keeps everything.
-WHOLE = (0.0, 0.0, 1.0, 1.0)
+FULL_BOX = (0.0, 0.0, 1.0, 1.0)
 
 
 class LabelMap(NamedTuple):
@@ -26,7 +26,7 @@ class LabelMap(NamedTuple):
 
     scores: np.ndarray
     classes: np.ndarray
-    box: tuple[float, float, float, float] = WHOLE
+    box: tuple[float, float, float, float] = FULL_BOX
 
 
 class LabelMaps(NamedTuple):

@@ -51,7 +51,7 @@ OPERATIONS: dict[str, tuple[Argument, bool]] = {
 }
 
 #: (left, top, right, bottom), pixels, the last two exclusive.
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 
 #: (a, b, c, d, e, f): the point (x, y) of the result is (a·x + b·y + c, d·x + e·y + f) of the image. Pixel centers
 #: lie at halves, as in Pillow's ``Image.transform``.
@@ -76,7 +76,7 @@ _AFFINES: dict[str, Callable[[float, int, int], Affine]] = {
 }
 
 
-def _shifted(affine: Affine, to: Box, source: Box) -> Affine:
+def _shifted(affine: Affine, to: PixelBox, source: PixelBox) -> Affine:
     """The affine between parts of the images: from the corner of ``to`` to the corner of ``source``."""
     a, b, c, d, e, f = affine
     x, y = to[:2]
@@ -87,7 +87,7 @@ def _shifted(affine: Affine, to: Box, source: Box) -> Affine:
 _WHOLE = ("AutoContrast", "Equalize", "ContrastIncreasing")
 
 
-def _grown(box: Box, margin: int, size: tuple[int, int]) -> Box:
+def _grown(box: PixelBox, margin: int, size: tuple[int, int]) -> PixelBox:
     """The box with a margin, as far as it lies in an image of ``size``; at least one pixel of that."""
     (left, top, right, bottom), (width, height) = box, size
     left, top = min(max(left - margin, 0), width - 1), min(max(top - margin, 0), height - 1)
@@ -114,7 +114,7 @@ class Operation:
             return None
         return _AFFINES[self.name](self.argument, *size)
 
-    def needs(self, size: tuple[int, int], box: Box) -> Box:
+    def needs(self, size: tuple[int, int], box: PixelBox) -> PixelBox:
         """The part of an image of ``size`` (width, height) that decides what the result shows inside ``box``."""
         if self.name in _WHOLE:
             return 0, 0, *size
@@ -158,7 +158,7 @@ class RandAugment:
             operations.append(Operation(names[place], argument, random_filter(rng) if moves else None))
         return tuple(operations)
 
-    def apply(self, image: Image.Image, operations: tuple[Operation, ...], box: Box) -> Image.Image:
+    def apply(self, image: Image.Image, operations: tuple[Operation, ...], box: PixelBox) -> Image.Image:
         """The pixels inside ``box`` of an ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``.
 
         Of the image before each operation no more is computed than that takes. Where pixels move, their coordinates

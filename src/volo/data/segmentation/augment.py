@@ -27,7 +27,7 @@ _RECOLORING: Mapping[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairAugmentConfig:
+class SegmentationAugmentConfig:
     """What is usual in training on ADE20K and Cityscapes, in the order in which it is applied.
 
     Attributes:
@@ -58,7 +58,7 @@ class PairAugmentConfig:
 
 
 @dataclass(frozen=True)
-class PairAugmentation:
+class SegmentationAugmentation:
     """Everything drawn for one image and its mask, in the order in which it is applied.
 
     Attributes:
@@ -74,7 +74,7 @@ class PairAugmentation:
     recoloring: tuple[tuple[str, float], ...]
 
 
-class PairTransform:
+class SegmentationTransform:
     """Random scale, crop with a limit for single classes, flip and distortion of colors; padded to one size.
 
     Args:
@@ -83,7 +83,7 @@ class PairTransform:
         mean: of every channel, 0–1: what images are padded with, below and to the right; masks are with ``IGNORE``.
     """
 
-    def __init__(self, config: PairAugmentConfig, *, size: tuple[int, int], mean: Sequence[float]) -> None:
+    def __init__(self, config: SegmentationAugmentConfig, *, size: tuple[int, int], mean: Sequence[float]) -> None:
         self.config, self.size = config, size
         self.fill = [round(255 * value) for value in mean]
 
@@ -91,7 +91,7 @@ class PairTransform:
         """An image of any size and its mask (H, W) uint8 to what :meth:`apply` gives."""
         return self.apply(image, mask, self.draw(mask, rng))
 
-    def draw(self, mask: np.ndarray, rng: np.random.Generator) -> PairAugmentation:
+    def draw(self, mask: np.ndarray, rng: np.random.Generator) -> SegmentationAugmentation:
         """What to do to an image that has ``mask`` (H, W)."""
         height, width = mask.shape
         scale = rng.uniform(*self.config.scale)
@@ -104,7 +104,7 @@ class PairTransform:
             box = _whole_pixels((left, top, left + size[1], top + size[0]), scaled, (height, width))
             if self.config.max_share >= 1.0 or _largest_share(mask, box, size) < self.config.max_share:
                 break
-        return PairAugmentation(box, size, bool(rng.random() < self.config.hflip), self._recoloring(rng))
+        return SegmentationAugmentation(box, size, bool(rng.random() < self.config.hflip), self._recoloring(rng))
 
     def _recoloring(self, rng: np.random.Generator) -> tuple[tuple[str, float], ...]:
         drawn = [
@@ -116,7 +116,9 @@ class PairTransform:
             drawn.sort(key=lambda change: change[0] == "contrast")
         return tuple(drawn)
 
-    def apply(self, image: Image.Image, mask: np.ndarray, drawn: PairAugmentation) -> tuple[np.ndarray, np.ndarray]:
+    def apply(
+        self, image: Image.Image, mask: np.ndarray, drawn: SegmentationAugmentation
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(H, W, channels) uint8 and (H, W) uint8, both of the wanted size."""
         picture = self._moved(torch.from_numpy(as_array(image)).permute(2, 0, 1), drawn, InterpolationMode.BILINEAR)
         # As a picture, since torchvision's masks take the pixel before the nearest one and so lie beside the image.
@@ -124,7 +126,7 @@ class PairTransform:
         pixels = self._padded(_recolored(picture, drawn.recoloring), self.fill)
         return pixels.permute(1, 2, 0).contiguous().numpy(), self._padded(classes, [IGNORE])[0].contiguous().numpy()
 
-    def _moved(self, planes: Tensor, drawn: PairAugmentation, interpolation: InterpolationMode) -> Tensor:
+    def _moved(self, planes: Tensor, drawn: SegmentationAugmentation, interpolation: InterpolationMode) -> Tensor:
         left, top, right, bottom = drawn.box
         crop = TF.resized_crop(planes, top, left, bottom - top, right - left, list(drawn.size), interpolation)
         return TF.horizontal_flip(crop) if drawn.flip else crop

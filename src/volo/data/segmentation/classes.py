@@ -11,7 +11,7 @@ import numpy as np
 
 from volo.color import Color, distinct_colors, hex_color, parse_color
 from volo.data.images import check_class_names
-from volo.messages import few, shown
+from volo.messages import join_few, printable
 
 #: The index of pixels that count for nothing; and the word for them in a file of classes.
 IGNORE, IGNORE_NAME = 255, "ignore"
@@ -50,11 +50,15 @@ class MaskClasses:
     def __post_init__(self) -> None:
         check_class_names(self.names)
         if not 2 <= len(self.names) <= IGNORE:
-            raise ValueError(f"2 to {IGNORE} classes are needed, not {len(self.names)}: {few(self.names) or 'none'}")
+            raise ValueError(
+                f"2 to {IGNORE} classes are needed, not {len(self.names)}: {join_few(self.names) or 'none'}"
+            )
         values = [line.value for line in self.lines]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise ValueError(f"two lines are for the value {few(twice)}; every value of a mask stands for one class")
+            raise ValueError(
+                f"two lines are for the value {join_few(twice)}; every value of a mask stands for one class"
+            )
         if max(values) > _MOST:
             raise ValueError(f"the largest value of a mask is {_MOST}, not {max(values)}")
 
@@ -102,8 +106,8 @@ class MaskClasses:
         without = [name for name in self.names if self.names.index(name) not in codes.values()]
         if without:
             raise ValueError(
-                f"masks cannot be converted by colors: {few(without)} has none; write '{without[0]} #rrggbb' into the "
-                "file of classes"
+                f"masks cannot be converted by colors: {join_few(without)} has none; write '{without[0]} #rrggbb' "
+                "into the file of classes"
             )
         return codes
 
@@ -130,7 +134,7 @@ def read_classes(path: Path) -> MaskClasses:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{shown(path)} is not UTF-8; save it as UTF-8") from None
+        raise ValueError(f"{printable(path)} is not UTF-8; save it as UTF-8") from None
     lines: list[MaskLine] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -142,11 +146,11 @@ def read_classes(path: Path) -> MaskClasses:
             following = lines[-1].value + 1 if lines else 0
             lines.append(MaskLine(int(match["value"] or following), match["name"], color))
         except ValueError as error:
-            raise ValueError(f"line {number} of {shown(path)}: {error}") from None
+            raise ValueError(f"line {number} of {printable(path)}: {error}") from None
     try:
         return MaskClasses(tuple(lines))
     except ValueError as error:
-        raise ValueError(f"{shown(path)}: {error}") from None
+        raise ValueError(f"{printable(path)}: {error}") from None
 
 
 def known_classes(name: str) -> MaskClasses:

@@ -11,7 +11,7 @@ from torch import Tensor
 from volo.data.images import ImageError
 from volo.data.loader import Key, Samples, first_readable, sample_generator
 from volo.data.preprocessing import as_array
-from volo.data.segmentation.augment import PairTransform
+from volo.data.segmentation.augment import SegmentationTransform
 from volo.data.segmentation.pairs import MaskedImages
 
 
@@ -24,7 +24,7 @@ class PairSample(NamedTuple):
     problems: tuple[str, ...]
 
 
-class PairBatch(NamedTuple):
+class SegmentationBatch(NamedTuple):
     """``images`` (B, channels, H, W) uint8, channels-last in memory; ``masks`` (B, H, W) uint8; ``indices`` (B,) int64.
 
     Masks hold indices of classes, or ``IGNORE``: one byte a pixel until they are on the device. ``problems`` are the
@@ -37,10 +37,10 @@ class PairBatch(NamedTuple):
     problems: tuple[str, ...]
 
 
-class TrainPairs(Samples):
+class SegmentationTrainSet(Samples):
     """Augmented pairs; one that cannot be read, or whose mask does not fit, gives way to the next that can."""
 
-    def __init__(self, images: MaskedImages, transform: PairTransform, seed: int) -> None:
+    def __init__(self, images: MaskedImages, transform: SegmentationTransform, seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
 
     def __len__(self) -> int:
@@ -54,11 +54,11 @@ class TrainPairs(Samples):
     def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.transform(*self.images.read_pair(index), sample_generator(self.seed, key))
 
-    def collate(self, samples: list[PairSample]) -> PairBatch:
+    def collate(self, samples: list[PairSample]) -> SegmentationBatch:
         return collate_pairs(samples)
 
 
-class EvalPairs(Samples):
+class SegmentationEvalSet(Samples):
     """Whole images with their masks, as large as they are; one that cannot be read is left out of its batch."""
 
     def __init__(self, images: MaskedImages) -> None:
@@ -74,7 +74,7 @@ class EvalPairs(Samples):
             return PairSample(None, None, index, (str(error),))
         return PairSample(as_array(image), mask, index, ())
 
-    def collate(self, samples: list[PairSample]) -> PairBatch:
+    def collate(self, samples: list[PairSample]) -> SegmentationBatch:
         return collate_pairs(samples)
 
     def batches(self, indices: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -88,12 +88,14 @@ class EvalPairs(Samples):
         return batches
 
 
-def collate_pairs(samples: list[PairSample]) -> PairBatch:
+def collate_pairs(samples: list[PairSample]) -> SegmentationBatch:
     """Stack samples of one size; those without pixels only leave their problems."""
     problems = tuple(problem for sample in samples for problem in sample.problems)
     good = [(s.pixels, s.mask, s.position) for s in samples if s.pixels is not None and s.mask is not None]
     if not good:
-        return PairBatch(torch.empty(0, 1, 1, 1).byte(), torch.empty(0, 1, 1).byte(), torch.empty(0).long(), problems)
+        return SegmentationBatch(
+            torch.empty(0, 1, 1, 1).byte(), torch.empty(0, 1, 1).byte(), torch.empty(0).long(), problems
+        )
     pixels, masks, positions = zip(*good, strict=True)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    return PairBatch(images, torch.from_numpy(np.stack(masks)), torch.tensor(positions), problems)
+    return SegmentationBatch(images, torch.from_numpy(np.stack(masks)), torch.tensor(positions), problems)

@@ -10,10 +10,10 @@ from PIL import Image
 
 from volo.data.color_modes import BACKGROUND, upright_size
 from volo.data.find import images_below
-from volo.data.images import MAX_PIXELS, ImageError, opened, read_image
+from volo.data.images import MAX_PIXELS, ImageError, open_image, read_image
 from volo.data.segmentation.classes import IGNORE, MaskClasses
 from volo.data.segmentation.formats.masks import MaskError, read_mask
-from volo.messages import few, shown
+from volo.messages import join_few, printable
 
 #: Masks that are decoded before a training, to see whether they are what they should be.
 LOOKED_AT = 200
@@ -56,7 +56,7 @@ class MaskedImages:
 
     def name(self, index: int) -> str:
         """The path of an image as people see it."""
-        return shown(self.image_paths[index])
+        return printable(self.image_paths[index])
 
     def read(self, index: int) -> Image.Image:
         """The image, mode ``L``, ``RGB`` or ``RGBA`` as ``channels`` says. Raises ImageError."""
@@ -83,7 +83,7 @@ class MaskedImages:
 
 
 #: Part → what opens it.
-PairParts = Mapping[str, Callable[[], MaskedImages]]
+PairSplits = Mapping[str, Callable[[], MaskedImages]]
 
 
 def matched(images: Path, masks: Path, image_ending: str, mask_endings: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -103,14 +103,14 @@ def matched(images: Path, masks: Path, image_ending: str, mask_endings: Sequence
     drawings = max(candidates, key=lambda found: len(found.keys() & pictures.keys()))
     for folder, found in ((images, pictures), (masks, drawings)):
         if not found:
-            raise ValueError(f"there are no {'images' if folder == images else 'masks'} in {shown(folder)}")
+            raise ValueError(f"there are no {'images' if folder == images else 'masks'} in {printable(folder)}")
     if not pictures.keys() & drawings.keys():
         raise ValueError(
-            f"there is no pair in {shown(images)} and {shown(masks)}: no mask has the name of an image, for instance "
-            f"{shown(next(iter(pictures.values())))} and {shown(next(iter(drawings.values())))}"
+            f"there is no pair in {printable(images)} and {printable(masks)}: no mask has the name of an image, for "
+            f"instance {printable(next(iter(pictures.values())))} and {printable(next(iter(drawings.values())))}"
         )
-    _check_partners(pictures, drawings, "image", f"mask in {shown(masks)}; add it, or remove the image")
-    _check_partners(drawings, pictures, "mask", f"image in {shown(images)}; add it, or remove the mask")
+    _check_partners(pictures, drawings, "image", f"mask in {printable(masks)}; add it, or remove the image")
+    _check_partners(drawings, pictures, "mask", f"image in {printable(images)}; add it, or remove the mask")
     return [(path, drawings[name]) for name, path in pictures.items()]
 
 
@@ -122,14 +122,14 @@ def _by_name(folder: Path, ending: str) -> dict[str, Path]:
             continue
         name = path.relative_to(folder).with_name(path.stem.removesuffix(ending)).as_posix()
         if found.setdefault(name, path) != path:
-            raise ValueError(f"{shown(found[name])} and {shown(path)} have one name; keep one of them")
+            raise ValueError(f"{printable(found[name])} and {printable(path)} have one name; keep one of them")
     return found
 
 
 def _check_partners(those: Mapping[str, Path], others: Mapping[str, Path], what: str, lack: str) -> None:
-    alone = [shown(path) for name, path in those.items() if name not in others]
+    alone = [printable(path) for name, path in those.items() if name not in others]
     if alone:
-        raise ValueError(f"{len(alone):,} {what}{'s have' if len(alone) > 1 else ' has'} no {lack}: {few(alone)}")
+        raise ValueError(f"{len(alone):,} {what}{'s have' if len(alone) > 1 else ' has'} no {lack}: {join_few(alone)}")
 
 
 def check_sizes(images: MaskedImages) -> None:
@@ -151,7 +151,7 @@ def check_sizes(images: MaskedImages) -> None:
 def _size(path: Path, max_pixels: int) -> tuple[int, int]:
     """(width, height), upright, by the header; (0, 0) where it cannot be read."""
     try:
-        with opened(path, "image", max_pixels) as image:
+        with open_image(path, "image", max_pixels) as image:
             # Pillow would decode a whole PNG to see whether its metadata come last, which is next to never.
             return image.size if image.format == "PNG" and "exif" not in image.info else upright_size(image)
     except ImageError:
@@ -160,10 +160,10 @@ def _size(path: Path, max_pixels: int) -> tuple[int, int]:
 
 def _unequal(mask: Path, size: Sequence[int], image: str, other: Sequence[int]) -> str:
     turned = ", once turned as its EXIF says" if tuple(size) == tuple(other)[::-1] else ""
-    return f"mask {shown(mask)} has {size[0]}×{size[1]} pixels, its image {image} {other[0]}×{other[1]}{turned}"
+    return f"mask {printable(mask)} has {size[0]}×{size[1]} pixels, its image {image} {other[0]}×{other[1]}{turned}"
 
 
-def look_at_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> list[str]:
+def inspect_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> list[str]:
     """Decode some masks, evenly out of all, to see before hours of work whether they are what they should be.
 
     Args:
@@ -194,10 +194,10 @@ def look_at_masks(images: MaskedImages, name: str, *, most: int = LOOKED_AT) -> 
         readable += 1
         seen += counts
         if not counts.any():
-            void.append(shown(images.mask_paths[index]))
+            void.append(printable(images.mask_paths[index]))
     if readable and (problem := lacking(seen, images.classes)):
         raise ValueError(f"{name}: {problem}")
-    return [f"{len(void):,} masks of {name} are void: {few(void)}"] if void else []
+    return [f"{len(void):,} masks of {name} are void: {join_few(void)}"] if void else []
 
 
 def count_classes(mask: np.ndarray, classes: int) -> np.ndarray:
@@ -210,7 +210,7 @@ def lacking(counts: np.ndarray, classes: MaskClasses) -> str | None:
     present = np.flatnonzero(counts)
     if len(present) > 1:
         return None
-    ignored = few(value for value, index in classes.values.items() if index == IGNORE)
+    ignored = join_few(value for value, index in classes.values.items() if index == IGNORE)
     what = f"every pixel is of one class, {classes.names[present[0]]!r}" if len(present) else "every pixel is void"
     return f"{what}; two classes are needed (ignored, unless the file of classes names it: {ignored})"
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from volo.data.find import images_below
 from volo.data.images import FileImages
-from volo.data.splits import PART_WORDS, WHOLE, Parts
-from volo.messages import few
+from volo.data.splits import SPLIT_ALIASES, UNSPLIT, Splits
+from volo.messages import join_few
 
 
-def folder_parts(root: Path, *, nested: bool = False) -> Parts:
+def folder_parts(root: Path, *, nested: bool = False) -> Splits:
     """The parts of ``root``: its folders ``train``, ``val`` and ``test`` (other usual words are known), or the whole.
 
     Capitals in these names do not matter. A folder that bears such a name without its counterpart is a part where it
@@ -19,7 +19,9 @@ def folder_parts(root: Path, *, nested: bool = False) -> Parts:
         ValueError: one folder alone looks like a part, and others beside it look like classes.
     """
     folders = {folder.name.lower(): folder for folder in _folders(root)}
-    named = {part: folders[word] for part, words in PART_WORDS.items() for word in reversed(words) if word in folders}
+    named = {
+        part: folders[word] for part, words in SPLIT_ALIASES.items() for word in reversed(words) if word in folders
+    }
     if not ("train" in named and len(named) > 1):
         named = {part: folder for part, folder in named.items() if _holds_folders_alone(folder)}
         classes = [folder.name for folder in _folders(root) if folder not in named.values() and _has_images(folder)]
@@ -27,10 +29,10 @@ def folder_parts(root: Path, *, nested: bool = False) -> Parts:
             part = next(iter(named.values()))
             raise ValueError(
                 f"{part} holds class folders and would be a part of the data, but beside it lie images in "
-                f"{few(classes)}; give {part} itself, or put all class folders into train and val folders"
+                f"{join_few(classes)}; give {part} itself, or put all class folders into train and val folders"
             )
     if not named:
-        return {WHOLE: partial(list_folder, root, nested=nested)}
+        return {UNSPLIT: partial(list_folder, root, nested=nested)}
     return {part: partial(list_folder, folder, nested=nested) for part, folder in named.items()}
 
 
@@ -50,7 +52,7 @@ def list_folder(root: Path, *, nested: bool = False) -> FileImages:
         )
     empty = [root / name for name, images in listed.items() if not images]
     if empty:
-        raise ValueError(f"no images in {few(empty)}; put images there (.jpg, .png, .webp …) or remove the folder")
+        raise ValueError(f"no images in {join_few(empty)}; put images there (.jpg, .png, .webp …) or remove the folder")
     class_names = tuple(sorted(listed))
     paths = [path for name in class_names for path in listed[name]]
     labels = [label for label, name in enumerate(class_names) for _ in listed[name]]

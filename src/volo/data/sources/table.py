@@ -9,8 +9,8 @@ from io import StringIO
 from pathlib import Path
 
 from volo.data.images import FileImages
-from volo.data.splits import PART_WORDS, WHOLE, Parts
-from volo.messages import few, nearest, shown
+from volo.data.splits import SPLIT_ALIASES, UNSPLIT, Splits
+from volo.messages import join_few, nearest, printable
 
 #: Endings of files that are taken for tables.
 TABLE_EXTENSIONS = (".csv", ".tsv", ".tab")
@@ -44,7 +44,7 @@ class Row:
 
 def table_parts(
     path: Path, *, image_column: str | None = None, label_column: str | None = None, split_column: str | None = None
-) -> Parts:
+) -> Splits:
     """The parts of a table by its split column; the whole where it has none.
 
     Classes are the labels in alphabetical order, numbers too.
@@ -61,10 +61,10 @@ def table_parts(
     rows = read_table(path, image_column=image_column, label_column=label_column, split_column=split_column)
     if not any(row.path.exists() for row in rows):
         raise ValueError(
-            f"none of the {len(rows)} files in {path} exist, the first is {shown(rows[0].path)}; "
+            f"none of the {len(rows)} files in {path} exist, the first is {printable(rows[0].path)}; "
             "paths must be relative to the table's folder, or absolute"
         )
-    parts = [part for part in (*PART_WORDS, WHOLE) if any(row.part == part for row in rows)]
+    parts = [part for part in (*SPLIT_ALIASES, UNSPLIT) if any(row.part == part for row in rows)]
     return {part: partial(_images, [row for row in rows if row.part == part]) for part in parts}
 
 
@@ -126,7 +126,8 @@ def _column(path: Path, header: Sequence[str], option: str, wanted: str | None) 
     if found is None and option != "split_column":
         raise ValueError(
             f"{path} has no column named {' or '.join(USUAL_COLUMNS[option][:2])}, its first line has: "
-            f"{few(names) if names else 'nothing'}; name the right one with --{option} (in training --data.{option})"
+            f"{join_few(names) if names else 'nothing'}; name the right one with --{option} (in training "
+            f"--data.{option})"
         )
     return found
 
@@ -140,14 +141,14 @@ def _row(path: Path, line: int, cells: Sequence[str], header: Sequence[str], col
     image, label, part = ("" if column is None else cells[column].strip() for column in columns)
     if not image or not label:
         raise ValueError(f"line {line} of {path} has no {'label' if image else 'image'}; fill it in or remove the line")
-    return Row(line, path.parent / image, label, WHOLE if columns[2] is None else _part(path, line, part))
+    return Row(line, path.parent / image, label, UNSPLIT if columns[2] is None else _part(path, line, part))
 
 
 def _part(path: Path, line: int, word: str) -> str:
-    for part, words in PART_WORDS.items():
+    for part, words in SPLIT_ALIASES.items():
         if word.lower() in words:
             return part
-    known = [word for words in PART_WORDS.values() for word in words]
+    known = [word for words in SPLIT_ALIASES.values() for word in words]
     raise ValueError(f"line {line} of {path} is for an unknown part {word!r}{nearest(word, known)}")
 
 
@@ -161,7 +162,11 @@ def _check_paths_differ(path: Path, rows: Sequence[Row]) -> None:
             folders[folder] = os.path.realpath(folder)
         first = seen.setdefault((folders[folder], row.path.name), row)
         if first is not row:
-            same = shown(row.path) if row.path == first.path else f"{shown(first.path)}, as {shown(row.path)} too,"
+            same = (
+                printable(row.path)
+                if row.path == first.path
+                else f"{printable(first.path)}, as {printable(row.path)} too,"
+            )
             raise ValueError(f"{path} names {same} twice, on lines {first.line} and {row.line}; remove one")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from volo.data.images import ArrayImages, FileImages, ImageSet
-from volo.data.splits import WHOLE, Parts
+from volo.data.splits import UNSPLIT, Splits
 
 #: Where data sets are looked for unless told otherwise.
 DEFAULT_ROOT = "~/.cache/volo/datasets"
@@ -57,11 +57,11 @@ SETS: Mapping[str, TorchvisionSet] = {
     "imagenette": TorchvisionSet(
         "Imagenette", {"train": {"split": "train"}, "val": {"split": "val"}}, "_samples", None
     ),
-    "eurosat": TorchvisionSet("EuroSAT", {WHOLE: {}}, "samples", None),
+    "eurosat": TorchvisionSet("EuroSAT", {UNSPLIT: {}}, "samples", None),
 }
 
 
-def torchvision_parts(name: str, *, root: str, download: bool) -> Parts:
+def torchvision_parts(name: str, *, root: str, download: bool) -> Splits:
     """The parts of a data set of ``SETS``.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 
 from volo.data.classification.label_map import LabelMap
 from volo.data.images import ImageError
-from volo.files import replacing
+from volo.files import atomic_write
 
 #: Whole numbers up to this one are exact in float16.
 MOST_CLASSES = 2048
@@ -50,7 +50,7 @@ def write_label_file(path: Path, labels: LabelMap) -> None:
     """Write one map; its folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     both = np.stack([labels.scores.astype(np.float16), labels.classes.astype(np.float16)])
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(torch.from_numpy(both).permute(0, 3, 1, 2).contiguous(), temporary)
 
 

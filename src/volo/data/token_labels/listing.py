@@ -11,7 +11,7 @@ from volo.data.images import Converted, FileImages, ImageSet
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageManifest:
     """Images by name.
 
     Attributes:
@@ -32,7 +32,7 @@ class Listing:
         return digest.hexdigest()
 
 
-def list_images(images: ImageSet, data: str) -> Listing:
+def list_images(images: ImageSet, data: str) -> ImageManifest:
     """The images by name, size and label.
 
     Args:
@@ -42,9 +42,9 @@ def list_images(images: ImageSet, data: str) -> Listing:
     labels = np.asarray(images.labels, dtype=np.int32)
     files = image_files(images)
     if files is None:
-        return Listing([images.name(i) for i in range(len(labels))], np.full(len(labels), -1, np.int64), labels)
+        return ImageManifest([images.name(i) for i in range(len(labels))], np.full(len(labels), -1, np.int64), labels)
     sizes = np.fromiter((_size(path) for path in files), np.int64, count=len(labels))
-    return Listing(_names(files, data), sizes, labels)
+    return ImageManifest(_names(files, data), sizes, labels)
 
 
 def image_files(images: ImageSet) -> list[Path] | None:

@@ -9,9 +9,9 @@ import numpy as np
 from volo.data.classification.label_map import LabelMap, TokenLabels
 from volo.data.images import ImageError, ImageSet
 from volo.data.token_labels.author_files import check_class_count, label_file, read_label_file
-from volo.data.token_labels.listing import Listing, list_images
+from volo.data.token_labels.listing import ImageManifest, list_images
 from volo.data.token_labels.store import LABELED, PENDING, UNREADABLE, TokenLabelStore
-from volo.messages import few, shown
+from volo.messages import join_few, printable
 
 
 def open_token_labels(path: str, images: ImageSet, data: str) -> TokenLabels:
@@ -50,7 +50,7 @@ class StoreLabels:
 
 
 def match(
-    store: TokenLabelStore, listing: Listing, class_names: tuple[str, ...], *, finished: bool = True
+    store: TokenLabelStore, listing: ImageManifest, class_names: tuple[str, ...], *, finished: bool = True
 ) -> tuple[np.ndarray, list[str]]:
     """Find images in a store.
 
@@ -83,7 +83,7 @@ def match(
     return records, [line for what, where in kinds if (line := _counted(what, where, listing.names.__getitem__))]
 
 
-def check(store: TokenLabelStore, images: ImageSet, data: str) -> tuple[list[str], dict[str, int]]:
+def check_store(store: TokenLabelStore, images: ImageSet, data: str) -> tuple[list[str], dict[str, int]]:
     """Compare a store with all of its images.
 
     Returns:
@@ -102,7 +102,7 @@ def check(store: TokenLabelStore, images: ImageSet, data: str) -> tuple[list[str
 def _counted(what: str, where: np.ndarray, name: Callable[[int], str]) -> str:
     """How many images are so, and some of their names."""
     found = [int(place) for place in np.flatnonzero(where)]
-    return f"{len(found):,} images are {what}: {few(shown(name(place)) for place in found)}" if found else ""
+    return f"{len(found):,} images are {what}: {join_few(printable(name(place)) for place in found)}" if found else ""
 
 
 def _other_classes(stored: tuple[str, ...], given: tuple[str, ...]) -> str:

@@ -9,15 +9,15 @@ from types import TracebackType
 
 import numpy as np
 
-from volo.data.token_labels.listing import Listing
+from volo.data.token_labels.listing import ImageManifest
 from volo.data.token_labels.store import LABELED, UNREADABLE, StoreInfo, layout, read_header
-from volo.files import replacing
+from volo.files import atomic_write
 
 #: Seconds between two syncs with the disk: what a power failure can cost, and a killed process at most.
 SYNC_SECONDS = 2.0
 
 
-def create_store(path: Path, info: StoreInfo, listing: Listing, *, reserve: bool = True) -> None:
+def create_store(path: Path, info: StoreInfo, listing: ImageManifest, *, reserve: bool = True) -> None:
     """Make a store of ``listing`` whose images are all to be labeled.
 
     Args:
@@ -31,7 +31,7 @@ def create_store(path: Path, info: StoreInfo, listing: Listing, *, reserve: bool
     """
     names = "\0".join(listing.names).encode("utf-8", "surrogateescape")
     start, sections, size = layout(info, names)
-    with replacing(path) as temporary, temporary.open("r+b") as file:
+    with atomic_write(path) as temporary, temporary.open("r+b") as file:
         if reserve:
             _reserve(file.fileno(), size, path)
         file.truncate(size)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard
 
 #: Scores that a card gives, shares of images, by their names in ``results.json`` → what they are called.
-SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "real_top1": "top-1 accuracy on ReaL labels"}
+CARD_SCORES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "real_top1": "top-1 accuracy on ReaL labels"}
 
 _PAGE = """# {title}
 
@@ -66,7 +66,7 @@ def model_card(
 
     title = source.removeprefix("hf-hub:")
     results = results or {}
-    scores = {what: results[name] for name, what in SCORES.items() if results.get(name) is not None}
+    scores = {what: results[name] for name, what in CARD_SCORES.items() if results.get(name) is not None}
     judged = f"{results['images']:,} images" if "images" in results else "images"
     data = ModelCardData(
         license=license,

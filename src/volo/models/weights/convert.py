@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.files import check_folder, making, replacing, system_error
+from volo.files import atomic_write, check_writable_folder, created_folder, system_error
 from volo.layers import OutlookAttention
 from volo.messages import nearest
 from volo.models.weights.identify import differences, identify
 from volo.models.weights.load import Source, load_model
-from volo.models.weights.model_folder import save_model, save_pair
+from volo.models.weights.model_folder import save_model, save_model_folder
 from volo.models.weights.published import WEIGHTS
 from volo.models.weights.trained import TrainedModel
 
@@ -45,7 +45,7 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
         raise ValueError(f"unknown system {to!r}{nearest(to, SYSTEMS)}")
     if destination.exists():
         raise ValueError(f"{destination} exists; choose another name")
-    check_folder(destination.parent)
+    check_writable_folder(destination.parent)
     trained = load_model(source, ema=ema)
     description = _for_timm(trained) if to == "timm" else {}
     weights = trained.model.state_dict()
@@ -54,15 +54,15 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
             raise ValueError(
                 f"the authors' form does not hold what no tensor shows, {', '.join(hidden)}; --to volo does"
             )
-        with making(destination.parent), replacing(destination) as temporary, temporary.open("wb") as file:
+        with created_folder(destination.parent), atomic_write(destination) as temporary, temporary.open("wb") as file:
             try:
                 torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, file)
             except RuntimeError as error:
                 raise system_error(error) or error from error
         return trained
-    with making(destination):
+    with created_folder(destination):
         if to == "timm":
-            save_pair(destination, weights, description)
+            save_model_folder(destination, weights, description)
         else:
             save_model(
                 destination,

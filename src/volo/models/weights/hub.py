@@ -25,9 +25,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from volo.files import replacing
-from volo.models.weights.model_folder import CONFIG_FILE, WEIGHTS_FILES
-from volo.models.weights.read import check_file
+from volo.files import atomic_write
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE, WEIGHTS_FILES
+from volo.models.weights.read import check_weights_file
 
 #: The beginning of its SHA-256 in the name of a file, as PyTorch writes it: at least eight digits.
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -53,10 +53,10 @@ def fetch(repo: str, *, revision: str | None = None, refresh: bool = False) -> P
     revision = revision or pinned or None
     path = (None if refresh else _cached(repo, revision)) or _download_weights(repo, revision)
     _verify(path)
-    if not (path.parent / CONFIG_FILE).is_file() and not constants.HF_HUB_OFFLINE:
+    if not (path.parent / MODEL_CONFIG_FILE).is_file() and not constants.HF_HUB_OFFLINE:
         # A repository may hold weights alone; its description is of the same commit as they are.
         with contextlib.suppress(EntryNotFoundError):
-            hf_hub_download(repo, CONFIG_FILE, revision=path.parent.name, library_name="volo")
+            hf_hub_download(repo, MODEL_CONFIG_FILE, revision=path.parent.name, library_name="volo")
     return path.parent
 
 
@@ -76,13 +76,13 @@ def fetch_url(url: str) -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
     if path.exists():
-        check_file(path)
+        check_weights_file(path)
         return path
     if constants.HF_HUB_OFFLINE:
         raise ValueError(f"{url} is not in the cache and HF_HUB_OFFLINE is set; unset it, or give a file of your own")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             _download(url, temporary)
             hashed = _HASH.search(name)
             if hashed and not _sha256(temporary).startswith(hashed[1]):

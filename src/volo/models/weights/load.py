@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from volo.color import parse_color, stored_colors
 from volo.imagenet import GRAY_MEAN, GRAY_STD, imagenet_names
-from volo.messages import few, nearest
+from volo.messages import join_few, nearest
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import BACKBONE, SegmentationConfig, SegmentationModel
 from volo.models.volo import VOLO
@@ -20,10 +20,10 @@ from volo.models.weights.adapt import adapt, build
 from volo.models.weights.identify import Identity, identify
 from volo.models.weights.model_folder import (
     CLASSIFICATION,
-    CONFIG_FILE,
+    MODEL_CONFIG_FILE,
     SEGMENTATION,
     WEIGHTS_FILES,
-    Description,
+    ModelDescription,
     described_config,
     read_description,
 )
@@ -46,11 +46,11 @@ def usual_crop(img_size: tuple[int, int]) -> float:
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedCheckpoint:
     """A checkpoint, and what stands beside it: its description, or its row in the table of published weights."""
 
     checkpoint: Checkpoint
-    description: Description | None = None
+    description: ModelDescription | None = None
     published: PublishedWeights | None = None
 
     @property
@@ -59,7 +59,7 @@ class Found:
         return self.description.config if self.description else None
 
 
-def find(source: Source, *, ema: bool | None = None) -> Found:
+def locate(source: Source, *, ema: bool | None = None) -> LocatedCheckpoint:
     """Find and read weights, without saying yet whether they are a VOLO's.
 
     Args:
@@ -71,10 +71,10 @@ def find(source: Source, *, ema: bool | None = None) -> Found:
         ValueError: there is nothing of this kind, or it cannot be read.
     """
     if not isinstance(source, str | Path):
-        return Found(from_object(source, ema=ema))
+        return LocatedCheckpoint(from_object(source, ema=ema))
     try:
         path, published = _locate(source)
-        return Found(read_checkpoint(path, ema=ema), _described(path), published)
+        return LocatedCheckpoint(read_checkpoint(path, ema=ema), _described(path), published)
     except OSError as error:
         raise ValueError(f"{error.filename or source} cannot be read: {error.strerror or error}") from error
 
@@ -101,19 +101,19 @@ def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
     without names are called by ImageNet's names where there are 1,000 of them, else by their numbers.
 
     Args:
-        source: a run folder, or any other source of :func:`volo.models.weights.load.find`.
+        source: a run folder, or any other source of :func:`volo.models.weights.load.locate`.
         ema: of a file that has them, the weights averaged over the training steps (True), or not; None: if it has.
 
     Raises:
         ValueError: the source cannot be found or read, holds no VOLO, or is damaged, in one line that says why.
     """
-    found = find(source, ema=ema)
+    found = locate(source, ema=ema)
     checkpoint, described = found.checkpoint, found.description
     identity = _identify(found)
     if not identity.certain:
         raise ValueError(
             f"{checkpoint.origin} is {identity.name}, and no tensor shows its number of heads: give a folder with "
-            f"{CONFIG_FILE}, or create_model(NAME, heads=(…), …, pretrained=…)"
+            f"{MODEL_CONFIG_FILE}, or create_model(NAME, heads=(…), …, pretrained=…)"
         )
     config = identity.config
     weights, notes = adapt(checkpoint.weights, identity, config, origin=checkpoint.origin, new_heads=False)
@@ -122,7 +122,9 @@ def load_model(source: Source, *, ema: bool | None = None) -> TrainedModel:
         names = imagenet_names() if config.num_classes == 1000 else tuple(map(str, range(config.num_classes)))
         notes.append(f"classes are called by {'ImageNet’s names' if config.num_classes == 1000 else 'their numbers'}")
     elif len(names) != config.num_classes:
-        raise ValueError(f"{checkpoint.origin} has {config.num_classes} classes, {CONFIG_FILE} names {len(names)}")
+        raise ValueError(
+            f"{checkpoint.origin} has {config.num_classes} classes, {MODEL_CONFIG_FILE} names {len(names)}"
+        )
     report(checkpoint, notes)
     return TrainedModel(
         model=build(config, weights).eval(),
@@ -160,9 +162,9 @@ def load_weights(
     ``class_names``, where given, are what its outputs are to mean; the other arguments: see :func:`adapt`.
 
     Raises:
-        ValueError: see :func:`find` and :func:`volo.models.weights.adapt.adapt`.
+        ValueError: see :func:`locate` and :func:`volo.models.weights.adapt.adapt`.
     """
-    found = find(source, ema=ema)
+    found = locate(source, ema=ema)
     checkpoint, identity = found.checkpoint, _identify(found)
     weights, notes = adapt(
         checkpoint.weights,
@@ -176,7 +178,7 @@ def load_weights(
     return build(config, weights)
 
 
-def _others(description: Description | None, class_names: Sequence[str] | None) -> bool:
+def _others(description: ModelDescription | None, class_names: Sequence[str] | None) -> bool:
     """Whether weights are described with other classes than ``class_names``; ImageNet's 1000 go by several names."""
     theirs = description.class_names if description else None
     if theirs is None or class_names is None or len(theirs) == len(class_names) == 1000:
@@ -225,18 +227,18 @@ def _named(name: str) -> tuple[Path, PublishedWeights | None]:
     return _file_in(fetch(WEIGHTS[full].repo)), WEIGHTS[full]
 
 
-def _described(path: Path) -> Description | None:
+def _described(path: Path) -> ModelDescription | None:
     """The description beside a file that is known to belong to it: not every ``config.json`` of a folder does."""
     home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / CONFIG_FILE).is_file():
-        return read_description(home / CONFIG_FILE)
+    if (path.name in WEIGHTS_FILES or home != path.parent) and (home / MODEL_CONFIG_FILE).is_file():
+        return read_description(home / MODEL_CONFIG_FILE)
     return None
 
 
 def _file_in(folder: Path, *, described: bool = False) -> Path:
-    if described and not (folder / CONFIG_FILE).is_file():
+    if described and not (folder / MODEL_CONFIG_FILE).is_file():
         raise ValueError(
-            f"{folder} is no trained model: {folder / CONFIG_FILE} does not exist; give a run folder, or a file"
+            f"{folder} is no trained model: {folder / MODEL_CONFIG_FILE} does not exist; give a run folder, or a file"
         )
     for name in WEIGHTS_FILES:
         if (folder / name).is_file():
@@ -246,7 +248,7 @@ def _file_in(folder: Path, *, described: bool = False) -> Path:
     )
 
 
-def _identify(found: Found) -> Identity:
+def _identify(found: LocatedCheckpoint) -> Identity:
     """What the weights are; an error where they are not what is described beside them."""
     weights, origin = found.checkpoint.weights, found.checkpoint.origin
     if found.description and found.description.task == SEGMENTATION:
@@ -256,13 +258,13 @@ def _identify(found: Found) -> Identity:
     identity = identify(weights, origin, described=found.architecture)
     if found.architecture and identity.problems:
         raise ValueError(
-            f"{origin} does not fit the architecture in {CONFIG_FILE}: it {'; '.join(identity.problems)}; "
+            f"{origin} does not fit the architecture in {MODEL_CONFIG_FILE}: it {'; '.join(identity.problems)}; "
             f"by its shapes it is {identify(weights, origin).name}"
         )
     return identity
 
 
-def _preprocessing(found: Found, identity: Identity, config: VOLOConfig) -> dict[str, Any]:
+def _preprocessing(found: LocatedCheckpoint, identity: Identity, config: VOLOConfig) -> dict[str, Any]:
     """What belongs to the weights: as described beside them, as published with them, or the paper's."""
     described = found.description.preprocessing if found.description else None
     if found.architecture:
@@ -283,7 +285,7 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
     Raises:
         ValueError: the source cannot be found or read, is a classifier, or is damaged, in one line that says why.
     """
-    found = find(source)
+    found = locate(source)
     origin, described = found.checkpoint.origin, found.description
     if described is None or described.segmentation is None or described.config is None:
         raise ValueError(
@@ -295,7 +297,7 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
         colors = tuple(parse_color(text) for text in stored_colors(more))
         ignore_index, short_side = int(more["ignore_index"]), more["short_side"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{CONFIG_FILE} of {origin} does not describe a segmentation model: {error}") from error
+        raise ValueError(f"{MODEL_CONFIG_FILE} of {origin} does not describe a segmentation model: {error}") from error
     return TrainedSegmenter(
         model=_build(config, found.checkpoint),
         class_names=described.class_names or (),
@@ -315,9 +317,9 @@ def _build(config: SegmentationConfig, checkpoint: Checkpoint) -> SegmentationMo
     there = {name: checkpoint.weights.get(name.removeprefix(BACKBONE)) for name in expected}
     wrong = [name for name, tensor in there.items() if tensor is None or tensor.shape != expected[name].shape]
     if wrong or len(checkpoint.weights) != len(expected):
-        what = f"lacks {few(wrong)}" if wrong else f"has {len(checkpoint.weights) - len(expected)} others"
+        what = f"lacks {join_few(wrong)}" if wrong else f"has {len(checkpoint.weights) - len(expected)} others"
         raise ValueError(
-            f"{checkpoint.origin} does not fit the architecture in {CONFIG_FILE}: of its tensors it {what}"
+            f"{checkpoint.origin} does not fit the architecture in {MODEL_CONFIG_FILE}: of its tensors it {what}"
         )
     weights = {name: tensor.to(expected[name].dtype) for name, tensor in there.items() if tensor is not None}
     model.load_state_dict(weights, strict=True, assign=True)

@@ -17,14 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from volo.color import Color, hex_color
-from volo.files import replacing
+from volo.files import atomic_write
 from volo.imagenet import distinct
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import SegmentationConfig
 
-FORMAT_VERSION = 1
+MODEL_FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
+MODEL_CONFIG_FILE = "config.json"
 #: What a folder may call its weights, the best form first; the second is an old one of the hub's.
 WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
 #: What a model does; a description that says nothing of it is a classifier's.
@@ -32,7 +32,7 @@ CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
+class ModelDescription:
     """What a ``config.json`` says of the weights beside it; None where it says nothing.
 
     Attributes:
@@ -62,22 +62,22 @@ def save_model(
 ) -> None:
     """Write ``weights``, a VOLO's state dict, and what describes them into ``folder``; no file is left half-written."""
     description = {
-        "format_version": FORMAT_VERSION,
+        "format_version": MODEL_FORMAT_VERSION,
         "architecture": asdict(config),
         "class_names": class_names,
         "preprocessing": preprocessing,
     }
-    save_pair(folder, weights, description)
+    save_model_folder(folder, weights, description)
 
 
-def save_pair(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
+def save_model_folder(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
     """Write ``model.safetensors`` and ``config.json``, both or none.
 
     Raises:
         OSError: they cannot be written.
     """
     text = json.dumps(description, indent=2) + "\n"
-    with replacing(folder / CONFIG_FILE) as words, replacing(folder / WEIGHTS_FILE) as numbers:
+    with atomic_write(folder / MODEL_CONFIG_FILE) as words, atomic_write(folder / WEIGHTS_FILE) as numbers:
         words.write_text(text, encoding="utf-8")
         try:
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, numbers, {"format": "pt"})
@@ -88,7 +88,7 @@ def save_pair(folder: Path, weights: Mapping[str, Tensor], description: dict[str
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
-def read_description(path: Path) -> Description:
+def read_description(path: Path) -> ModelDescription:
     """Read a ``config.json`` of ours, of timm's or of transformers' TimmWrapper.
 
     Raises:
@@ -101,14 +101,16 @@ def read_description(path: Path) -> Description:
         version = said["format_version"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is no description of a volo model: {error}") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version}; this volo reads version {FORMAT_VERSION}; upgrade volo")
+    if version != MODEL_FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}; this volo reads version {MODEL_FORMAT_VERSION}; upgrade volo"
+        )
     try:
         config, task = VOLOConfig.from_dict(said["architecture"]), said.get("task", CLASSIFICATION)
         if task not in (CLASSIFICATION, SEGMENTATION):
             raise ValueError(f"its task is {task!r}, and this volo knows {CLASSIFICATION} and {SEGMENTATION}")
         segmentation = dict(said[SEGMENTATION]) if task == SEGMENTATION else None
-        return Description(
+        return ModelDescription(
             writer="volo",
             config=config,
             class_names=_class_names(
@@ -128,7 +130,7 @@ def _class_names(names: Any, count: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _of_timm(said: dict[str, Any]) -> Description:
+def _of_timm(said: dict[str, Any]) -> ModelDescription:
     """Timm's words for a model, which TimmWrapper keeps and adds to."""
     settings = said.get("pretrained_cfg") or said
     size = settings.get("test_input_size") or settings.get("input_size")
@@ -138,7 +140,7 @@ def _of_timm(said: dict[str, Any]) -> Description:
     names = said.get("label_names") or settings.get("label_names")
     if not names and isinstance(said.get("id2label"), dict):
         names = [said["id2label"][key] for key in sorted(said["id2label"], key=int)]
-    return Description(
+    return ModelDescription(
         writer="transformers" if said.get("model_type") == "timm_wrapper" else "timm",
         class_names=distinct([str(name) for name in names]) if names else None,
         preprocessing=preprocessing or None,
@@ -167,7 +169,7 @@ def save_segmenter(
             f"{len(class_colors)}"
         )
     description = {
-        "format_version": FORMAT_VERSION,
+        "format_version": MODEL_FORMAT_VERSION,
         "task": SEGMENTATION,
         "architecture": asdict(config.backbone),
         SEGMENTATION: {
@@ -181,10 +183,10 @@ def save_segmenter(
         "class_names": class_names,
         "preprocessing": preprocessing,
     }
-    save_pair(folder, weights, description)
+    save_model_folder(folder, weights, description)
 
 
-def described_config(described: Description) -> SegmentationConfig:
+def described_config(described: ModelDescription) -> SegmentationConfig:
     """The architecture of a description of a segmentation model. Raises KeyError or ValueError where it has none."""
     assert described.config is not None
     assert described.segmentation is not None

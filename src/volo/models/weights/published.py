@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volo.messages import nearest
 from volo.models.config import VARIANTS
-from volo.models.weights.model_folder import CONFIG_FILE
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE
 
 _RELEASE = "https://github.com/sail-sg/volo/releases/download/volo_1"
 
@@ -101,7 +101,7 @@ WEIGHTS: dict[str, PublishedWeights] = {
 def shipped_weights() -> dict[str, Path]:
     """Name with tag → folder of the weights that lie in the package and need no download."""
     folders = sorted(Path(__file__).with_name("shipped").iterdir())
-    return {folder.name: folder for folder in folders if (folder / CONFIG_FILE).is_file()}
+    return {folder.name: folder for folder in folders if (folder / MODEL_CONFIG_FILE).is_file()}
 
 
 def weights_name(name: str) -> str:

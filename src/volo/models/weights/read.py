@@ -105,7 +105,7 @@ def from_object(weights: nn.Module | Mapping[str, Any], *, ema: bool | None = No
     return replace(given, weights={name: tensor.clone() for name, tensor in given.weights.items()})
 
 
-def check_file(path: Path) -> None:
+def check_weights_file(path: Path) -> None:
     """See that a path is a file with something in it.
 
     Raises:
@@ -126,7 +126,7 @@ def check_file(path: Path) -> None:
 
 
 def _form(path: Path) -> str:
-    check_file(path)
+    check_weights_file(path)
     with path.open("rb") as file:
         start = file.read(32)
     known = next((what for sign, what in _STRANGERS.items() if start.startswith(sign)), None)

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from volo.color import Color
-from volo.files import replacing
+from volo.files import atomic_write
 from volo.models.segmentation import SegmentationModel
 from volo.models.volo import VOLO
 from volo.models.weights.card import model_card
@@ -107,7 +107,7 @@ class TrainedModel:
             class_names=self.class_names,
             preprocessing=self.preprocessing,
         )
-        with replacing(folder / CARD_FILE) as temporary:
+        with atomic_write(folder / CARD_FILE) as temporary:
             temporary.write_text(str(card), encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
-from volo.files import replacing, system_error
+from volo.files import atomic_write, system_error
 
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
@@ -49,7 +49,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with replacing(path) as temporary, temporary.open("wb") as file:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from volo.data import Batch, PairBatch
+from volo.data import Batch, SegmentationBatch
 from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 
 #: To read a loss makes a GPU, or the other processes, wait: there it is done once in so many batches.
@@ -34,7 +34,12 @@ class FiniteLoss(Callback):
         self._unseen: list[tuple[str, Tensor, Tensor]] = []  # where, loss, image indices: on the device
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch | SegmentationBatch,
+        batch_idx: int,
     ) -> None:
         where = f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1} of {trainer.num_training_batches}"
         self._unseen.append((f"{where}, step {trainer.global_step}", outputs["loss"].detach(), batch.indices))

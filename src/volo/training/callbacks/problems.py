@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 
-from volo.data import Batch, PairBatch
+from volo.data import Batch, SegmentationBatch
 
 
 class Problems(Callback):
@@ -32,7 +32,7 @@ class Problems(Callback):
     ) -> None:
         self._note(batch)
 
-    def _note(self, batch: Batch | PairBatch) -> None:
+    def _note(self, batch: Batch | SegmentationBatch) -> None:
         for problem in batch.problems:
             if self.strict:
                 raise ValueError(f"{problem} (strict)")

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, schedule, supported_activities
 
-from volo.files import replacing
+from volo.files import atomic_write
 
 TABLE_FILE = "profile.txt"
 TRACE_FILE = "trace.json"
@@ -129,11 +129,11 @@ class Trace(Callback):
             self._profile.stop()
             self._profile = None
             text = f"{self.stages.table()}\n\noperators, in the steps of {TRACE_FILE}:\n{self.operators}\n"
-            with replacing(self.folder / TABLE_FILE) as temporary:
+            with atomic_write(self.folder / TABLE_FILE) as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
     def _keep(self, finished: profile) -> None:
         order = "self_cpu_time_total" if not torch.accelerator.is_available() else "self_device_time_total"
         self.operators = finished.key_averages().table(sort_by=order, row_limit=25, max_name_column_width=60)
-        with replacing(self.folder / TRACE_FILE) as temporary:
+        with atomic_write(self.folder / TRACE_FILE) as temporary:
             finished.export_chrome_trace(str(temporary))

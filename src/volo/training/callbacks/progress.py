@@ -8,9 +8,9 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from volo.data import Batch, PairBatch
+from volo.data import Batch, SegmentationBatch
 from volo.training.callbacks.record import Record
-from volo.training.config import score_of
+from volo.training.config import monitored_metric
 
 #: Seconds between two looks of the progress bar at the loss.
 _REFRESH = 0.1
@@ -63,7 +63,12 @@ class RunProgress(ProgressBar):
         self._last = self._last or time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch | SegmentationBatch,
+        batch_idx: int,
     ) -> None:
         self._batches += 1
         self._images += len(batch.images) * trainer.world_size
@@ -89,7 +94,7 @@ class RunProgress(ProgressBar):
         if not self._enabled:
             return
         row = self.record.rows[-1]
-        score, name = score_of(row)
+        score, name = monitored_metric(row)
         left = (trainer.max_epochs or 0) - row["epoch"]
         seconds = left * row["seconds"]
         self.progress.console.print(

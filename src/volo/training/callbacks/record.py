@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from volo.data import Batch, PairBatch
-from volo.files import replacing
+from volo.data import Batch, SegmentationBatch
+from volo.files import atomic_write
 from volo.training.config import METRICS_FILE
 from volo.training.reports.curves import draw_curves
 
@@ -44,7 +44,12 @@ class Record(Callback):
         return self._seconds_before + time.perf_counter() - self._started
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch | PairBatch, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch | SegmentationBatch,
+        batch_idx: int,
     ) -> None:
         self._images += len(batch.images) * trainer.world_size
         # Summed where it is, without waiting for the device.
@@ -73,7 +78,7 @@ class Record(Callback):
         )
         if trainer.is_global_zero:
             with (
-                replacing(self.folder / METRICS_FILE) as temporary,
+                atomic_write(self.folder / METRICS_FILE) as temporary,
                 temporary.open("w", newline="", encoding="utf-8") as file,
             ):
                 writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))

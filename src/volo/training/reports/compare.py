@@ -17,9 +17,8 @@ from volo.evaluation.metrics import SCORE_NAMES
 from volo.evaluation.report import PREDICTIONS_FILE, RESULTS_FILE
 from volo.evaluation.segmentation import SCORE_NAMES as SEGMENTATION_SCORE_NAMES
 from volo.models import VOLO, SegmentationModel
-from volo.models.weights.model_folder import CONFIG_FILE as MODEL_FILE
-from volo.models.weights.model_folder import described_config, read_description
-from volo.training.config import CONFIG_FILE, METRICS_FILE, SCORES, TrainConfig, score_of
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE, described_config, read_description
+from volo.training.config import METRICS_FILE, MONITORED_METRICS, RUN_CONFIG_FILE, TrainConfig, monitored_metric
 
 #: Task → the scores of ``results.json`` that are laid side by side, and what they are called.
 _SCORE_NAMES = {"classification": SCORE_NAMES, "segmentation": SEGMENTATION_SCORE_NAMES}
@@ -28,7 +27,7 @@ _PLACE = "output"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunRecord:
     """What a run folder tells.
 
     Attributes:
@@ -65,7 +64,7 @@ class Run:
     @property
     def best(self) -> dict[str, float] | None:
         """The epoch with the highest score on the validation images."""
-        return max(self.rows, key=lambda row: row[SCORES[self.task][0]], default=None)
+        return max(self.rows, key=lambda row: row[MONITORED_METRICS[self.task][0]], default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ class Comparison:
         notes: what a reader should know, one line each.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
     settings: dict[str, list[Any]]
     tests: tuple[PairedTest | None, ...]
     notes: tuple[str, ...]
@@ -159,20 +158,20 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     return Comparison(runs=runs, settings=_differing(runs), tests=tuple(tests), notes=tuple(notes))
 
 
-def read_run(folder: Path, name: str) -> Run:
+def read_run(folder: Path, name: str) -> RunRecord:
     """Read what a run folder tells, to be called ``name`` beside others.
 
     Raises:
         ValueError: it holds no run, or a damaged one.
     """
-    if not (folder / CONFIG_FILE).is_file():
-        reason = "does not exist" if not folder.exists() else f"has no {CONFIG_FILE}"
+    if not (folder / RUN_CONFIG_FILE).is_file():
+        reason = "does not exist" if not folder.exists() else f"has no {RUN_CONFIG_FILE}"
         raise ValueError(f"{folder} is no run: it {reason}; give folders that volo train made")
-    settings = {**_flat(asdict(TrainConfig())), **_flat(_read_json(folder / CONFIG_FILE))}
+    settings = {**_flat(asdict(TrainConfig())), **_flat(_read_json(folder / RUN_CONFIG_FILE))}
     results = _read_json(folder / RESULTS_FILE) if (folder / RESULTS_FILE).is_file() else None
     rows = _read_rows(folder / METRICS_FILE) if (folder / METRICS_FILE).is_file() else []
-    parameters = _parameters(folder / MODEL_FILE) if (folder / MODEL_FILE).is_file() else None
-    return Run(name=name, folder=folder, settings=settings, rows=rows, results=results, parameters=parameters)
+    parameters = _parameters(folder / MODEL_CONFIG_FILE) if (folder / MODEL_CONFIG_FILE).is_file() else None
+    return RunRecord(name=name, folder=folder, settings=settings, rows=rows, results=results, parameters=parameters)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -201,7 +200,7 @@ def _read_rows(path: Path) -> list[dict[str, float]]:
         try:
             rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
             for row in rows:
-                _ = row["epoch"], score_of(row)
+                _ = row["epoch"], monitored_metric(row)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     return rows
@@ -216,7 +215,7 @@ def _parameters(path: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
+def _differing(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for run in runs for name in run.settings if name != _PLACE)
     values = {name: [run.settings.get(name) for run in runs] for name in names}
     return {name: row for name, row in values.items() if any(value != row[0] for value in row)}
@@ -226,7 +225,7 @@ def _differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
 Answers = dict[tuple[str, str], bool]
 
 
-def _read_answers(run: Run, notes: list[str]) -> Answers | None:
+def _read_answers(run: RunRecord, notes: list[str]) -> Answers | None:
     path = run.folder / PREDICTIONS_FILE
     if run.results is None or not path.is_file():
         if run.results:
@@ -294,7 +293,7 @@ def _tested(test: PairedTest | None) -> str:
 
 
 def _epoch(row: dict[str, float] | None) -> str:
-    return _NOTHING if row is None else f"{row[score_of(row)[0]]:.2%} (epoch {row['epoch']:.0f})"
+    return _NOTHING if row is None else f"{row[monitored_metric(row)[0]]:.2%} (epoch {row['epoch']:.0f})"
 
 
 def _value(value: Any) -> str:

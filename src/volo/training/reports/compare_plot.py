@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from volo.figures import save_figure
-from volo.messages import shortened
-from volo.training.config import SCORES
-from volo.training.reports.compare import Comparison, Run, table_rows
+from volo.messages import elide
+from volo.training.config import MONITORED_METRICS
+from volo.training.reports.compare import Comparison, RunRecord, table_rows
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
@@ -27,9 +27,9 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _plot_runs(figure: Any, runs: Sequence[Run]) -> None:
+def _plot_runs(figure: Any, runs: Sequence[RunRecord]) -> None:
     """Validation loss by epoch, and the score by epoch and by time, a line for each run."""
-    key, name = SCORES[runs[0].task]
+    key, name = MONITORED_METRICS[runs[0].task]
     loss, accuracy, timed = figure.subplots(1, 3)
     for run in runs:
         columns = {key: [row.get(key, np.nan) for row in run.rows] for key in ("epoch", "val_loss", key)}
@@ -46,7 +46,7 @@ def _plot_runs(figure: Any, runs: Sequence[Run]) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (loss, accuracy, timed):
         axes.grid(alpha=0.3)
-    names = [shortened(run.name) for run in runs]
+    names = [elide(run.name) for run in runs]
     legend = figure.legend(loss.lines, names, loc="outside lower center", ncols=min(5, len(runs)))
     for text in legend.texts:
         text.set_parse_math(False)
@@ -54,9 +54,9 @@ def _plot_runs(figure: Any, runs: Sequence[Run]) -> None:
 
 def _plot_table(axes: Axes, header: list[str], rows: list[tuple[str, list[str]]]) -> None:
     axes.axis("off")
-    texts = [["\n".join(shortened(line, 26) for line in text.split("\n")) for text in values] for _, values in rows]
+    texts = [["\n".join(elide(line, 26) for line in text.split("\n")) for text in values] for _, values in rows]
     cells = [[name, *row] for (name, _), row in zip(rows, texts, strict=True)]
-    table = axes.table(cells, colLabels=[shortened(name, 26) for name in header], loc="upper center", cellLoc="left")
+    table = axes.table(cells, colLabels=[elide(name, 26) for name in header], loc="upper center", cellLoc="left")
     table.auto_set_font_size(False)
     table.set_fontsize(9)
     lines = [1, *(_lines(values) for _, values in rows)]

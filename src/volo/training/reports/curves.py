@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from volo.figures import save_figure
-from volo.training.config import score_of
+from volo.training.config import monitored_metric
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
@@ -31,7 +31,7 @@ def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
 
 def plot_score(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
     """The score of validation by epoch, the best one marked."""
-    epochs, (key, name) = [row["epoch"] for row in rows], score_of(rows[0])
+    epochs, (key, name) = [row["epoch"] for row in rows], monitored_metric(rows[0])
     values = [row[key] for row in rows]
     best = max(range(len(rows)), key=values.__getitem__)
     axes.plot(epochs, values, color="tab:green", label=f"validation {name}")

@@ -9,9 +9,9 @@ from volo.data.find import images_below
 from volo.data.images import MAX_PIXELS, ImageError
 from volo.data.segmentation.classes import MaskClasses, known_classes, read_classes
 from volo.data.segmentation.formats.masks import mask_values
-from volo.data.segmentation.pairs import MaskedImages, PairParts, check_sizes, matched
-from volo.data.splits import PART_WORDS, WHOLE
-from volo.messages import few
+from volo.data.segmentation.pairs import MaskedImages, PairSplits, check_sizes, matched
+from volo.data.splits import SPLIT_ALIASES, UNSPLIT
+from volo.messages import join_few
 
 #: What people call the two folders; capitals do not matter.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -61,7 +61,7 @@ def find_layout(root: Path) -> Layout | None:
 
 def open_layout(
     root: Path, *, classes: str | None = None, palette: bool = False, max_pixels: int = MAX_PIXELS
-) -> PairParts:
+) -> PairSplits:
     """The parts of a folder of images and masks, each listed and checked when it is opened.
 
     Args:
@@ -121,7 +121,7 @@ def _seen(layout: Layout) -> str:
             seen.update(set(mask_values(path).reshape(-1).tolist()))
         except ImageError:
             return ""
-    return f"; the first masks hold {few(sorted(seen))}" if seen else ""
+    return f"; the first masks hold {join_few(sorted(seen))}" if seen else ""
 
 
 def _subfolders(root: Path) -> dict[str, Path]:
@@ -133,7 +133,7 @@ def _subfolders(root: Path) -> dict[str, Path]:
 def _parts_in(root: Path) -> dict[str, Path]:
     """The folders in ``root`` that bear the name of a part."""
     folders = _subfolders(root)
-    named = {part: [folders[word] for word in words if word in folders] for part, words in PART_WORDS.items()}
+    named = {part: [folders[word] for word in words if word in folders] for part, words in SPLIT_ALIASES.items()}
     return {part: found[0] for part, found in named.items() if found}
 
 
@@ -154,7 +154,7 @@ def _pairs(root: Path) -> Layout | None:
         return Layout(folders) if folders else None
     images, masks = _parts_in(both[0]), _parts_in(both[1])
     if not images.keys() & masks.keys():
-        return Layout({WHOLE: both})
+        return Layout({UNSPLIT: both})
     parts = {part: (images[part], masks[part]) for part in images if part in masks}
     ade20k = root.name == "ADEChallengeData2016" or (root / "objectInfo150.txt").is_file()
     return Layout(parts, known="ade20k" if ade20k else None)
@@ -163,7 +163,7 @@ def _pairs(root: Path) -> Layout | None:
 def _segnet(root: Path) -> Layout | None:
     """CamVid as SegNet's authors publish it: ``train`` and ``trainannot``, likewise ``val`` and ``test``."""
     folders = _subfolders(root)
-    both = {part: (part, f"{part}annot") for part in PART_WORDS}
+    both = {part: (part, f"{part}annot") for part in SPLIT_ALIASES}
     pairs = {part: (folders[a], folders[b]) for part, (a, b) in both.items() if a in folders and b in folders}
     return Layout(pairs, known="camvid") if pairs else None
 
@@ -174,7 +174,7 @@ def _camvid(root: Path) -> Layout | None:
     images, masks = folders.get("701_stillsraw_full"), folders.get("labeledapproved_full")
     if images is None or masks is None:
         return None
-    return Layout({WHOLE: (images, masks)}, known="camvid", palette=True, mask_endings=("_L",))
+    return Layout({UNSPLIT: (images, masks)}, known="camvid", palette=True, mask_endings=("_L",))
 
 
 def _cityscapes(root: Path) -> Layout | None:

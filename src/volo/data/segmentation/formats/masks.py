@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from volo.color import hex_color
-from volo.data.color_modes import turned
-from volo.data.images import MAX_PIXELS, ImageError, opened
+from volo.data.color_modes import apply_exif_orientation
+from volo.data.images import MAX_PIXELS, ImageError, open_image
 from volo.data.segmentation.classes import MaskClasses
-from volo.messages import few, shown
+from volo.messages import join_few, printable
 
 
 class MaskError(ImageError):
@@ -35,27 +35,27 @@ def read_mask(
         MaskError: a color picture where values are expected, or values or colors that stand for nothing.
         ImageError: the file is missing, unreadable, truncated, too large or no image.
     """
-    with opened(path, "mask", max_pixels) as image:
+    with open_image(path, "mask", max_pixels) as image:
         lossy = image.format == "JPEG"
         image.load()
-        mask = turned(image)
+        mask = apply_exif_orientation(image)
     try:
         if lossy:
             raise ValueError("it is a JPEG, which blurs values where classes meet; save masks as PNG")
         return _by_color(mask, classes) if palette else _by_value(mask, classes)
     except ValueError as error:
-        raise MaskError(f"mask {shown(path)}: {error}") from None
+        raise MaskError(f"mask {printable(path)}: {error}") from None
 
 
 def mask_values(path: str | Path) -> np.ndarray:
     """(H, W), the values that a mask holds, whatever they stand for. Raises ImageError or MaskError."""
-    with opened(path, "mask", MAX_PIXELS) as image:
+    with open_image(path, "mask", MAX_PIXELS) as image:
         image.load()
-        mask = turned(image)
+        mask = apply_exif_orientation(image)
     try:
         return _values(mask)
     except ValueError as error:
-        raise MaskError(f"mask {shown(path)}: {error}") from None
+        raise MaskError(f"mask {printable(path)}: {error}") from None
 
 
 def _by_value(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
@@ -105,7 +105,7 @@ def _counted(wrong: np.ndarray, *, colors: bool = False) -> str:
     found, counts = np.unique(wrong, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     names = [hex_color((v >> 16, v >> 8 & 255, v & 255)) if colors else f"{v}" for v in found[order].tolist()]
-    return few(f"{name} ({n:,} pixels)" for name, n in zip(names, counts[order], strict=True))
+    return join_few(f"{name} ({n:,} pixels)" for name, n in zip(names, counts[order], strict=True))
 
 
 def _ranges(values: Sequence[int]) -> str:
@@ -116,4 +116,4 @@ def _ranges(values: Sequence[int]) -> str:
             runs[-1].append(value)
         else:
             runs.append([value])
-    return few(f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return join_few(f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volo.messages import few
+from volo.messages import join_few
 from volo.models.config import VARIANTS
 
 _Layers = dict[str, dict[str, np.ndarray]]
@@ -40,7 +40,7 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     except KeyError as error:
         raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: it has no {error.args[0]}") from error
     if left := [f"{layer}/{name}" for layer, arrays in layers.items() for name in arrays]:
-        raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: that has no {few(left)}")
+        raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: that has no {join_few(left)}")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in pairs.items()}
 
 
