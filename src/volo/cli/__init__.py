@@ -43,18 +43,22 @@ GROUPS = {
             "models": "list the model sizes",
             "weights": "inspect, convert, list and download weights",
             "doctor": "report what runs on this machine and why",
+            "completion": "print the completion of commands for a shell",
         },
     ),
 }
-#: verb → its module.
+#: Verb → its module.
 MODULES = {verb: f"{package}.{verb}" for package, verbs in GROUPS.values() for verb in verbs}
+
+#: Another word for a verb → the verb.
+SYNONYMS = {"evaluate": "eval"}
 
 
 @contextmanager
 def _interrupted_once() -> Iterator[None]:
-    r"""Until the end, Ctrl-C raises KeyboardInterrupt once: another would tear what ends and tidies up after the first.
+    r"""Let Ctrl-C raise KeyboardInterrupt once: a second one would interrupt the cleaning up after the first.
 
-    A process that hangs can still be told so by Ctrl-\.
+    A process that hangs can still be stopped by Ctrl-\.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
@@ -77,17 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb.
 
     Returns:
-        The exit code: 0; 1 for a failure; 2 for a mistake of the user's; 128 + the number of the signal that stopped
-        it, 130 after Ctrl-C. 141 where the reader of a pipe has gone, which is no error: the signal of that stops most
-        programs, and Python turns it off.
+        The exit code: 0 for success; 1 for a failure; 2 for a mistake of the user; 128 + the number of the signal that
+        stopped it, such as 130 after Ctrl-C. It is 141 if the reader of a pipe has closed it, which is not an error:
+        most programs are stopped by that signal, which Python ignores.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     prepare_streams()
     try:
-        code = _dispatch(given)
-        sys.stdout.flush()  # a disk that is full shows here rather than when Python ends
+        code = _dispatch(words)
+        sys.stdout.flush()  # a full disk raises its error here rather than when Python ends
         return code
     except KeyboardInterrupt:
         give_up_output()
@@ -100,26 +104,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, SystemExit) or debug:
             raise
         hint = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
-        print(f"{' '.join(['volo', *given[:1]])}: {hint or _one_line(error)}", file=sys.stderr)
+        print(f"{' '.join(['volo', *words[:1]])}: {hint or _one_line(error)}", file=sys.stderr)
         return 2 if hint or _is_mistake(error) else 1
 
 
-def _dispatch(given: list[str]) -> int:
-    if not given or given[0] in ("-h", "--help", "help"):
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
-    if given[0] == "--version":
+    if words[0] == "--version":
         from volo import __version__
 
         print(__version__)
         return 0
-    verb, *rest = given
+    verb, *rest = words
+    verb = SYNONYMS.get(verb, verb)
     if verb not in MODULES:
         raise ValueError(f"unknown command {verb!r}{nearest(verb, MODULES)}")
     return importlib.import_module(MODULES[verb]).run(rest)
 
 
-#: What the system says → what to do about it.
+#: Error number of the system → advice.
 _ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or name another place"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or name another place"),
@@ -129,14 +134,14 @@ _ADVICE = {
 
 
 def _is_mistake(error: Exception) -> bool:
-    """Whether the user can mend it, and the machine has not failed."""
+    """Return whether the user can correct the error, rather than the machine having failed."""
     if isinstance(error, OSError):
         return not out_of_space(error) and error.errno != errno.EIO
     return isinstance(error, ValueError)
 
 
 def _one_line(error: Exception) -> str:
-    """The first line of the message; of an error that is not the user's, its type and how to see more."""
+    """Return the first line of the message, with the type and how to see more if the error is not the user's."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{printable(error.filename)}: " if error.filename else ""
         advice = _ADVICE.get(error.errno or 0)

@@ -1,8 +1,8 @@
-"""``volo eval``: judge a trained model on labeled images."""
+"""``volo eval``: evaluate a trained model on labeled images, or on images with masks."""
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,12 +11,12 @@ import numpy as np
 from rich.table import Table
 
 from volo.cli.ui.model_options import (
-    OPTIONS,
+    SEGMENTATION_OPTIONS,
     add_segmentation_options,
+    make_segmenter,
     model_task,
     open_model_option,
     refuse,
-    segmenter,
 )
 from volo.cli.ui.parser import (
     VerbParser,
@@ -28,7 +28,7 @@ from volo.cli.ui.parser import (
 )
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.terminal import Console, warn_left_out
-from volo.data import ImageSet, open_masked_validation_data, open_validation_data, with_channels
+from volo.data import ImageSet, open_validation_data, with_channels
 from volo.files import check_writable_folder
 from volo.inference import Predictor
 from volo.messages import elide, join_few, printable
@@ -38,27 +38,54 @@ if TYPE_CHECKING:
     from volo.evaluation.imagenet import RealLabels
     from volo.evaluation.segmentation import SegmentationEvaluation
 
-#: With more classes than this, the worst and the best are printed.
+#: With more classes than this, only the worst and the best are printed.
 _MOST_CLASSES = 20
 _WORST, _BEST = 10, 5
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print the scores, and write them, the predictions and the pictures where asked."""
-    parser = VerbParser(prog="volo eval", description="Judge a trained model on labeled images.")
-    parser.add_argument(
-        "model", help="run folder, file of weights or of `volo export`, hf-hub:org/name, or name of volo weights list"
+    """Print the scores, and write them, the predictions and pictures to the output folder if one is options."""
+    options, explicit = parse(parser(), arguments), parse(parser(), arguments, defaults=False)
+    for name, least in (("batch_size", 1), ("workers", 0)):
+        if options[name] is not None and options[name] < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
+    options["model"] = open_model_option(options)
+    task = model_task(options["model"])
+    if task == "segmentation":
+        refuse(explicit, ("among", "real"), task)
+        return _evaluate_segmenter(options)
+    if explicit.get("classes") in ("all", "folder"):
+        raise ValueError(f"--classes is a list of class names now: write --among {explicit['classes']}")
+    refuse(explicit, (*SEGMENTATION_OPTIONS, "classes"), task)
+    return _evaluate_classifier(options)
+
+
+def parser() -> VerbParser:
+    """Return the parser of ``volo eval``."""
+    parser = VerbParser(
+        prog="volo eval",
+        usage="MODEL DATA [options]",
+        description="Evaluate a trained model on labeled images, or on images with masks.",
     )
-    parser.add_argument("folder", help="folder, table or name of a data set, as for volo train; judged is its val part")
-    parser.add_argument("--split", type=str | None, help="judge this part instead: train, val or test")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="model folder, file of weights or of volo export, hf-hub:org/name, or a name of volo weights list",
+    )
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        help="folder, table or name of a data set, as for volo train; the val split is evaluated",
+    )
+    parser.add_argument("--split", type=str | None, help="evaluate this split instead: train, val or test")
     add_data_options(parser)
     parser.add_argument(
-        "--classes",
+        "--among",
         type=Literal["all", "folder"],
         default="all",
-        help="classes that the model chooses among: all it knows, or the folder's alone, as ImageNet-A and -R want",
+        help="classes that the model chooses among: all it has, or those of the folder, as for ImageNet-A and -R",
     )
-    parser.add_argument("--real", type=str | None, help="real.json: judge ImageNet's val images by these labels too")
+    parser.add_argument("--real", type=str | None, help="real.json: evaluate ImageNet's val images by its labels, too")
     parser.add_argument(
         "--output",
         type=str | None,
@@ -67,45 +94,36 @@ def run(arguments: Sequence[str]) -> int:
     )
     add_segmentation_options(parser)
     parser.add_argument(
-        "--batch_size", type=int | None, help="images at a time, default 64; segmentation: windows, default 4"
+        "--batch-size", type=int | None, help="images at a time (default: 64); segmentation: windows (default: 4)"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
-    parser.add_argument(
-        "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
-    )
-    parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images; 0 loads in this one")
+    parser.add_argument("--device", type=str | None, help="where to compute (default: an accelerator if there is one)")
+    parser.add_argument("--strict", action="store_true", help="make an image that cannot be read an error")
     add_runtime_options(parser)
-    given, said = parse(parser, arguments), parse(parser, arguments, defaults=False)
-    for option, least in (("batch_size", 1), ("workers", 0)):
-        if given[option] is not None and given[option] < least:
-            raise ValueError(f"--{option} must be at least {least}, not {given[option]}")
-    given["model"] = open_model_option(given)
-    task = model_task(given["model"])
-    refuse(said, ("classes", "real") if task == "segmentation" else OPTIONS, task)
-    return _evaluate_segmenter(given) if task == "segmentation" else _evaluate_classifier(given)
+    return parser
 
 
-def _evaluate_classifier(given: dict[str, Any]) -> int:
+def _evaluate_classifier(options: dict[str, Any]) -> int:
     from volo.evaluation.classification import evaluate
     from volo.evaluation.report import write_evaluation
     from volo.imagenet import in_words
 
-    output = _checked_output(given)
+    output = _checked_output(options)
     console = Console()
-    predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
-    images, chosen, real = _open(given, predictor)
+    predictor = Predictor(options["model"], device=options["device"], **runtime_of(options))
+    images, chosen, real = _open(options, predictor)
     with image_progress(console) as progress:
         task = progress.add_task("evaluating", total=len(images.labels))
         result = evaluate(
             predictor,
             images,
             classes=chosen,
-            batch_size=given["batch_size"] or 64,
-            workers=given["workers"],
+            batch_size=options["batch_size"] or 64,
+            workers=options["workers"],
             on_batch=lambda count: progress.advance(task, count),
         )
     result = replace(result, class_names=in_words(result.class_names))
-    _warn(result, "have no images and so no score", strict=given["strict"])
+    _warn(result, "have no images and so no score", strict=options["strict"])
     reassessed = real.scores(result) if real else {}
     for table in (_scores(result, reassessed), _classes(result)):
         console.print(table)
@@ -117,60 +135,63 @@ def _evaluate_classifier(given: dict[str, Any]) -> int:
     return 0
 
 
-def _evaluate_segmenter(given: dict[str, Any]) -> int:
+def _evaluate_segmenter(options: dict[str, Any]) -> int:
+    from volo.evaluation.report import write_evaluation
     from volo.evaluation.segmentation import evaluate_segmentation
-    from volo.evaluation.segmentation_report import write_segmentation
 
-    output = _checked_output(given)
-    console, model = Console(), segmenter(given)
-    opened = open_masked_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    output = _checked_output(options)
+    console, model = Console(), make_segmenter(options)
+    source, split = data_source(options), options["split"]
+    opened = open_validation_data(options["data"], task="segmentation", split=split, source=source)
     images = with_channels(opened, model.preprocessing.channels, model.preprocessing.background)
     with image_progress(console) as progress:
         task = progress.add_task("evaluating", total=len(images))
-        result = evaluate_segmentation(model, images, workers=given["workers"], on_image=lambda: progress.advance(task))
+        result = evaluate_segmentation(
+            model, images, workers=options["workers"], on_image=lambda: progress.advance(task)
+        )
     _warn(
         result,
         "are in no mask, so their IoU is 0 if the model predicts them anywhere, else undefined",
-        strict=given["strict"],
+        strict=options["strict"],
     )
     for table in (_segmentation_scores(result), _segmentation_classes(result)):
         console.print(table)
     if output is not None:
-        write_segmentation(result, images, output, more={"views": asdict(model.sliding)})
+        write_evaluation(result, images, output, more={"views": asdict(model.sliding)})
         console.print(f"scores of every class and image, and pictures are in {printable(output)}", soft_wrap=True)
     return 0
 
 
-def _checked_output(given: dict[str, Any]) -> Path | None:
+def _checked_output(options: dict[str, Any]) -> Path | None:
     """Return the folder to write to, checked before the work rather than after it."""
-    output = Path(given["output"]) if given["output"] else None
+    output = Path(options["output"]) if options["output"] else None
     if output is not None:
         check_writable_folder(output)
     return output
 
 
-def _open(given: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
-    """The images, the classes to choose among (None means all), and the reassessed labels where they are wanted."""
+def _open(options: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
+    """Return the images, the classes to choose among (None means all), and the ReaL labels if they were asked for."""
     from volo.evaluation.imagenet import RealLabels, StoredImages, as_imagenet
     from volo.imagenet import knows_imagenet
 
-    opened = open_validation_data(given["folder"], part=given["split"], source=data_source(given))
+    opened = open_validation_data(options["data"], split=options["split"], source=data_source(options))
     opened = as_imagenet(opened, predictor.class_names)
     images = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
-    among = given["classes"] == "folder"
-    if given["real"] and (among or not knows_imagenet(predictor.class_names)):
-        raise ValueError("--real judges a model of ImageNet's 1000 classes, choosing among all of them")
-    real = RealLabels(given["real"], images) if given["real"] else None
+    among = options["among"] == "folder"
+    if options["real"] and (among or not knows_imagenet(predictor.class_names)):
+        raise ValueError("--real evaluates a model of ImageNet's 1000 classes, choosing among all of them")
+    real = RealLabels(options["real"], images) if options["real"] else None
     count = len(images.class_names)
     if isinstance(opened, StoredImages) and not among and count < 1000:
         print(
             f"note: the folder has {count} of ImageNet's 1000 classes, and the model chooses among all of them; "
-            "published scores of ImageNet-A and -R are among the folder's alone: --classes folder",
+            "published scores of ImageNet-A and -R are among the classes of the folder: --among folder",
             file=sys.stderr,
         )
-    asked = set(images.class_names)
-    # Where the model knows none of them, the evaluation says so.
-    chosen = [index for index, name in enumerate(predictor.class_names) if name in asked] or None
+    wanted = set(images.class_names)
+    # If the model knows none of them, all are chosen, and the evaluation raises an error that names them.
+    chosen = [index for index, name in enumerate(predictor.class_names) if name in wanted] or None
     return images, chosen if among else None, real
 
 
@@ -200,19 +221,17 @@ def _score_table(title: str, problems: Sequence[str]) -> Table:
     return table
 
 
-def _add_scores(table: Table, result: "Evaluation | SegmentationEvaluation", names: Mapping[str, str]) -> None:
+def _add_scores(table: Table, result: "Evaluation | SegmentationEvaluation") -> None:
     """Add a row for each score that has a value."""
-    for key, name in names.items():
+    for key, name in result.score_names.items():
         if result.scores[key] is not None:
             ends = result.intervals[key]
             table.add_row(name, f"{result.scores[key]:.2%}", f"{ends[0]:.2%} to {ends[1]:.2%}" if ends else "")
 
 
 def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
-    from volo.evaluation.metrics import SCORE_NAMES
-
     table = _score_table(f"{len(result.labels):,} images of {len(result.class_names):,} classes", result.problems)
-    _add_scores(table, result, SCORE_NAMES)
+    _add_scores(table, result)
     table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
     for key, name in (("real_top1", "top-1 on ReaL labels"), ("real_top5", "top-5 on ReaL labels")):
         if reassessed.get(key) is not None:
@@ -222,10 +241,8 @@ def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
 
 
 def _segmentation_scores(result: "SegmentationEvaluation") -> Table:
-    from volo.evaluation.segmentation import SCORE_NAMES
-
     table = _score_table(f"{len(result.indices):,} images of {len(result.class_names)} classes", result.problems)
-    _add_scores(table, result, SCORE_NAMES)
+    _add_scores(table, result)
     return table
 
 

@@ -9,48 +9,54 @@ from rich.table import Table
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
 
+_PRECISION_HELP = "fp32; fp16; bf16 (torch-export, aotinductor); int8 (onnx, openvino)"
+
 
 def run(arguments: Sequence[str]) -> int:
-    """Write the file, print the comparison with PyTorch."""
-    parser = VerbParser(
-        prog="volo export", description="Write a trained model for another runtime, and compare it with PyTorch."
-    )
-    parser.add_argument("model", help="run folder, file of weights, hf-hub:org/name, or name of published weights")
-    parser.add_argument("--to", type=str, required=True, help="onnx, openvino, torch-export or aotinductor")
-    parser.add_argument("--output", type=str | None, help="file to write; default: the model's name in this folder")
-    parser.add_argument("--size", type=str | None, help="pixels of the input: 384, or 256x384; default: the model's")
-    parser.add_argument("--dynamic", type=str, default="batch", help="what may vary: none, batch, size or both")
-    parser.add_argument("--precision", type=str, default="fp32", help="fp32, fp16, or int8 (onnx and openvino)")
-    parser.add_argument("--include_preprocessing", action="store_true", help="take uint8 NHWC, and normalize inside")
-    parser.add_argument(
-        "--include_resize",
-        action="store_true",
-        help="take photos of any size, uint8 NHWC, and resize, crop inside, too",
-    )
-    parser.add_argument("--include_softmax", action="store_true", help="give probabilities in the place of logits")
-    parser.add_argument("--include_tokens", action="store_true", help="give the logits of every patch token, too")
-    parser.add_argument("--images", type=str, nargs="+", help="to compare on; default: the photos here")
-    parser.add_argument("--calibration", type=str, nargs="+", help="images that int8 is fitted to")
-    parser.add_argument("--threads", type=int | None, help="of the runtime in the comparison")
-    given = parse(parser, arguments)
+    """Write the file, and print its comparison with PyTorch."""
+    options = parse(parser(), arguments)
 
     from volo.export.formats import FORMATS, ExportOptions
     from volo.export.pipeline import export_model
 
-    size = _size(given.pop("size"))
-    source, output = given.pop("model"), given.pop("output")
-    ExportOptions(**{name: given[name] for name in ("to", "dynamic", "precision", "include_resize", "threads")})
+    size = _size(options.pop("size"))
+    source, output = options.pop("model"), options.pop("output")
+    ExportOptions(**{name: options[name] for name in ("to", "dynamic", "precision", "include_resize", "threads")})
     if output is None:
-        output = f"{Path(source.rstrip('/')).stem or 'model'}{FORMATS[given['to']].ending}"
+        output = f"{Path(source.rstrip('/')).stem or 'model'}{FORMATS[options['to']].ending}"
     console = Console()
     result = export_model(
-        source, output=output, size=size, on_step=lambda step: console.print(step, soft_wrap=True), **given
+        source, output=output, size=size, on_step=lambda step: console.print(step, soft_wrap=True), **options
     )
     console.print(_table(result.report.to_dict(), result.info.include_softmax))
     console.print(f"{result.path}; the comparison is in {result.report_path}", soft_wrap=True)
     if result.report.problems:
-        raise RuntimeError(f"{result.path} does not say what PyTorch says: {'; '.join(result.report.problems)}")
+        raise RuntimeError(f"{result.path} does not agree with PyTorch: {'; '.join(result.report.problems)}")
     return 0
+
+
+def parser() -> VerbParser:
+    """Return the parser of ``volo export``."""
+    parser = VerbParser(
+        prog="volo export",
+        usage="MODEL --to FORMAT [options]",
+        description="Write a trained model for another runtime, and compare the file with PyTorch.",
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="model folder, file of weights, hf-hub:org/name, or name of published weights")
+    add("--to", metavar="FORMAT", type=str, required=True, help="onnx, openvino, torch-export or aotinductor")
+    add("--output", type=str | None, help="file to write (default: named after the model, in the current folder)")
+    add("--size", metavar="N|HxW", type=str | None, help="pixels of the input, 384 or 256x384 (default: the model's)")
+    add("--dynamic", metavar="WHAT", type=str, default="batch", help="none, batch, size or both may vary in the input")
+    add("--precision", type=str, default="fp32", help=_PRECISION_HELP)
+    add("--include-preprocessing", action="store_true", help="input: uint8 NHWC, 0-255, normalized inside the file")
+    add("--include-resize", action="store_true", help="input: photos of any size, resized and cropped inside, too")
+    add("--include-softmax", action="store_true", help="output: probabilities in place of logits")
+    add("--include-tokens", action="store_true", help="output: the logits of every patch token, too")
+    add("--images", type=str, nargs="+", help="compare on these images (default: the photos of the package)")
+    add("--calibration", type=str, nargs="+", help="int8: fit the quantization to these images")
+    add("--threads", type=int | None, help="CPU threads of the runtime in the comparison")
+    return parser
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""``volo predict``: name what is on images, or on each of their pixels, with a trained model."""
+"""``volo predict``: classify images, or segment them, with a trained model."""
 
 import csv
 import io
@@ -13,12 +13,12 @@ import numpy as np
 from rich.table import Table
 
 from volo.cli.ui.model_options import (
-    OPTIONS,
+    SEGMENTATION_OPTIONS,
     add_segmentation_options,
+    make_segmenter,
     model_task,
     open_model_option,
     refuse,
-    segmenter,
 )
 from volo.cli.ui.parser import VerbParser, add_runtime_options, parse, runtime_of
 from volo.cli.ui.progress import image_progress
@@ -35,27 +35,45 @@ from volo.inference import Prediction, Predictor, Segmentation, Segmenter
 from volo.inference.mask_files import MaskFolder
 from volo.messages import elide, printable
 
-#: Classes that a line of the terminal names of an image.
-_MOST_NAMED = 4
+#: Most classes that a line of the table lists.
+_MOST_LISTED = 4
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print a table, or write JSON, CSV or a folder of masks."""
+    options, explicit = parse(parser(), arguments), parse(parser(), arguments, defaults=False)
+    words: list[str] = options.pop("model_and_images")
+    options["model"], *options["images"] = words if options["model"] is None else [options["model"], *words]
+    if not options["images"]:
+        model = options["model"]
+        raise ValueError(f"images are missing: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
+    for name in ("top_k", "batch_size", "max_pixels"):
+        if options[name] is not None and options[name] < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {options[name]}")
+    options["model"] = open_model_option(options)
+    task = model_task(options["model"])
+    refuse(explicit, ("top_k",) if task == "segmentation" else (*SEGMENTATION_OPTIONS, "overwrite"), task)
+    return _segment(options) if task == "segmentation" else _classify(options)
+
+
+def parser() -> VerbParser:
+    """Return the parser of ``volo predict``."""
     parser = VerbParser(
         prog="volo predict",
-        description="Name what is on images with a trained model; one of segmentation names what every pixel is.",
+        usage="MODEL IMAGE... [options]\nIMAGE... --model MODEL [options]",
+        description="Classify images, or segment them, with a trained model.",
     )
-    parser.usage = "volo predict MODEL IMAGE... [options]\n       volo predict IMAGE... --model MODEL [options]"
     parser.add_argument(
         "model_and_images",
+        metavar="MODEL IMAGE",
         nargs="+",
-        help="first the model, unless --model names it: run folder, file of weights or of `volo export`, "
+        help="first the model, unless --model gives it: model folder, file of weights or of volo export, "
         "hf-hub:org/name, or name of weights, such as volo_tiny_32.cifar10, which comes with the package; then images: "
-        "files, folders (all images below them) and patterns such as 'a/*.jpg'; - reads names of files, one a line or "
-        "with NUL between them, from standard input",
+        "files, folders (all images below them) and patterns such as 'a/*.jpg'; - reads file names from standard "
+        "input, one a line or separated by NUL",
     )
-    parser.add_argument("--model", type=str | None, help="the model; what stands without an option is all images then")
-    parser.add_argument("--top_k", type=int, default=3, help="classification: names for each image")
+    parser.add_argument("--model", type=str | None, help="the model; all arguments without an option are images then")
+    parser.add_argument("--top-k", type=int, default=3, help="classification: classes for each image")
     parser.add_argument(
         "--output",
         type=str | None,
@@ -65,50 +83,37 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="segmentation: replace masks of an earlier call")
     add_segmentation_options(parser)
     parser.add_argument(
-        "--batch_size", type=int | None, help="images at a time, default 32; segmentation: windows, default 4"
+        "--batch-size", type=int | None, help="images at a time (default: 32); segmentation: windows (default: 4)"
     )
+    parser.add_argument("--device", type=str | None, help="where to compute (default: an accelerator if there is one)")
     parser.add_argument(
-        "--device", type=str | None, help="where to compute; default: an accelerator where there is one"
+        "--max-pixels", type=int, default=MAX_PIXELS, help="do not decode images with more pixels in their headers"
     )
-    parser.add_argument(
-        "--max_pixels", type=int, default=MAX_PIXELS, help="images of more, by their headers, are not decoded"
-    )
-    parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error")
+    parser.add_argument("--strict", action="store_true", help="stop at an image that cannot be read")
     add_runtime_options(parser)
-    given, said = parse(parser, arguments), parse(parser, arguments, defaults=False)
-    words: list[str] = given.pop("model_and_images")
-    given["model"], *given["images"] = words if given["model"] is None else [given["model"], *words]
-    if not given["images"]:
-        model = given["model"]
-        raise ValueError(f"name images too: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
-    if min(given["top_k"], given["batch_size"] or 1, given["max_pixels"]) < 1:
-        raise ValueError("--top_k, --batch_size and --max_pixels must be at least 1")
-    given["model"] = open_model_option(given)
-    task = model_task(given["model"])
-    refuse(said, ("top_k",) if task == "segmentation" else (*OPTIONS, "overwrite"), task)
-    return _segment(given) if task == "segmentation" else _classify(given)
+    return parser
 
 
-def _segment(given: dict[str, Any]) -> int:
-    if given["output"] and Path(given["output"]).suffix in (".json", ".csv"):
-        raise ValueError(f"--output of a segmentation model is a folder, not {given['output']!r}")
-    paths = _paths(given)
-    model = segmenter(given)
+def _segment(options: dict[str, Any]) -> int:
+    if options["output"] and Path(options["output"]).suffix in (".json", ".csv"):
+        raise ValueError(f"--output of a segmentation model is a folder, not {options['output']!r}")
+    paths = _paths(options)
+    model = make_segmenter(options)
     mode_of(model.preprocessing.channels)
-    reader = ImageReader(paths, model.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"])
-    _write_masks(given, model, reader)
+    reader = ImageReader(paths, model.preprocessing, max_pixels=options["max_pixels"], strict=options["strict"])
+    _write_masks(options, model, reader)
     return reader.report()
 
 
-def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -> None:
+def _write_masks(options: dict[str, Any], model: Segmenter, reader: ImageReader) -> None:
     """Write masks, overlays, a legend and the shares of classes into a folder, or print the shares."""
-    folder = Path(given["output"]) if given["output"] else None
+    folder = Path(options["output"]) if options["output"] else None
     console, table = Console(), Table()
     table.add_column("image", overflow="fold")
     table.add_column("share of pixels")
     files = None
     if folder is not None:
-        files = MaskFolder(folder, reader.paths, model.class_names, model.class_colors, overwrite=given["overwrite"])
+        files = MaskFolder(folder, reader.paths, model.class_names, model.class_colors, overwrite=options["overwrite"])
     done = 0
     with (
         created_folder(folder) if folder else nullcontext(),
@@ -119,13 +124,13 @@ def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -
         for image in reader:
             segmentation, path = model(image), reader.good[-1]
             if files is None:
-                table.add_row(printable(path), _in_words(segmentation))
+                table.add_row(printable(path), _largest_classes(segmentation))
             else:
                 files.write(path, image, segmentation)
             done += 1
             progress.update(task, completed=done + reader.bad)
     if not done:
-        raise ValueError(f"not one of the {len(reader.paths)} images could be read")
+        raise ValueError(f"none of the {len(reader.paths)} images could be read")
     if folder is None:
         console.print(table)
         console.print("--output FOLDER writes masks and overlays")
@@ -133,32 +138,32 @@ def _write_masks(given: dict[str, Any], model: Segmenter, reader: ImageReader) -
         console.print(f"{done:,} masks, overlays, legend.png and shares.csv are in {printable(folder)}", soft_wrap=True)
 
 
-def _in_words(segmentation: Segmentation) -> str:
-    """The largest classes of an image."""
+def _largest_classes(segmentation: Segmentation) -> str:
+    """Return the largest classes of an image with their shares."""
     shares = np.array(segmentation.shares)
     order = [index for index in np.argsort(-shares, kind="stable") if shares[index]]
-    named = [f"{elide(segmentation.class_names[index], 20)} {shares[index]:.1%}" for index in order[:_MOST_NAMED]]
-    return ", ".join(named) + (f" and {len(order) - _MOST_NAMED} more" if len(order) > _MOST_NAMED else "")
+    named = [f"{elide(segmentation.class_names[index], 20)} {shares[index]:.1%}" for index in order[:_MOST_LISTED]]
+    return ", ".join(named) + (f" and {len(order) - _MOST_LISTED} more" if len(order) > _MOST_LISTED else "")
 
 
-def _classify(given: dict[str, Any]) -> int:
-    output = Path(given["output"]) if given["output"] else None
+def _classify(options: dict[str, Any]) -> int:
+    output = Path(options["output"]) if options["output"] else None
     if output is not None:
         if output.suffix not in (".json", ".csv"):
             raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
         check_writable_file(output)  # before the work, not after it
 
-    paths = _paths(given)
-    predictor = Predictor(given["model"], device=given["device"], **runtime_of(given))
+    paths = _paths(options)
+    predictor = Predictor(options["model"], device=options["device"], **runtime_of(options))
     mode_of(predictor.preprocessing.channels)
-    count = given["batch_size"] or 32
+    count = options["batch_size"] or 32
     reader = ImageReader(
-        paths, predictor.preprocessing, max_pixels=given["max_pixels"], strict=given["strict"], count=count
+        paths, predictor.preprocessing, max_pixels=options["max_pixels"], strict=options["strict"], count=count
     )
-    predictions = predictor.predict(reader, top_k=given["top_k"], batch_size=count)
+    predictions = predictor.predict(reader, top_k=options["top_k"], batch_size=count)
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if not results:
-        raise ValueError(f"not one of the {len(paths)} images could be read")
+        raise ValueError(f"none of the {len(paths)} images could be read")
     if output is None:
         Console().print(_table(results))
     else:
@@ -168,8 +173,8 @@ def _classify(given: dict[str, Any]) -> int:
     return reader.report()
 
 
-def _paths(given: dict[str, Any]) -> list[Path]:
-    return listed_images(sys.stdin) if given["images"] == ["-"] else find_images(given["images"])
+def _paths(options: dict[str, Any]) -> list[Path]:
+    return listed_images(sys.stdin) if options["images"] == ["-"] else find_images(options["images"])
 
 
 Results = Sequence[tuple[Path, Prediction]]
@@ -204,7 +209,7 @@ def _json(results: Results) -> str:
 
 
 def _csv(results: Results) -> str:
-    """One row for each image and rank."""
+    """Return CSV with a row for each image and rank."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["image", "rank", "name", "probability"])

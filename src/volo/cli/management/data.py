@@ -13,7 +13,7 @@ from rich.table import Table
 from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.terminal import Console
-from volo.data import default_workers, is_masked, open_masked_parts, open_parts
+from volo.data import default_workers, holds_masks, open_splits
 from volo.data.splits import UNSPLIT
 from volo.files import atomic_write, check_writable_folder, created_folder
 
@@ -22,79 +22,85 @@ if TYPE_CHECKING:
     from volo.data.checks.pairs import PairReport
 
 #: Rows of the table of classes and lines of findings on the terminal; the report in JSON has all.
-_MOST = 40
+_MOST_LINES = 40
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Check a data set: print the report, and write it and the contact sheets where asked."""
-    parser = VerbParser(
-        prog="volo data check", description="volo data check PATH: read a data set once and report what is in it."
-    )
-    parser.add_argument(
-        "path", help="folder, also of images with masks, table or name of a data set, as for volo train"
-    )
-    parser.add_argument(
-        "--output", type=str | None, help="folder for check.json and contact sheets of every class, or part"
-    )
-    parser.add_argument("--workers", type=int | None, help="processes that read; default: one for each core but one")
-    parser.add_argument("--distance", type=int, default=4, help="bits of 64 in which near duplicates may differ, 0-16")
-    parser.add_argument("--strict", action="store_true", help="findings are an error")
-    add_data_options(parser)
-    command = arguments[0] if arguments else "--help"
-    if command not in ("check", "-h", "--help"):
-        raise ValueError(f"unknown command {command!r} of volo data; there is: volo data check PATH")
-    given = parse(parser, arguments[1:] if command == "check" else ["--help"])
+    """Check a data set: print the report, and write it and the contact sheets if an output folder is options."""
+    action = arguments[0] if arguments else "--help"
+    if action not in ("check", "-h", "--help"):
+        raise ValueError(f"unknown action {action!r} of volo data; the only one is: volo data check DATA")
+    options = parse(parser(), arguments[1:] if action == "check" else ["--help"])
+    if options["workers"] is not None and options["workers"] < 0:
+        raise ValueError(f"--workers must be at least 0, not {options['workers']}")
 
-    if given["workers"] is not None and given["workers"] < 0:
-        raise ValueError(f"--workers must be at least 0, not {given['workers']}")
-
-    folder = Path(given["output"]) if given["output"] else None
+    folder = Path(options["output"]) if options["output"] else None
     if folder is not None:
         check_writable_folder(folder)  # before the work, not after it
     console = Console()
-    report = _checked_pairs(given, console) if is_masked(given["path"]) else _checked_images(given, console)
+    report = _checked_pairs(options, console) if holds_masks(options["data"]) else _checked_images(options, console)
     findings = report.findings()
-    for line in findings[:_MOST]:
+    for line in findings[:_MOST_LINES]:
         console.print(f"- {line}", soft_wrap=True)
-    if len(findings) > _MOST:
-        console.print(f"- and {len(findings) - _MOST} more; --output DIR writes them all")
+    if len(findings) > _MOST_LINES:
+        console.print(f"- and {len(findings) - _MOST_LINES} more; --output DIR writes them all")
     if folder is not None:
         sheets = _write(report, folder)
         console.print(f"check.json and {sheets} contact sheets are in {folder}", soft_wrap=True)
-    if findings and given["strict"]:
+    if findings and options["strict"]:
         raise ValueError(f"{len(findings)} findings (--strict)")
     return 0
 
 
-def _checked_images(given: dict[str, Any], console: Console) -> "ImageReport":
+def parser() -> VerbParser:
+    """Return the parser of ``volo data check``."""
+    parser = VerbParser(
+        prog="volo data check",
+        usage="DATA [options]",
+        description="Read a data set once, and report what is in it and what is wrong with it.",
+    )
+    parser.add_argument(
+        "data", metavar="DATA", help="folder of images, or of images and masks; table; or name of a data set"
+    )
+    parser.add_argument(
+        "--output", type=str | None, help="folder for check.json and a contact sheet of every class, or split"
+    )
+    parser.add_argument("--workers", type=int | None, help="processes that read (default: one less than the cores)")
+    parser.add_argument("--distance", type=int, default=4, help="most bits of 64 in which near duplicates differ, 0-16")
+    parser.add_argument("--strict", action="store_true", help="make findings an error")
+    add_data_options(parser)
+    return parser
+
+
+def _checked_images(options: dict[str, Any], console: Console) -> "ImageReport":
     from volo.data.checks.images import check_images
 
-    opened = open_parts(given["path"], source=data_source(given))
+    opened = open_splits(options["data"], source=data_source(options))
     parts = {part: opener() for part, opener in opened.items()}
     with _progress(console, sum(len(images.labels) for images in parts.values())) as advance:
-        report = check_images(parts, workers=_workers(given), distance=given["distance"], on_image=advance)
+        report = check_images(parts, workers=_workers(options), distance=options["distance"], on_image=advance)
     _print(console, report)
     return report
 
 
-def _checked_pairs(given: dict[str, Any], console: Console) -> "PairReport":
+def _checked_pairs(options: dict[str, Any], console: Console) -> "PairReport":
     from volo.data.checks.pairs import check_pairs
 
-    opened = open_masked_parts(given["path"], source=data_source(given))
+    opened = open_splits(options["data"], task="segmentation", source=data_source(options))
     parts = {part: opener() for part, opener in opened.items()}
     with _progress(console, sum(len(images) for images in parts.values())) as advance:
-        report = check_pairs(parts, workers=_workers(given), on_image=advance)
+        report = check_pairs(parts, workers=_workers(options), on_image=advance)
     _print_pairs(console, report)
     return report
 
 
-def _workers(given: dict[str, Any]) -> int:
-    return default_workers() if given["workers"] is None else given["workers"]
+def _workers(options: dict[str, Any]) -> int:
+    return default_workers() if options["workers"] is None else options["workers"]
 
 
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """A line on the terminal; gives what is to be told how many images have been read since."""
+    """Show a progress bar. Gives a function that takes the number of images read since its last call."""
     with image_progress(console) as progress:
         task = progress.add_task("reading", total=total)
         yield lambda count: progress.advance(task, count)
@@ -106,10 +112,10 @@ def _print(console: Console, report: "ImageReport") -> None:
     table.add_column("class", overflow="fold")
     for part in parts:
         table.add_column(part, justify="right")
-    for label, row in list(report.counts.items())[:_MOST]:
+    for label, row in list(report.counts.items())[:_MOST_LINES]:
         table.add_row(label, *(f"{row[part]:,}" for part in parts))
-    if len(report.counts) > _MOST:
-        table.add_row(f"and {len(report.counts) - _MOST} more", *("…" for _ in parts))
+    if len(report.counts) > _MOST_LINES:
+        table.add_row(f"and {len(report.counts) - _MOST_LINES} more", *("…" for _ in parts))
     table.add_section()
     table.add_row("all", *(f"{sum(row[part] for row in report.counts.values()):,}" for part in parts))
     console.print(table)
@@ -137,14 +143,14 @@ def _print_pairs(console: Console, report: "PairReport") -> None:
         table.add_column(f"{part}: images\nof {count:,}", justify="right")
         table.add_column("share of\npixels", justify="right")
     totals = {part: max(1, int(pixels.sum())) for part, pixels in report.pixels.items()}
-    for index, name in enumerate(report.classes.names[:_MOST]):
+    for index, name in enumerate(report.classes.names[:_MOST_LINES]):
         cells = (
             (f"{report.images_with[part][index]:,}", f"{report.pixels[part][index] / total:.2%}")
             for part, total in totals.items()
         )
         table.add_row(name, *chain(*cells))
-    if len(report.classes.names) > _MOST:
-        table.add_row(f"and {len(report.classes.names) - _MOST} more", *("…" for _ in range(2 * len(totals))))
+    if len(report.classes.names) > _MOST_LINES:
+        table.add_row(f"and {len(report.classes.names) - _MOST_LINES} more", *("…" for _ in range(2 * len(totals))))
     console.print(table)
     for name, (least, median, most) in known["sizes"].items():
         console.print(f"{name + ':':<8} {least:,.0f} to {most:,.0f}, median {median:,.0f}", soft_wrap=True)

@@ -25,9 +25,7 @@ PACKAGES = (
 
 def run(arguments: Sequence[str]) -> int:
     """Print a row for each fact."""
-    parse(
-        VerbParser(prog="volo doctor", description="Say what runs here and why, for a report of an error."), arguments
-    )
+    parse(parser(), arguments)
     table = Table(show_header=False, title="volo doctor")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -39,8 +37,15 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def parser() -> VerbParser:
+    """Return the parser of ``volo doctor``, which has no options."""
+    return VerbParser(
+        prog="volo doctor", usage="", description="Report what runs on this machine and why, to be sent with an error."
+    )
+
+
 def _operator() -> Iterator[tuple[str, str]]:
-    """The backends of outlook attention, for a float32 map on the CPU, and the native library."""
+    """Yield the backends of outlook attention for a float32 map on the CPU, and facts of the native library."""
     value, logits = torch.zeros(1, 2, 2, 1), torch.zeros(1, 1, 1, 1, 9, 9)
     geometry = Geometry(kernel_size=3, stride=2, padding=1, scale=1.0, dropout_p=0.0)
     reasons = {backend.name: backend.refuse(value, logits, geometry) for backend in BACKENDS}

@@ -13,7 +13,7 @@ from volo.models.weights.published import shipped_weights
 
 def run(arguments: Sequence[str]) -> int:
     """Print a row for each name."""
-    parse(VerbParser(prog="volo models", description="List the model sizes."), arguments)
+    parse(parser(), arguments)
     table = Table()
     for heading in ("name", "pixels", "patch", "parameters", "dims", "blocks"):
         table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
@@ -33,3 +33,8 @@ def run(arguments: Sequence[str]) -> int:
     Console().print(table)
     print(f"trained weights: {', '.join(shipped_weights())} in the package; volo weights list has all")
     return 0
+
+
+def parser() -> VerbParser:
+    """Return the parser of ``volo models``, which has no options."""
+    return VerbParser(prog="volo models", usage="", description="List the model sizes.")

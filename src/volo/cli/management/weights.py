@@ -1,4 +1,4 @@
-"""``volo weights``: look at, convert, list and fetch weights."""
+"""``volo weights``: inspect, convert, list and download weights."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,36 +19,47 @@ from volo.models.weights.load import HUB, LocatedCheckpoint, locate
 from volo.models.weights.published import shipped_weights, weights_name
 from volo.models.weights.trained import CARD_FILE
 
-_SOURCE = "file, run folder, hf-hub:org/name[@revision], web address, or name of published weights"
+_SOURCE = "file, model folder, hf-hub:org/name[@revision], web address, or name of published weights"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do one of ``ACTIONS``."""
+    """Run one of ``ACTIONS``."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: volo weights ACTION [options]\n")
-        for name, (_, what) in ACTIONS.items():
-            print(f"  {name:<8} {what}")
-        print("\nvolo weights ACTION --help tells more.")
+        for name, (_, _, description) in ACTIONS.items():
+            print(f"  {name:<9} {description}")
+        print("\nvolo weights ACTION --help describes an action.")
         return 0
     action, *rest = arguments
+    action = {"fetch": "download"}.get(action, action)
     if action not in ACTIONS:
-        raise ValueError(f"there is no such action{nearest(action, ACTIONS)}")
+        raise ValueError(f"unknown action {action!r}{nearest(action, ACTIONS)}")
     return ACTIONS[action][0](rest)
 
 
-def _parser(action: str) -> VerbParser:
-    return VerbParser(prog=f"volo weights {action}", description=ACTIONS[action][1].capitalize() + ".")
+def parser(action: str) -> VerbParser:
+    """Return the parser of an action."""
+    _, usage, description = ACTIONS[action]
+    parser = VerbParser(
+        prog=f"volo weights {action}", usage=usage, description=description[0].upper() + description[1:] + "."
+    )
+    if action in ("inspect", "convert"):
+        parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+        parser.add_argument("--ema", type=bool | None, help="take the averaged weights, or not (default: if any)")
+    if action == "convert":
+        parser.add_argument("destination", metavar="DESTINATION", help="file or folder to write; it must not exist")
+        systems = "; ".join(f"{name}: {what}" for name, what in SYSTEMS.items())
+        parser.add_argument("--to", metavar="SYSTEM", type=str, required=True, help=systems)
+    if action == "download":
+        parser.add_argument("name", metavar="NAME", help="name of published weights, or hf-hub:org/name")
+        parser.add_argument("--revision", type=str | None, help="branch, tag or commit (default: the main branch)")
+    return parser
 
 
 def _inspect(arguments: Sequence[str]) -> int:
-    """Print what is known before saying whether it can be used: a file that cannot is told about too."""
-    parser = _parser("inspect")
-    parser.add_argument("source", help=_SOURCE)
-    parser.add_argument(
-        "--ema", type=bool | None, help="look at the averaged weights, or not; default: where there are"
-    )
-    given = parse(parser, arguments)
-    found = locate(given["source"], ema=given["ema"])
+    """Print the content of a file of weights, also of one that cannot be loaded."""
+    options = parse(parser("inspect"), arguments)
+    found = locate(options["source"], ema=options["ema"])
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -56,7 +67,7 @@ def _inspect(arguments: Sequence[str]) -> int:
         table.add_row(*row)
     try:
         identity = identify(found.checkpoint.weights, found.checkpoint.origin, described=found.architecture)
-        for row in _judgement(found, identity):
+        for row in _model_rows(found, identity):
             table.add_row(*row)
     finally:
         Console().print(table)
@@ -66,7 +77,7 @@ def _inspect(arguments: Sequence[str]) -> int:
 
 
 def _contents(found: LocatedCheckpoint) -> list[tuple[str, str]]:
-    """What is in it, whatever it is."""
+    """Return rows about the content, whether or not it is a VOLO."""
     checkpoint = found.checkpoint
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.weights.values())
     values, size = (sum(f(tensor) for tensor in checkpoint.weights.values()) for f in (torch.numel, lambda t: t.nbytes))
@@ -91,8 +102,8 @@ def _contents(found: LocatedCheckpoint) -> list[tuple[str, str]]:
     return rows
 
 
-def _judgement(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str, str]]:
-    """What the tensors are, and what they can be loaded as."""
+def _model_rows(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str, str]]:
+    """Return rows about the model that the tensors belong to."""
     config = identity.config
     heads = f"{identity.classes} classes" if identity.classes else "none"
     rows = [
@@ -110,22 +121,15 @@ def _judgement(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str, 
 
 
 def _convert(arguments: Sequence[str]) -> int:
-    parser = _parser("convert")
-    parser.add_argument("source", help=_SOURCE)
-    parser.add_argument("destination", help="what to write; must not exist")
-    parser.add_argument(
-        "--to", type=str, required=True, help="; ".join(f"{name}: {what}" for name, what in SYSTEMS.items())
-    )
-    parser.add_argument("--ema", type=bool | None, help="take the averaged weights, or not; default: where there are")
-    given = parse(parser, arguments)
-    trained = convert(given["source"], given["destination"], to=given["to"], ema=given["ema"])
+    options = parse(parser("convert"), arguments)
+    trained = convert(options["source"], options["destination"], to=options["to"], ema=options["ema"])
     values = sum(parameter.numel() for parameter in trained.model.parameters())
-    print(f"{values / 1e6:.2f} M parameters are in {given['destination']}, {SYSTEMS[given['to']]}")
+    print(f"{values / 1e6:.2f} M parameters are in {options['destination']}, {SYSTEMS[options['to']]}")
     return 0
 
 
 def _list(arguments: Sequence[str]) -> int:
-    parse(_parser("list"), arguments)
+    parse(parser("list"), arguments)
     table = Table(box=None, padding=(0, 1, 0, 0))
     for heading in ("name", "px", "params", "GMACs", "top-1", "timm", "crop", "license", "cached"):
         table.add_column(heading, justify="left" if heading in ("name", "license") else "right", no_wrap=True)
@@ -142,40 +146,42 @@ def _list(arguments: Sequence[str]) -> int:
 
 
 def _published() -> Iterator[tuple[str, ...]]:
-    """Name, multiply-adds, scores, crop, license and whether it is cached, of what the authors published."""
+    """Yield name, multiply-adds, scores, crop, license and state of the cache of the published weights."""
     for row in WEIGHTS.values():
         figures = (f"{row.gmacs:g}", f"{row.authors_top1:.1f}", f"{row.top1:.3f}", f"{row.crop_pct:g}", row.license)
         yield row.name, *figures, "yes" if cached(row.repo) else "no"
 
 
 def _shipped() -> Iterator[tuple[str, ...]]:
-    """The same of what comes with the package, as far as it is known."""
+    """Yield the same of the weights in the package; what is unknown is left empty."""
     for name, folder in shipped_weights().items():
         card, crop = ModelCard.load(folder / CARD_FILE).data, load_model(folder).preprocessing["crop_pct"]
         yield name, "", f"{100 * card.eval_results[0].metric_value:.1f}", "", f"{crop:g}", card.license, "shipped"
 
 
-def _fetch(arguments: Sequence[str]) -> int:
-    parser = _parser("fetch")
-    parser.add_argument("name", help="name of published weights, or hf-hub:org/name")
-    parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
-    given = parse(parser, arguments)
-    name = given["name"]
+def _download(arguments: Sequence[str]) -> int:
+    options = parse(parser("download"), arguments)
+    name = options["name"]
     if not name.startswith(HUB):
         name = weights_name(name)
         if name in shipped_weights():
             print(f"{name} comes with the package: {shipped_weights()[name]}")
             return 0
     repo = name.removeprefix(HUB) if name.startswith(HUB) else WEIGHTS[name].repo
-    folder = fetch(repo, revision=given["revision"], refresh=True)
+    folder = fetch(repo, revision=options["revision"], refresh=True)
     files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
     print(f"{repo} is in {folder}: {files}")
     return 0
 
 
+#: Action → its function, its arguments, and what it does.
 ACTIONS = {
-    "inspect": (_inspect, "say what weights are, which model fits them, and what is wrong with them"),
-    "convert": (_convert, "write weights for another system"),
-    "list": (_list, "list the published weights"),
-    "fetch": (_fetch, "fetch weights from the Hugging Face hub into its cache"),
+    "inspect": (
+        _inspect,
+        "SOURCE [options]",
+        "report what weights are, which model fits them, and what is wrong with them",
+    ),
+    "convert": (_convert, "SOURCE DESTINATION --to SYSTEM", "write weights for another system"),
+    "list": (_list, "", "list the published weights and those in the package"),
+    "download": (_download, "NAME [options]", "download weights from the Hugging Face hub into its cache"),
 }

@@ -1,4 +1,4 @@
-"""``volo compare``: lay training runs side by side."""
+"""``volo compare``: compare training runs."""
 
 import sys
 from collections.abc import Sequence
@@ -14,23 +14,18 @@ from volo.messages import elide
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Print a table, and write a picture and JSON where asked."""
-    parser = VerbParser(prog="volo compare", description="Lay training runs side by side.")
-    parser.add_argument("runs", nargs="+", help="run folders of volo train; all are tested against the first")
-    parser.add_argument(
-        "--output", type=str | None, help="picture to write, *.png; the same and all curves as *.json beside it"
-    )
-    given = parse(parser, arguments)
+    """Print a table, and write a picture and JSON if an output is options."""
+    options = parse(parser(), arguments)
 
     from volo.training.reports.compare import compare_runs, table_rows
     from volo.training.reports.compare_plot import draw_comparison
 
-    output = Path(given["output"]) if given["output"] else None
+    output = Path(options["output"]) if options["output"] else None
     if output is not None:
         if output.suffix != ".png":
             raise ValueError(f"--output must end in .png, not {output.name!r}")
         check_writable_file(output)
-    comparison = compare_runs(given["runs"])
+    comparison = compare_runs(options["runs"])
     console = Console()
     names = [elide(run.name) for run in comparison.runs]
     console.print(_table(["", *names], table_rows(comparison)))
@@ -44,6 +39,22 @@ def run(arguments: Sequence[str]) -> int:
             values.write_text(comparison.to_json(), encoding="utf-8")
         console.print(f"picture and figures are in {output} and {text}", soft_wrap=True)
     return 0
+
+
+def parser() -> VerbParser:
+    """Return the parser of ``volo compare``."""
+    parser = VerbParser(
+        prog="volo compare",
+        usage="RUN RUN... [options]",
+        description="Compare training runs: settings that differ, scores, and whether the differences are significant.",
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run folders of volo train; the first is the baseline of the others"
+    )
+    parser.add_argument(
+        "--output", type=str | None, help="picture, *.png; the table and the curves as *.json beside it"
+    )
+    return parser
 
 
 def _table(header: Sequence[str], rows: Sequence[tuple[str, list[str]]]) -> Table:

@@ -1,4 +1,4 @@
-"""``volo label``: label every region of images by a teacher, for training on token labels."""
+"""``volo label``: label every region of images with a teacher, to train on token labels."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
@@ -14,69 +15,78 @@ from volo.data import ImageSet, open_token_labels, open_training_data, with_chan
 from volo.data.token_labels.match import check_store
 from volo.data.token_labels.store import TokenLabelStore
 from volo.files import check_writable_file
+from volo.precision import canonical_precision
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+#: Precision → the type that the teacher computes in.
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TEACHER_HELP = "a VOLO as for volo eval, a classifier of timm (downloaded), or efficientnet-lite0 (offline, ImageNet)"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Label, check, show or convert."""
-    parser = VerbParser(prog="volo label", description="Label every region of training images by a teacher.")
-    parser.add_argument("data", help="folder, table or name of a data set, as for volo train; its training part")
-    add_data_options(parser)
-    parser.add_argument("--out", required=True, help="the store of token labels")
-    parser.add_argument("--check", action="store_true", help="compare the store with the images, and name what differs")
-    parser.add_argument("--show", metavar="PNG", type=str | None, help="draw images with their labels, augmented too")
-    parser.add_argument(
-        "--convert", metavar="SOURCE", type=str | None, help="make --out of a folder <class>/<stem>.pt, or of a store"
+    options = parse(parser(), arguments)
+    if sum(bool(options[mode]) for mode in ("check", "show", "convert")) > 1:
+        raise ValueError("--check, --show and --convert are three different jobs: give one of them")
+    images = open_training_data(options["data"], source=data_source(options, masks=False))
+    output = Path(options["output"])
+    if options["convert"]:
+        return _convert(images, Path(options["convert"]), output, options["data"])
+    if options["check"]:
+        return _check(images, output, options["data"])
+    if options["show"]:
+        return _show(images, options)
+    return _label(images, output, options)
+
+
+def parser() -> VerbParser:
+    """Return the parser of ``volo label``."""
+    parser = VerbParser(
+        prog="volo label",
+        usage="DATA --output STORE [options]",
+        description="Label every region of training images with a teacher.",
+        synonyms={"out": "output"},
     )
-    parser.add_argument(
-        "--teacher",
-        default="efficientnet-lite0",
-        help="a VOLO as for volo eval, a classifier of timm (downloaded), or efficientnet-lite0 (ImageNet, offline)",
+    add = parser.add_argument
+    add(
+        "data",
+        metavar="DATA",
+        help="folder, table or name of a data set, as for volo train; the train split",
     )
-    parser.add_argument("--weights", type=str | None, help="weights of the classifier of timm, in place of a download")
-    parser.add_argument("--classes", type=str | None, help="text file: what the teacher's outputs mean, one a line")
-    parser.add_argument("--resolution", type=int | None, help="pixels of what the teacher sees; default: its own")
-    parser.add_argument("--fit", default="squeeze", help="squeeze images to the teacher's square, or keep their aspect")
-    parser.add_argument("--flip", action="store_true", help="average the labels with those of the mirror image")
-    parser.add_argument("--top_k", type=int, default=5, help="classes kept for each region")
-    parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
-    parser.add_argument("--workers", type=int, default=0, help="processes that decode; 0 decodes in this one")
-    parser.add_argument("--device", type=str | None, help="where to compute; default: an accelerator if there is one")
-    parser.add_argument("--precision", default="float32", help=f"of the teacher: {', '.join(PRECISIONS)}")
-    parser.add_argument("--strict", action="store_true", help="an image that cannot be read is an error, in the end")
-    parser.add_argument("--size", type=int, default=224, help="with --show: pixels of the augmented images")
-    parser.add_argument("--count", type=int, default=4, help="with --show: images")
-    parser.add_argument("--seed", type=int, default=0, help="with --show: which images, and their augmentation")
-    given = parse(parser, arguments)
-    if sum(bool(given[mode]) for mode in ("check", "show", "convert")) > 1:
-        raise ValueError("--check, --show and --convert are three jobs: give one of them")
-    images, out = open_training_data(given["data"], source=data_source(given)), Path(given["out"])
-    if given["convert"]:
-        return _convert(images, Path(given["convert"]), out, given["data"])
-    if given["check"]:
-        return _check(images, out, given["data"])
-    if given["show"]:
-        return _show(images, given)
-    return _label(images, out, given)
+    add_data_options(parser, masks=False)
+    add("--output", metavar="STORE", required=True, help="file of token labels; an unfinished one is continued")
+    add("--check", action="store_true", help="compare the store with the images, and list what differs")
+    add("--show", metavar="PNG", type=str | None, help="draw images with their labels, augmented, too")
+    add("--convert", metavar="SOURCE", type=str | None, help="make --output of a folder CLASS/STEM.pt, or of a store")
+    add("--teacher", default="efficientnet-lite0", help=_TEACHER_HELP)
+    add("--weights", type=str | None, help="weights of timm's classifier, in place of a download")
+    add("--classes", metavar="LIST", type=str | None, help="the teacher's classes: file with one a line, or cat,dog")
+    add("--resolution", type=int | None, help="pixels of the teacher's input (default: its own)")
+    add("--fit", default="squeeze", help="squeeze images to the teacher's square, or keep their aspect")
+    add("--flip", action="store_true", help="average the labels with those of the mirror image")
+    add("--top-k", type=int, default=5, help="classes kept for each region")
+    add("--batch-size", type=int, default=32, help="images at a time")
+    add("--workers", type=int, default=0, help="processes that load images; 0 loads in this one")
+    add("--device", type=str | None, help="where to compute (default: an accelerator if there is one)")
+    add("--precision", metavar="fp32|bf16|fp16", default="fp32", help="of the teacher")
+    add("--strict", action="store_true", help="end with an error if an image cannot be read")
+    add("--size", type=int, default=224, help="with --show: pixels of the augmented images")
+    add("--count", type=int, default=4, help="with --show: number of images")
+    add("--seed", type=int, default=0, help="with --show: choice of the images, and their augmentation")
+    return parser
 
 
-def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
-    import torch
-
+def _label(images: ImageSet, output: Path, options: dict[str, Any]) -> int:
     from volo.labeling.label import LabelOptions, label_images
     from volo.labeling.teachers import load_teacher
     from volo.runtime.devices import find_device
 
-    if given["precision"] not in PRECISIONS:
-        raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, not {given['precision']!r}")
-    if given["batch_size"] < 1 or given["workers"] < 0:
-        raise ValueError("--batch_size must be at least 1, --workers at least 0")
-    check_writable_file(out)
-    device = find_device(given["device"])
-    options = LabelOptions(fit=given["fit"], flip=given["flip"], top_k=given["top_k"])
+    precision = canonical_precision(options["precision"])
+    if options["batch_size"] < 1 or options["workers"] < 0:
+        raise ValueError("--batch-size must be at least 1, --workers at least 0")
+    check_writable_file(output)
+    device = find_device(options["device"])
     teacher = load_teacher(
-        given["teacher"], weights=given["weights"], classes=given["classes"], resolution=given["resolution"]
+        options["teacher"], weights=options["weights"], classes=options["classes"], resolution=options["resolution"]
     )
     console = Console()
     columns = ("[progress.description]{task.description}", "{task.fields[rate]}")
@@ -100,72 +110,72 @@ def _label(images: ImageSet, out: Path, given: dict[str, Any]) -> int:
         report = label_images(
             teacher,
             with_channels(images, teacher.preprocessing.channels),
-            out,
-            data=given["data"],
-            options=options,
-            batch_size=given["batch_size"],
-            workers=given["workers"],
+            output,
+            data=options["data"],
+            options=LabelOptions(fit=options["fit"], flip=options["flip"], top_k=options["top_k"]),
+            batch_size=options["batch_size"],
+            workers=options["workers"],
             device=device,
-            precision=getattr(torch, given["precision"]),
+            precision=_DTYPES[precision],
             on_start=lambda count: progress.update(bar, total=count),
             on_batch=advance,
         )
     for problem in report.problems:
         print(f"warning: {problem}; left out", file=sys.stderr)
     if report.problems and not report.labeled and not report.before:
-        raise ValueError(f"not one of the {len(images.labels)} images could be read")
-    done = f"{report.labeled:,} images labeled" + (f", {report.before:,} were before" if report.before else "")
+        raise ValueError(f"none of the {len(images.labels)} images could be read")
+    done = f"{report.labeled:,} images labeled" + (f", {report.before:,} were labeled before" if report.before else "")
     bad = f", {len(report.problems):,} cannot be read" if report.problems else ""
-    console.print(f"{done}{bad}; the labels are in {out}", soft_wrap=True)
-    if report.problems and given["strict"]:
+    console.print(f"{done}{bad}; the labels are in {output}", soft_wrap=True)
+    if report.problems and options["strict"]:
         raise ValueError(f"{len(report.problems)} images cannot be read (--strict)")
     return 0
 
 
-def _check(images: ImageSet, out: Path, data: str) -> int:
-    if not out.exists():
-        raise ValueError(f"there is no store {out}")
-    if out.is_dir():
-        open_token_labels(str(out), images, data)
-        print(f"{out}: a label file for each of {len(images.labels):,} images")
+def _check(images: ImageSet, output: Path, data: str) -> int:
+    if not output.exists():
+        raise ValueError(f"the store {output} does not exist")
+    if output.is_dir():
+        open_token_labels(str(output), images, data)
+        print(f"{output}: a label file for each of {len(images.labels):,} images")
         return 0
-    store = TokenLabelStore(out)
+    store = TokenLabelStore(output)
     info, (problems, states) = store.info, check_store(store, images, data)
     rows, columns = info.grid
     kept = f"{rows}×{columns} cells, {info.top_k} of {len(info.class_names):,} classes each"
-    print(f"{out}: {info.count:,} images, {kept}, by {info.teacher}")
+    print(f"{output}: {info.count:,} images, {kept}, by {info.teacher}")
     print(", ".join(f"{count:,} {kind}" for kind, count in states.items()))
     for problem in problems:
         print(problem)
     if problems:
-        raise ValueError(f"{out} does not fit {data}: {len(problems)} kinds of difference, named above")
+        raise ValueError(f"{output} does not fit {data}: {len(problems)} kinds of difference, listed above")
     print(f"fits {data}")
     return 0
 
 
-def _show(images: ImageSet, given: dict[str, Any]) -> int:
+def _show(images: ImageSet, options: dict[str, Any]) -> int:
     from volo.labeling.plots import draw_labels
 
-    out = Path(given["show"])
+    picture = Path(options["show"])
     draw_labels(
         images,
-        given["out"],
-        out,
-        data=given["data"],
-        size=given["size"],
-        count=given["count"],
-        seed=given["seed"],
+        options["output"],
+        picture,
+        data=options["data"],
+        size=options["size"],
+        count=options["count"],
+        seed=options["seed"],
     )
-    print(f"the picture is {out}")
+    print(f"the picture is {picture}")
     return 0
 
 
-def _convert(images: ImageSet, source: Path, out: Path, data: str) -> int:
+def _convert(images: ImageSet, source: Path, output: Path, data: str) -> int:
     from volo.data.token_labels.convert import folder_to_store, store_to_folder
 
     if source.is_dir():
-        count = folder_to_store(source, images, out, data)
+        count = folder_to_store(source, images, output, data)
     else:
-        count = store_to_folder(TokenLabelStore(source), images, out, data)
-    print(f"{count:,} label maps of {source} are in {out}")
+        count = store_to_folder(TokenLabelStore(source), images, output, data)
+    print(f"{count:,} label maps of {source} are in {output}")
     return 0

@@ -15,9 +15,7 @@ from volo.messages import nearest
 
 def run(arguments: Sequence[str]) -> int:
     """Print what each recipe is, or one recipe's file."""
-    parser = VerbParser(prog="volo recipes", description="List the recipes of volo train, or print one.")
-    parser.add_argument("name", nargs="?", help="the recipe whose file to print")
-    name = parse(parser, arguments)["name"]
+    name = parse(parser(), arguments)["name"]
     if name:
         sys.stdout.write(recipe_path(name).read_text(encoding="utf-8"))
         return 0
@@ -35,16 +33,25 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def parser() -> VerbParser:
+    """Return the parser of ``volo recipes``."""
+    parser = VerbParser(
+        prog="volo recipes", usage="[NAME]", description="List the recipes of volo train, or print one."
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the recipe to print")
+    return parser
+
+
 def recipes() -> list[str]:
-    """The names of the recipes in the package."""
+    """Return the names of the recipes in the package."""
     return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a named recipe, or of a path.
+    """Return the file of a recipe, by its name or path.
 
     Raises:
-        ValueError: there is neither; the message gives the nearest name.
+        ValueError: There is neither; the message gives the nearest name.
     """
     if name in recipes():
         return _folder() / f"{name}.yaml"
@@ -54,7 +61,7 @@ def recipe_path(name: str) -> Path:
 
 
 def header(text: str) -> dict[str, str]:
-    """What the first lines of a recipe say: ``what``, ``command``, ``hardware``, ``time``, ``score``, ``source``."""
+    """Parse the header of a recipe: ``what``, ``command``, ``hardware``, ``time``, ``score`` and ``source``."""
     first, *rest = (line.removeprefix("#").strip() for line in text.splitlines()[:6])
     return {
         "what": first.rstrip("."),

@@ -1,33 +1,57 @@
-"""``volo train``: train a model on a folder of images."""
+"""``volo train``: train a model on your images, or resume a run."""
 
+import re
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile
 
 from volo.cli.training.recipes import recipe_path
+from volo.cli.ui.help import dashed
+from volo.cli.ui.hints import TRAIN
 from volo.cli.ui.parser import VerbParser, parse
 from volo.cli.ui.terminal import Console
-from volo.training.config import TrainConfig
+from volo.training.config import RUN_CONFIG_FILE, TrainConfig
 
-#: Flags that stand for settings of the data.
-_FLAGS = ("--download", "--strict", "--palette")
-#: Options that are no settings of the run.
-_OTHERS = ("folder", "recipe", "resume", "dry_run", "profile", "print_config")
+#: Short option → the setting that it stands for.
+SHORT_FORMS = {
+    "model": "model.name",
+    "pretrained": "model.pretrained",
+    "lr": "optim.lr",
+    "workers": "data.workers",
+    "classes": "data.classes",
+}
+#: Short flag → the setting that it makes true.
+FLAGS = {"download": "data.download", "palette": "data.palette", "strict": "data.strict"}
+#: Options that are not settings of the run.
+_NOT_SETTINGS = ("data_path", "recipe", "resume", "dry_run", "profile", "print_config", "image_size")
+_DATA_HELP = (
+    "folder with a folder for each class, or with folders train and val of that form; folder of images and masks; "
+    "table (CSV, TSV) of paths and labels; or name of a data set: fashion-mini, which comes with the package, or one "
+    "of torchvision's"
+)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Train, or go on with a run, or say what a training would be and take."""
-    arguments = _with_recipe_path(arguments)
-    options = parse(_parser(), arguments)
+    """Train, resume a run, or report what a training would need."""
+    if {"-h", "--help"} & set(arguments):
+        print(short_parser().format_help(), end="")
+        return 0
+    if {"--help-all", "--help_all"} & set(arguments):
+        print(full_parser().format_help(), end="")
+        return 0
+    arguments = _expanded(arguments)
+    options = parse(full_parser(), arguments)
     if options["dry_run"] and (options["resume"] or options["profile"]):
-        raise ValueError("--dry-run keeps nothing: it goes neither with --resume nor with --profile")
+        raise ValueError("--dry-run keeps nothing, so it does not go with --resume or --profile")
     if options["resume"]:
         return _resume(options, arguments)
-    config = TrainConfig.from_dict(_settings(options))
+    config = TrainConfig.from_dict(_settings(options, options["task"]))
     if options["print_config"]:
         sys.stdout.write(config.to_yaml())
         return 0
@@ -38,57 +62,123 @@ def run(arguments: Sequence[str]) -> int:
         dry_run(config, console=console)
         return 0
     if not config.data.path:
-        raise ValueError("name a folder of images, or fashion-mini; volo train --help tells more")
+        raise ValueError("name a folder of images, or fashion-mini: volo train DATA; volo train --help has more")
     from volo.training.run import train
 
     return _report(train(config, profile=options["profile"], console=console), console)
 
 
-def _parser() -> VerbParser:
-    parser = VerbParser(prog="volo train", description="Train a model on a folder of images.")
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        help="folder of class folders, or of train and val folders with these; table (CSV, TSV) of paths and labels; "
-        "or the name of a data set: fashion-mini, the embedded one, or one of torchvision's",
+def short_parser() -> VerbParser:
+    """Return a parser of the frequent options, which is only there to print their help."""
+    parser = VerbParser(
+        prog="volo train",
+        usage="DATA [options]\n--resume RUN",
+        description="Train a model on your images, or resume a run that was stopped.",
+        epilog="volo train --help-all shows every setting, such as --optim.weight-decay and --augment.erasing. Every "
+        "setting may also stand in a recipe.",
     )
-    parser.add_argument("--recipe", action=ActionConfigFile, help="one of those that volo recipes lists, or a file")
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder; other options must agree")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="do two training batches and one of validation, estimate memory and time, keep nothing",
-    )
-    parser.add_argument("--profile", action="store_true", help="write where the time goes into the run folder")
-    parser.add_argument("--print_config", action="store_true", help="print the whole configuration as a recipe")
-    parser.add_class_arguments(TrainConfig, fail_untyped=True)
+    add = parser.add_argument
+    add("data", metavar="DATA", nargs="?", help=_DATA_HELP)
+    add("--model", metavar="NAME", default="volo_d0_224", help="size of the network, one of volo models")
+    add("--pretrained", metavar="WEIGHTS", help="start from a name of volo weights list, a file or a model folder")
+    add("--recipe", metavar="NAME", help="start from the settings of a recipe of volo recipes, or of a YAML file")
+    add("--output", metavar="DIR", help="folder of the run (default: runs/DATA-MODEL)")
+    add("--image-size", metavar="N", help="pixels: side of the images; of masks' crops also HEIGHTxWIDTH")
+    add("--epochs", metavar="N", default=TrainConfig.epochs, help="passes over the training images")
+    add("--batch-size", metavar="N", default=TrainConfig.batch_size, help="images of a step on each device")
+    add("--lr", metavar="X", default=1e-3, help="highest learning rate")
+    add("--precision", metavar="fp32|bf16|fp16", default="fp32", help="half the bits: faster on most devices")
+    add("--workers", metavar="N", help="processes that load images (default: one less than the cores, at most 8)")
+    add("--seed", metavar="N", default="0", help="of all random draws")
+    add("--task", metavar="TASK", default="classification", help="classification, or segmentation for images and masks")
+    add("--classes", metavar="LIST", help="segmentation: file of class names, or names such as sky,road")
+    add("--palette", action="store_true", help="segmentation: read the classes of masks from their colors")
+    add("--download", action="store_true", help="let torchvision download a data set that is missing")
+    add("--strict", action="store_true", help="stop at an image that cannot be read, instead of leaving it out")
+    _add_actions(parser)
     return parser
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the run among the options, the folder as one of them."""
-    settings = {key: value for key, value in options.items() if key not in _OTHERS}
-    if options.get("folder"):
-        settings.setdefault("data", {})["path"] = options["folder"]
+def full_parser() -> VerbParser:
+    """Return the parser of all options and settings."""
+    parser = VerbParser(
+        prog="volo train",
+        usage="DATA [options]\n--resume RUN",
+        description="Train a model on your images, or resume a run that was stopped. volo train --help shows the short "
+        "forms of frequent settings.",
+        hints=TRAIN,
+    )
+    parser.add_argument("data_path", metavar="DATA", nargs="?", help=_DATA_HELP)
+    parser.add_argument("--recipe", action=ActionConfigFile, help="name in the list of volo recipes, or YAML file")
+    parser.add_argument(
+        "--image-size", type=str | None, help="sets model.img_size, or segmentation.crop for --task segmentation"
+    )
+    _add_actions(parser)
+    parser.add_class_arguments(TrainConfig, fail_untyped=True)
+    for action in parser._actions:
+        if action.dest in (*_sections(), "segmentation.augment"):
+            action.help = SUPPRESS  # jsonargparse's option for a file with one section; a recipe serves for that
+    return parser
+
+
+def _add_actions(parser: VerbParser) -> None:
+    """Add the options that tell what to do with the settings."""
+    add = parser.add_argument
+    add("--resume", metavar="RUN", help="resume the run in this folder; other options must agree with it")
+    add("--dry-run", action="store_true", help="run three batches, estimate memory and time, keep nothing")
+    add("--profile", action="store_true", help="write into the run folder where the time goes")
+    add("--print-config", action="store_true", help="print all settings as a recipe, and do nothing else")
+    add("--help-all", action="store_true", help="show every setting")
+
+
+def _sections() -> list[str]:
+    """Return the names of the sections of the configuration."""
+    return [field.name for field in fields(TrainConfig) if is_dataclass(field.default_factory)]
+
+
+def _settings(options: dict[str, Any], task: str) -> dict[str, Any]:
+    """Return the settings of the run among the options, with the data and the size of images in their places."""
+    settings = {key: value for key, value in options.items() if key not in _NOT_SETTINGS}
+    settings.pop("help_all", None)
+    if options.get("data_path"):
+        settings.setdefault("data", {})["path"] = options["data_path"]
+    if options.get("image_size"):
+        section, key, value = _image_size(options["image_size"], task)
+        settings.setdefault(section, {})[key] = value
     return settings
+
+
+def _image_size(text: str, task: str) -> tuple[str, str, int | list[int]]:
+    """Return the section, name and value of the setting that ``--image-size`` stands for."""
+    sides = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    if sides is None:
+        raise ValueError(f"--image-size must be a side, such as 224, or height x width, such as 256x512; not {text!r}")
+    height, width = int(sides[1]), int(sides[2] or sides[1])
+    if task == "segmentation":
+        return "segmentation", "crop", [height, width]
+    if height != width:
+        raise ValueError(f"--image-size {text}: classifiers are trained on square images: give one side")
+    return "model", "img_size", height
 
 
 def _resume(options: dict[str, Any], arguments: Sequence[str]) -> int:
     from volo.training.run import resume
 
-    console = Console()
-    given = _settings(parse(_parser(), arguments, defaults=False))
-    return _report(resume(options["resume"], settings=given, profile=options["profile"], console=console), console)
+    console, config = Console(), Path(options["resume"]) / RUN_CONFIG_FILE
+    explicit = parse(full_parser(), arguments, defaults=False)
+    task = TrainConfig.load(config).task if explicit.get("image_size") and config.is_file() else "classification"
+    settings = _settings(explicit, task)
+    return _report(resume(options["resume"], settings=settings, profile=options["profile"], console=console), console)
 
 
 def _report(result: Any, console: Console) -> int:
-    """Say how the run ended. Returns the exit code."""
+    """Print how the run ended. Returns the exit code."""
     if result.stopped_by is not None:
         if result.first_process:
-            go_on = (
-                "SLURM has queued it again" if result.requeued else f"go on with: volo train --resume {result.folder}"
+            advice = (
+                "SLURM has queued it again" if result.requeued else f"resume with: volo train --resume {result.folder}"
             )
-            print(f"stopped by {result.stopped_by.name} and saved; {go_on}", file=sys.stderr)
+            print(f"stopped by {result.stopped_by.name} and saved; {advice}", file=sys.stderr)
         return 128 + result.stopped_by
     if result.evaluation is not None:
         console.print(
@@ -99,36 +189,46 @@ def _report(result: Any, console: Console) -> int:
     return 0
 
 
-def _with_recipe_path(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the recipe's name replaced by its file, and put first: options beside it override it.
+def _expanded(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the settings in the place of their short forms, and the recipe's file for its name.
 
-    Settings that every verb has as a flag may be written so here too.
+    The recipe comes first, so that options beside it override it.
     """
-    rest, chosen = [], []
+    rest, recipe = [], []
     remaining = iter(arguments)
     for argument in remaining:
-        if argument == "--recipe":
-            chosen = ["--recipe", _recipe(next(remaining, ""))]
-        elif argument.startswith("--recipe="):
-            chosen = ["--recipe", _recipe(argument.partition("=")[2])]
-        elif argument in _FLAGS:
-            rest.append(f"--data.{argument[2:]}=true")
+        name, equals, value = argument.partition("=")
+        key = dashed(name.removeprefix("--")) if name.startswith("--") else ""
+        if key == "recipe":
+            if not equals:
+                value = next(remaining, "")
+            recipe = ["--recipe", _recipe(value)] if value else [argument]
+        elif key in SHORT_FORMS:
+            rest.append(f"--{SHORT_FORMS[key]}{equals}{value}")
+        elif key in _sections():
+            example = {"data": "the data is an argument without an option"}.get(key, f"its settings are --{key}.NAME")
+            raise ValueError(f"unknown option {name}: {example}")
+        elif key in FLAGS:
+            rest.append(f"--{FLAGS[key]}={value if equals else 'true'}")
         else:
             rest.append(argument)
-    return [*chosen, *rest]
+    return [*recipe, *rest]
 
 
 def _recipe(name: str) -> str:
-    """The file of a recipe, seen to hold settings: the errors of what parses it do not say which file is wrong."""
+    """Return the file of a recipe that holds settings: errors of the parser would not tell which file is wrong.
+
+    Raises:
+        ValueError: The file is not YAML, or holds something else than settings by name.
+    """
     path = recipe_path(name)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no recipe, since it is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not a recipe, since it is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is no recipe: it must hold settings by name, as volo recipes NAME prints them")
-    sections = [field.name for field in fields(TrainConfig) if is_dataclass(field.default_factory)]
-    wrong = [name for name in sections if not isinstance(values.get(name, {}), dict)]
+        raise ValueError(f"{path} is not a recipe: it must hold settings by name, as volo recipes NAME prints them")
+    wrong = [name for name in _sections() if not isinstance(values.get(name, {}), dict)]
     if wrong:
         raise ValueError(f"{path}: {wrong[0]} must be settings by name, not {values[wrong[0]]!r}")
     return str(path)

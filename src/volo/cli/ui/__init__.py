@@ -1,1 +1,1 @@
-"""What the commands share: parser, terminal, progress, reading of images, options of a model."""
+"""Shared parts of the commands: parser, help, terminal, progress, image reader, options of a model."""

@@ -9,70 +9,76 @@ from volo.inference import Segmenter
 from volo.models import task_of
 from volo.runtime.forward import ExportedModel, open_exported
 
-#: Options of both verbs that are for segmentation models alone.
-OPTIONS = ("window", "stride", "scales", "flip")
+#: Options of both verbs that only segmentation models take.
+SEGMENTATION_OPTIONS = ("window", "stride", "scales", "flip")
 
 
 def add_segmentation_options(parser: ArgumentParser) -> None:
-    """How a segmentation model looks at images."""
+    """Add the options for how a segmentation model covers an image."""
     parser.add_argument(
         "--window",
         type=int | list[int] | None,
-        help="segmentation: side, or [height,width], of the windows that slide over an image, pixels; default: the "
-        "crops it was trained on",
+        help="segmentation: side, or [height,width], in pixels of the windows that slide over an image (default: the "
+        "crops of the training)",
     )
     parser.add_argument(
         "--stride",
         type=int | list[int] | None,
-        help="segmentation: from a window to the next, likewise; default: two thirds of the window",
+        help="segmentation: step between windows, likewise (default: two thirds of the window)",
     )
     parser.add_argument(
         "--scales",
         type=list[float],
         default=[1.0],
-        help="segmentation: factors by which to enlarge and shrink an image, such as [0.75,1,1.25]; averaged",
+        help="segmentation: average over the image resized by these factors, such as [0.75,1,1.25]",
     )
-    parser.add_argument("--flip", action="store_true", help="segmentation: look at images mirrored as well; averaged")
+    parser.add_argument("--flip", action="store_true", help="segmentation: average over the image and its mirror image")
 
 
-def refuse(given: dict[str, Any], options: tuple[str, ...], task: str) -> None:
-    """See that no option was given that says nothing to a model of this task.
+def refuse(explicit: dict[str, Any], names: tuple[str, ...], task: str) -> None:
+    """Raise an error if an option was given that has no meaning for a model of this task.
+
+    Args:
+        explicit: the options that were given.
+        names: options of the other task.
+        task: of the model, classification or segmentation.
 
     Raises:
-        ValueError: one was.
+        ValueError: One of ``names`` was given.
     """
-    wrong = [f"--{name}" for name in options if name in given]
+    wrong = [f"--{name.replace('_', '-')}" for name in names if name in explicit]
     if wrong:
-        others = "classification" if task == "segmentation" else "segmentation"
-        raise ValueError(f"{', '.join(wrong)}: for {others} models; this model is one of {task}: leave it out")
+        other = "classification" if task == "segmentation" else "segmentation"
+        raise ValueError(f"{', '.join(wrong)}: only for {other} models, and this is a {task} model: leave it out")
 
 
-def open_model_option(given: dict[str, Any]) -> str | ExportedModel:
-    """The model that these options name: opened if it is an exported file, which alone can say what its task is."""
-    model: str = given["model"]
-    return open_exported(model, device=given["device"], **runtime_of(given)) or model
+def open_model_option(options: dict[str, Any]) -> str | ExportedModel:
+    """Return the model that the options name; an exported file is opened, since only its content tells its task."""
+    model: str = options["model"]
+    return open_exported(model, device=options["device"], **runtime_of(options)) or model
 
 
 def model_task(model: str | ExportedModel) -> str:
-    """Classification or segmentation."""
+    """Return the task of a model: classification or segmentation."""
     return model.info.task if isinstance(model, ExportedModel) else task_of(model)
 
 
-def segmenter(given: dict[str, Any]) -> Segmenter:
-    """The model with its windows and views, as these options say."""
+def make_segmenter(options: dict[str, Any]) -> Segmenter:
+    """Return a segmenter with the windows and views that the options ask for."""
     return Segmenter(
-        given["model"],
-        device=given["device"],
-        window=_sides("window", given["window"]),
-        stride=_sides("stride", given["stride"]),
-        scales=given["scales"],
-        flip=given["flip"],
-        batch_size=given["batch_size"] or 4,
-        **runtime_of(given),
+        options["model"],
+        device=options["device"],
+        window=_sides("window", options["window"]),
+        stride=_sides("stride", options["stride"]),
+        scales=options["scales"],
+        flip=options["flip"],
+        batch_size=options["batch_size"] or 4,
+        **runtime_of(options),
     )
 
 
 def _sides(option: str, value: int | list[int] | None) -> int | tuple[int, int] | None:
+    """Return ``[height, width]`` as a tuple, and a single side as it is."""
     if not isinstance(value, list):
         return value
     if len(value) != 2:

@@ -1,76 +1,146 @@
-"""The parser of every verb: jsonargparse, with errors that name the nearest option."""
+"""The parser of every verb: jsonargparse, with errors that say what was meant, and help without types."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from volo.cli.ui.help import HelpFormatter, allowed, dashed
+from volo.cli.ui.hints import EVERYWHERE
 from volo.data import DataSource
 from volo.messages import nearest
 
+#: jsonargparse's error about a value of another type.
+_WRONG_VALUE = r'Parser key "([\w.]+)":\s+(?:Expected|Does not validate).*?(?:Got|Given) value: (.*)'
+
 
 class VerbParser(ArgumentParser):
-    """An argument parser whose errors are ``ValueError``, for :func:`volo.cli.main` to print."""
+    """An argument parser whose errors are ``ValueError``, for :func:`volo.cli.main` to print.
 
-    def __init__(self, *, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False, print_config=None)
+    Args:
+        prog: the command, such as ``volo train``.
+        usage: what follows the command, such as ``MODEL IMAGE... [options]``; several lines for several forms.
+        description: what the command does, in a sentence.
+        epilog: the end of the help.
+        hints: wrong options, without their dashes, and what to write instead; beside those of every verb.
+        synonyms: options of earlier versions, without their dashes, and their names today; the help leaves them out.
+    """
+
+    def __init__(
+        self,
+        *,
+        prog: str,
+        usage: str,
+        description: str,
+        epilog: str = "",
+        hints: Mapping[str, str] | None = None,
+        synonyms: Mapping[str, str] | None = None,
+    ) -> None:
+        forms = "\n       ".join(f"{prog} {line}".rstrip() for line in usage.split("\n"))
+        super().__init__(
+            prog=prog,
+            usage=forms.replace("%", "%%"),
+            description=description,
+            epilog=epilog,
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+            print_config=None,
+        )
+        self.hints = {**EVERYWHERE, **(hints or {})}
+        self.synonyms = {f"--{old}": f"--{new}" for old, new in (synonyms or {}).items()}
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        unknown = re.search(r"unrecognized arguments: (--[\w.]+)", message, re.IGNORECASE)
-        if unknown:
-            options = [option for action in self._actions for option in action.option_strings]
-            raise ValueError(f"unknown option {unknown[1]}{nearest(unknown[1], options)}") from ex
-        unknown = re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message)
-        if unknown:
+        raise ValueError(self._plain(message)) from ex
+
+    def _plain(self, message: str) -> str:
+        """Return an error of jsonargparse in words that need no knowledge of the code."""
+        if unknown := re.search(r"unrecognized arguments: (.+)", message, re.IGNORECASE):
+            return self._unknown_argument(unknown[1].split()[0])
+        if unknown := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", message):
             name, keys = ".".join(filter(None, unknown.groups())), [action.dest for action in self._actions]
-            raise ValueError(f"unknown setting {name!r}{nearest(name, keys)}") from ex
-        raise ValueError(" ".join(message.split())) from ex
+            return f"unknown setting {name!r}{nearest(name, keys)}"
+        if missing := re.search(r"argument (--[\w.-]+)[^:]*: expected (?:one|at least one) argument", message):
+            return f"{dashed(missing[1])} needs a value"
+        if wrong := re.search(_WRONG_VALUE, message, re.DOTALL):
+            key, value = wrong[1], wrong[2].strip()
+            action = next((action for action in self._actions if action.dest == key), None)
+            if action is not None:
+                return f"{self.spell(key)} must be {allowed(action)}, not {value!r}"
+        if missing := re.search(r'Parser key "(\w+)" is required but not included|required: ([\w, ]+)', message):
+            return f"{self.spell(missing[1] or missing[2])} is missing; usage: {str(self.usage).splitlines()[0]}"
+        return " ".join(message.split())
+
+    def spell(self, key: str) -> str:
+        """Return the name of a setting as people write it: the option, or an argument without one."""
+        positional = any(action.dest == key and not action.option_strings for action in self._actions)
+        return key if positional else dashed(f"--{key}")
+
+    def _unknown_argument(self, argument: str) -> str:
+        if not argument.startswith("-"):
+            return f"too many arguments, from {argument!r} on; usage: {str(self.usage).splitlines()[0]}"
+        name = argument.partition("=")[0]
+        hint = self.hints.get(dashed(name.lstrip("-")).lower())
+        if hint:
+            return f"unknown option {name}: {hint}"
+        options = [dashed(option) for action in self._actions for option in action.option_strings]
+        return f"unknown option {name}{nearest(dashed(name), options)}"
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str], *, defaults: bool = True) -> dict[str, Any]:
-    """Parse into plain nested dictionaries; options may be written with - in the place of _.
+def parse(parser: VerbParser, arguments: Sequence[str], *, defaults: bool = True) -> dict[str, Any]:
+    """Parse into plain nested dictionaries; dashes and underscores in names of options are the same.
 
-    Without ``defaults`` the dictionaries hold what was given alone.
+    Args:
+        parser: of the verb.
+        arguments: words after the verb.
+        defaults: include options that were not given, with their defaults.
     """
-    options = {option for action in parser._actions for option in action.option_strings}
-    spelled = [_spelled(argument, options) for argument in arguments]
-    parsed: Namespace = parser.parse_args(spelled, defaults=defaults)
+    options = {dashed(option): option for action in parser._actions for option in action.option_strings}
+    options |= {old: options[new] for old, new in parser.synonyms.items()}
+    parsed: Namespace = parser.parse_args([_spelled(word, options) for word in arguments], defaults=defaults)
     return parsed.as_dict()
 
 
-def _spelled(argument: str, options: set[str]) -> str:
-    """``--batch_size=3`` for ``--batch-size=3``, where the parser knows that option alone."""
+def _spelled(argument: str, options: Mapping[str, str]) -> str:
+    """Return an argument with its option spelled as the parser has it."""
     name, equals, value = argument.partition("=")
-    underlined = f"--{name[2:].replace('-', '_')}"
-    known = name.startswith("--") and name not in options and underlined in options
-    return underlined + equals + value if known else argument
+    return options.get(dashed(name), name) + equals + value if name.startswith("--") else argument
 
 
-def add_data_options(parser: ArgumentParser) -> None:
-    """The options that say how to understand what a person names as data."""
-    parser.add_argument("--download", action="store_true", help="let torchvision download a data set that is not there")
-    parser.add_argument("--palette", action="store_true", help="convert masks by the colors of their classes")
-    parser.add_class_arguments(DataSource, skip={"download", "palette"}, fail_untyped=True)
+#: Settings of a data source that are flags on the command line.
+_FLAGS = {
+    "download": "let torchvision download a data set that is missing",
+    "palette": "segmentation: read the classes of masks from their colors",
+}
 
 
-def data_source(given: dict[str, Any]) -> DataSource:
-    """What these options say."""
-    return DataSource(**{field.name: given[field.name] for field in fields(DataSource)})
+def add_data_options(parser: ArgumentParser, *, masks: bool = True) -> None:
+    """Add the options that tell how to read a data set; ``masks`` adds those that only images with masks need."""
+    skipped = set() if masks else {"palette", "classes"}
+    for name, text in _FLAGS.items():
+        if name not in skipped:
+            parser.add_argument(f"--{name}", action="store_true", help=text)
+    parser.add_class_arguments(DataSource, skip={*_FLAGS, *skipped}, fail_untyped=True)
+
+
+def data_source(options: Mapping[str, Any], *, masks: bool = True) -> DataSource:
+    """Return the data source that these options describe; ``masks`` as in :func:`add_data_options`."""
+    names = {field.name for field in fields(DataSource)} - (set() if masks else {"palette", "classes"})
+    return DataSource(**{name: options[name] for name in names})
 
 
 def add_runtime_options(parser: ArgumentParser) -> None:
-    """The options that say how to run a model."""
-    parser.add_argument("--threads", type=int | None, help="to compute with on the CPU; default: the runtime's choice")
+    """Add the options that tell how to run a model."""
+    parser.add_argument("--threads", type=int | None, help="CPU threads to compute with (default: the runtime's)")
     parser.add_argument(
         "--runtime",
         type=str | None,
-        help="pytorch or compile; of an exported file onnxruntime, openvino, torch-export or aotinductor; default: by "
-        "the file",
+        help="pytorch or compile; for an exported file onnxruntime, openvino, torch-export or aotinductor (default: "
+        "the one of the file)",
     )
 
 
-def runtime_of(given: dict[str, Any]) -> dict[str, Any]:
-    """What these options say, as arguments of :class:`volo.Predictor` and :class:`volo.Segmenter`."""
-    return {name: given[name] for name in ("threads", "runtime")}
+def runtime_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of :class:`volo.Predictor` and :class:`volo.Segmenter` that these options stand for."""
+    return {name: options[name] for name in ("threads", "runtime")}

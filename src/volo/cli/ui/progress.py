@@ -1,4 +1,4 @@
-"""How far work on images has come, on one line of the terminal."""
+"""A progress bar for work on images."""
 
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -6,7 +6,7 @@ from volo.cli.ui.terminal import Console
 
 
 def image_progress(console: Console) -> Progress:
-    """A bar with images done of all and the time left, gone when the work is; nothing where no person looks on."""
+    """Return a bar with the images done and the time left, which disappears at the end; only drawn on a terminal."""
     return Progress(
         *Progress.get_default_columns()[:2],
         MofNCompleteColumn(),

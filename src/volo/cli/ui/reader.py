@@ -1,4 +1,4 @@
-"""Reading the images that a command was given, one after the other."""
+"""Read the images that a command was given."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,26 +8,30 @@ from typing import Any
 
 from PIL import Image
 
-from volo.data import (
-    ImageError,
-    Preprocessing,
-    read_image,
-)
+from volo.data import ImageError, Preprocessing, read_image
 from volo.inference.prefetch import map_in_threads
 
 
 class ImageReader:
-    """Reads images, ``count`` at a time, warning of those that cannot be read.
+    """Iterate over images, and print a warning for each one that cannot be read.
+
+    Args:
+        paths: of the images.
+        preprocessing: of the model, for channels and background.
+        max_pixels: images with more pixels, according to their headers, are not decoded.
+        strict: raise the error of an image that cannot be read.
+        count: images that are decoded at a time, in threads.
 
     Attributes:
-        good: paths of the images given out so far. bad: how many could not be read.
+        good: paths of the images that have been returned so far.
+        bad: number of images that could not be read.
     """
 
     def __init__(
         self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool, count: int = 1
     ) -> None:
         self.paths, self.count = paths, count
-        self.strict = strict or len(paths) == 1  # there is no other image to go on with
+        self.strict = strict or len(paths) == 1  # no other image is left to continue with
         self.read = partial(
             read_image,
             channels=preprocessing.channels,
@@ -55,7 +59,7 @@ class ImageReader:
             return error
 
     def report(self) -> int:
-        """Say how many images could not be read; the exit code."""
+        """Print how many images could not be read. Returns the exit code, 0."""
         if self.bad:
             print(f"warning: {self.bad} of {len(self.paths)} images could not be read", file=sys.stderr)
         return 0

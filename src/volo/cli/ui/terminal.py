@@ -1,4 +1,4 @@
-"""The terminal as every verb finds it: whatever its encoding, and whoever reads what it is given."""
+"""The terminal for every verb: any encoding, and readers that may close the pipe."""
 
 import io
 import os
@@ -12,7 +12,7 @@ import rich.console
 
 
 class Console(rich.console.Console):
-    """Prints text as it is; a reader that goes away ends the verb as it does where there is no console."""
+    """Print text as it is, without rich's markup; a closed pipe raises an error, as ``print`` does."""
 
     def __init__(self) -> None:
         super().__init__(markup=False, highlight=False)
@@ -22,10 +22,14 @@ class Console(rich.console.Console):
 
 
 def warn_left_out(problems: Sequence[str], *, strict: bool) -> None:
-    """Say which images are left out of a judgement, and why.
+    """Print a warning for every image that is left out of an evaluation.
+
+    Args:
+        problems: one message for each image.
+        strict: make images that are left out an error.
 
     Raises:
-        ValueError: there are some, and ``strict``.
+        ValueError: Images are left out, and ``strict`` is set.
     """
     for problem in problems:
         print(f"warning: {problem}; left out", file=sys.stderr)
@@ -34,9 +38,10 @@ def warn_left_out(problems: Sequence[str], *, strict: bool) -> None:
 
 
 def prepare_streams() -> None:
-    """Let any name be printed: what the encoding lacks is escaped. Streams that were closed take what is printed.
+    """Make standard output and error accept every character and warning.
 
-    Warnings of libraries take a line each, without the place in their source.
+    Characters that the encoding lacks are escaped, streams that were closed discard their text, and a warning of a
+    library takes one line without the place in its source.
     """
     warnings.formatwarning = lambda message, *rest: f"warning: {' '.join(str(message).split())}\n"
     for name in ("stdout", "stderr"):
@@ -48,7 +53,10 @@ def prepare_streams() -> None:
 
 
 def give_up_output() -> OSError | None:
-    """What keeps standard output from being written, if anything: it is then given up, for Python not to try again."""
+    """Flush standard output; if it cannot be written, discard it from now on and return the error.
+
+    Otherwise Python would try again when it ends, and print a second error.
+    """
     try:
         sys.stdout.flush()
     except OSError as error:
