@@ -1,4 +1,4 @@
-"""Finding image files by what a person writes."""
+"""Search for image files by paths, folders and patterns."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from volo.data import find_images, listed_images
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where the tests stand: images at two depths, and a file that is none."""
+    """Make the current folder one with images at two depths and a file that is not an image."""
     for name in ("b.png", "a.JPG", "notes.txt", "sub/c.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -23,11 +23,11 @@ def found(*names: str) -> list[str]:
     return [path.as_posix() for path in find_images(names)]
 
 
-def test_a_folder_stands_for_all_images_below_it(folder):
+def test_a_folder_gives_all_images_below_it(folder):
     assert found(".") == ["a.JPG", "b.png", "sub/c.webp"]
 
 
-def test_a_pattern_stands_for_the_images_that_match(folder):
+def test_a_pattern_gives_the_matching_images(folder):
     assert found("*") == ["a.JPG", "b.png"]
     assert found("**/*.[pw]*") == ["b.png", "sub/c.webp"]
 
@@ -36,7 +36,7 @@ def test_an_absolute_pattern_works_too(folder):
     assert find_images([os.path.join(folder, "*.png")]) == [folder / "b.png"]  # noqa: PTH118
 
 
-def test_a_named_file_is_taken_whatever_its_ending_and_order_is_kept(folder):
+def test_files_keep_their_order_and_may_have_any_extension(folder):
     assert found("notes.txt", "b.png", "sub") == ["notes.txt", "b.png", "sub/c.webp"]
 
 
@@ -48,7 +48,7 @@ def test_a_named_file_is_taken_whatever_its_ending_and_order_is_kept(folder):
         ("empty", "empty has no images in it"),
     ],
 )
-def test_a_name_that_stands_for_nothing_is_an_error(folder, name, message):
+def test_a_path_without_images_is_an_error(folder, name, message):
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match=message):
         find_images(["b.png", name])
@@ -74,8 +74,8 @@ def test_a_stream_lists_files_by_line_or_by_nul(data, names):
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\r\n", b"\0\0"])
-def test_a_stream_without_names_is_an_error(data):
-    with pytest.raises(ValueError, match="standard input names no files"):
+def test_a_stream_without_paths_is_an_error(data):
+    with pytest.raises(ValueError, match="standard input holds no paths"):
         listed_images(stream(data))
 
 

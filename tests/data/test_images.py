@@ -53,7 +53,7 @@ def wave(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 @pytest.mark.parametrize(("factor", "size"), [(1.0, (480, 320)), (1.9, (480, 320)), (2.5, (240, 160)), (8.9, (60, 40))])
-def test_an_image_is_read_as_small_as_will_do(tmp_path, ending, factor, size):
+def test_an_image_is_read_at_a_smaller_size_if_allowed(tmp_path, ending, factor, size):
     path, asked = tmp_path / f"wave.{ending}", []
     Image.fromarray(wave(320, 480)).save(path, quality=95)
     small = read_image(path, shrink=lambda full: asked.append(full) or factor)
@@ -66,7 +66,7 @@ def test_an_image_is_read_as_small_as_will_do(tmp_path, ending, factor, size):
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
-def test_the_size_that_is_asked_about_is_that_of_the_upright_image(tmp_path, orientation):
+def test_shrink_gets_the_size_of_the_upright_image(tmp_path, orientation):
     path, asked, exif = tmp_path / "turned.jpg", [], Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(wave(320, 480)).save(path, exif=exif)
@@ -97,7 +97,7 @@ def test_color_read_as_gray_is_its_luma(colors):
     np.testing.assert_allclose(np.asarray(gray), picture() @ [0.299, 0.587, 0.114], atol=0.51)
 
 
-def test_gray_read_as_color_has_three_equal_channels_and_turns_back_into_itself(tmp_path):
+def test_gray_read_as_color_has_three_equal_channels_and_converts_back_exactly(tmp_path):
     gray = picture()[..., 0]
     Image.fromarray(gray).save(tmp_path / "gray.png")
     color = read_image(tmp_path / "gray.png")
@@ -107,7 +107,7 @@ def test_gray_read_as_color_has_three_equal_channels_and_turns_back_into_itself(
 
 
 def over(colors: np.ndarray, alpha: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """What (…, 3) colors with alpha (…) 0–255 look like before a background."""
+    """Blend colors (…, 3) with a background by their alpha (…), 0–255."""
     share = alpha[..., None] / 255
     return colors * share + np.asarray(background) * (1 - share)
 
@@ -116,7 +116,7 @@ def over(colors: np.ndarray, alpha: np.ndarray, background: tuple[int, int, int]
     ("background", "values"), [(None, (255, 255, 255)), ("black", (0, 0, 0)), ("#204060", (32, 64, 96))]
 )
 @pytest.mark.parametrize("ending", ["png", "webp", "tif"])
-def test_a_background_is_laid_behind_transparency(tmp_path, background, values, ending):
+def test_the_background_replaces_transparency(tmp_path, background, values, ending):
     alpha = np.linspace(0, 255, 24 * 40).reshape(24, 40).astype(np.uint8)
     path = tmp_path / f"clear.{ending}"
     Image.fromarray(np.dstack([picture(), alpha])).save(path, **({"lossless": True} if ending == "webp" else {}))
@@ -126,7 +126,7 @@ def test_a_background_is_laid_behind_transparency(tmp_path, background, values, 
     np.testing.assert_allclose(read, over(picture()[-len(alpha) :], alpha, values), atol=1)
 
 
-def test_four_channels_keep_the_transparency_as_it_is(tmp_path):
+def test_four_channels_keep_the_transparency(tmp_path):
     pixels = np.dstack([picture(), picture()[..., 0]])
     Image.fromarray(pixels).save(tmp_path / "clear.png")
     Image.fromarray(picture()).save(tmp_path / "solid.png")
@@ -145,7 +145,7 @@ def test_four_channels_keep_the_transparency_as_it_is(tmp_path):
         ("gif", 1, [255, 0, 255, 255]),
     ],
 )
-def test_palettes_are_looked_up_and_their_transparency_heeded(tmp_path, ending, transparency, alpha):
+def test_palettes_and_their_transparency_are_converted(tmp_path, ending, transparency, alpha):
     palette = np.array([[250, 10, 0], [0, 200, 30], [9, 8, 7], [40, 0, 255]], np.uint8)
     indices = np.arange(24).reshape(4, 6).astype(np.uint8) % 4
     image = Image.frombytes("P", (6, 4), indices.tobytes())
@@ -197,14 +197,14 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, channels):
         (8, lambda stored: np.rot90(stored, 1)),
     ],
 )
-def test_exif_orientation_is_applied(tmp_path, orientation, load_upright):
+def test_exif_orientation_is_applied(tmp_path, orientation, upright):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(picture()).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "turned.png")), load_upright(picture()))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "turned.png")), upright(picture()))
 
 
-def test_an_image_is_turned_once_however_often_it_is_set_upright(tmp_path):
+def test_the_exif_orientation_is_applied_only_once(tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     Image.fromarray(picture()).save(tmp_path / "turned.png", exif=exif)
@@ -212,7 +212,7 @@ def test_an_image_is_turned_once_however_often_it_is_set_upright(tmp_path):
     np.testing.assert_array_equal(np.asarray(load_upright(once, 3)), np.asarray(once))
 
 
-def test_odd_metadata_keeps_no_image_from_being_turned(tmp_path):
+def test_the_orientation_is_applied_despite_unusual_metadata(tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION], exif[0x011A] = 6, 72.0
     odd = exif.tobytes().replace(b"\x01\x1a", b"\x01\x1d")  # a resolution where a page's name belongs
@@ -279,8 +279,8 @@ def test_a_profile_made_for_another_mode_is_ignored(tmp_path):
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "gray.png", 1)), picture()[..., 0])
 
 
-def test_cmyk_jpegs_have_the_colors_they_were_made_of(tmp_path):
-    """Pillow stores them inverted and marked as Adobe's, as print software does."""
+def test_cmyk_jpegs_keep_their_colors(tmp_path):
+    """Pillow stores them inverted with an Adobe marker, as print software does."""
     path = tmp_path / "print.jpg"
     flat = np.full((16, 16, 3), (200, 90, 30), np.uint8)
     Image.fromarray(flat).convert("CMYK").save(path, quality=98)
@@ -305,7 +305,7 @@ def test_kinds_of_files_that_pillow_reads(tmp_path, ending):
     np.testing.assert_allclose(np.asarray(read_image(path)), flat, atol=4)
 
 
-def test_of_many_pictures_in_a_file_the_first_is_read(tmp_path):
+def test_the_first_frame_of_a_file_is_read(tmp_path):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")]
     for ending in ("gif", "tif", "png", "webp"):
         path = tmp_path / f"many.{ending}"
@@ -315,7 +315,7 @@ def test_of_many_pictures_in_a_file_the_first_is_read(tmp_path):
         assert read_image(path).getpixel((3, 3)) == (255, 0, 0)
 
 
-def test_heif_is_read_by_its_plug_in_whatever_it_is_called(tmp_path):
+def test_heif_is_read_by_its_plug_in_with_any_file_extension(tmp_path):
     heif = pytest.importorskip("pillow_heif")
     flat = np.full((64, 64, 3), (200, 90, 30), np.uint8)
     buffer = io.BytesIO()
@@ -326,7 +326,7 @@ def test_heif_is_read_by_its_plug_in_whatever_it_is_called(tmp_path):
     assert ".heic" in image_extensions()
 
 
-def test_without_the_plug_in_heif_is_said_to_need_it(tmp_path, monkeypatch):
+def test_the_error_for_heif_names_the_missing_plug_in(tmp_path, monkeypatch):
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setattr(images_module, "_register_heif", images_module._register_heif.__wrapped__)
@@ -354,7 +354,7 @@ def cut(path, share):
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "bmp", "tif"])
-def test_a_truncated_file_is_an_error_that_names_it(tmp_path, ending):
+def test_the_error_for_a_truncated_file_contains_its_path(tmp_path, ending):
     path = tmp_path / f"half.{ending}"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     cut(path, 0.5)
@@ -362,7 +362,7 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, ending):
         read_image(path)
 
 
-def test_a_corrupt_file_is_an_error_that_names_it(colors):
+def test_the_error_for_a_corrupt_file_contains_its_path(colors):
     data = bytearray(colors.read_bytes())
     middle = data.index(b"IDAT") + 12
     data[middle : middle + 20] = bytes(20)
@@ -374,14 +374,14 @@ def test_a_corrupt_file_is_an_error_that_names_it(colors):
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "the file is empty$"), (b"no image\n" * 50, "not an image that Pillow can read$")]
 )
-def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path, content, reason):
+def test_the_error_for_a_file_that_is_not_an_image_contains_its_path(tmp_path, content, reason):
     path = tmp_path / "text.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=unreadable(path, reason)):
         read_image(path)
 
 
-def test_a_missing_file_and_a_folder_are_errors_that_say_so(tmp_path):
+def test_a_missing_file_and_a_folder_are_errors(tmp_path):
     with pytest.raises(ImageError, match=unreadable(tmp_path / "gone.png", "No such file or directory$")):
         read_image(tmp_path / "gone.png")
     with pytest.raises(ImageError, match=unreadable(tmp_path, ".")):
@@ -394,7 +394,7 @@ def bitmap_header(width: int, height: int) -> bytes:
     return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
 
 
-def test_an_image_of_too_many_pixels_is_told_from_its_header(tmp_path):
+def test_an_image_of_too_many_pixels_is_rejected_by_its_header(tmp_path):
     path = tmp_path / "huge.bmp"
     path.write_bytes(bitmap_header(20_000, 10_000))
     reason = r"Image size \(200000000 pixels\) exceeds limit of 178956970 pixels; --max-pixels raises it"
@@ -403,7 +403,7 @@ def test_an_image_of_too_many_pixels_is_told_from_its_header(tmp_path):
 
 
 @pytest.mark.parametrize("allowed", [959, 960])
-def test_the_most_pixels_can_be_chosen(colors, allowed):
+def test_the_limit_of_pixels_can_be_set(colors, allowed):
     if allowed == 960:
         assert read_image(colors, max_pixels=960).size == (40, 24)
     else:
@@ -411,7 +411,7 @@ def test_the_most_pixels_can_be_chosen(colors, allowed):
             read_image(colors, max_pixels=959)
 
 
-def test_more_pixels_than_pillow_allows_are_read_on_demand_and_its_limit_stands_otherwise(colors, monkeypatch):
+def test_a_limit_above_pillows_raises_that_of_pillow(colors, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40 // 3)
     with pytest.raises(ImageError, match=r"\(960 pixels\) exceeds limit of 640 pixels; --max-pixels raises it"):
         read_image(colors, max_pixels=640)
@@ -419,7 +419,7 @@ def test_more_pixels_than_pillow_allows_are_read_on_demand_and_its_limit_stands_
     assert read_image(colors, max_pixels=961).size == (40, 24)
 
 
-def test_oddities_that_pillow_warns_of_do_not_keep_an_image_from_being_read(colors, monkeypatch):
+def test_pillows_warnings_do_not_prevent_reading(colors, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40 - 1)
     with pytest.warns(Image.DecompressionBombWarning), Image.open(colors):
         pass
@@ -429,7 +429,7 @@ def test_oddities_that_pillow_warns_of_do_not_keep_an_image_from_being_read(colo
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file system that takes any bytes as names")
-def test_names_that_are_no_text_are_shown_escaped(tmp_path):
+def test_names_that_are_not_text_are_shown_escaped(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.png"))
     Image.fromarray(picture()).save(path)
     assert read_image(path).size == (40, 24)
@@ -444,7 +444,7 @@ def test_names_that_are_no_text_are_shown_escaped(tmp_path):
 # Sets of images
 
 
-def test_files_are_read_by_index_and_named_by_path(colors):
+def test_files_are_read_by_index_and_their_name_is_the_path(colors):
     images = FileImages([colors], [0], ("one",))
     assert images.name(0) == str(colors)
     np.testing.assert_array_equal(np.asarray(images.read(0)), picture())
@@ -471,12 +471,12 @@ def test_images_are_converted_and_keep_names_and_labels(channels, mode):
     np.testing.assert_array_equal(np.asarray(converted.read(0)), np.asarray(images.read(0).convert(mode)))
 
 
-def test_images_that_have_the_channels_already_are_not_wrapped():
+def test_images_with_the_right_channels_are_not_wrapped():
     images = ArrayImages(picture()[None], [0], ("one",))
     assert with_channels(images, 3) is images
 
 
-# The data set that the package carries
+# The embedded data set
 
 
 @pytest.fixture(scope="module")

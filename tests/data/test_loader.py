@@ -1,4 +1,4 @@
-"""Batches: the same for any number of workers and from any place in an epoch on; images that cannot be read."""
+"""Loaders: equal batches for any number of workers and after resuming, balanced order, and unreadable images."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def training(count: int = 22, broken: tuple[int, ...] = (), seed: int = 5) -> Tr
 def epochs(
     workers: int, *, images: TrainImages | None = None, seed: int = 5, skip: int = 0, count: int = 2, first: int = 0
 ):
-    """``count`` epochs of batches of 4; ``skip`` images are left out at the start of the first."""
+    """Load ``count`` epochs in batches of 4; ``skip`` images are left out at the start of the first."""
     images = images or training(seed=seed)
     sampler = EpochSampler(len(images), seed=seed)
     sampler.skip = skip
@@ -77,7 +77,7 @@ def reference():
     return epochs(0)
 
 
-# The same batches
+# Equal batches
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -87,7 +87,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers, reference):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_continued_in_its_middle_gives_the_batches_that_were_left(workers, reference):
+def test_an_epoch_resumed_in_its_middle_gives_the_remaining_batches(workers, reference):
     continued, following = epochs(workers, skip=12)
     assert_same(continued, reference[0][3:])
     assert_same(following, reference[1])
@@ -118,14 +118,14 @@ def test_a_sample_depends_on_its_key_alone():
     np.testing.assert_array_equal(training()[3, 7].pixels, first)
 
 
-def test_samples_of_one_epoch_do_not_share_their_draws():
+def test_samples_of_one_epoch_have_different_draws():
     picture = np.asarray(Pictures(1).read(0))
     same = ArrayImages(np.stack([picture] * 6), [0] * 6, ("a",))
     images = TrainImages(same, TrainTransform(AugmentConfig(), SIZE), 0)
     assert len({images[0, index].pixels.tobytes() for index in range(6)}) == 6
 
 
-def test_the_seed_of_the_images_decides_on_the_augmentation():
+def test_the_seed_of_the_images_determines_the_augmentation():
     assert any(not np.array_equal(training(seed=1)[0, i].pixels, training(seed=2)[0, i].pixels) for i in range(4))
 
 
@@ -158,7 +158,7 @@ def test_shards_of_ranks_interleave_to_the_order_of_one_process(length, world_si
     assert together == list(whole)[: share * world_size]
 
 
-def test_shards_continued_in_the_middle_are_the_ends_of_the_shards():
+def test_shards_resumed_in_the_middle_are_the_ends_of_the_shards():
     whole = list(EpochSampler(20, seed=1, rank=1, world_size=3))
     sampler = EpochSampler(20, seed=1, rank=1, world_size=3)
     sampler.skip = 4
@@ -176,7 +176,7 @@ LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=60)
 
 @settings(deadline=None)
 @given(LABELS, st.integers(0, 9), st.integers(0, 9))
-def test_a_balanced_epoch_draws_all_classes_alike_and_uses_every_image_of_small_ones(labels, seed, epoch):
+def test_a_balanced_epoch_draws_all_classes_equally_often_and_uses_every_image_of_small_ones(labels, seed, epoch):
     sampler = EpochSampler(len(labels), seed=seed, labels=labels)
     sampler.set_epoch(epoch)
     keys = list(sampler)
@@ -196,7 +196,7 @@ def test_a_balanced_epoch_draws_all_classes_alike_and_uses_every_image_of_small_
 
 @settings(deadline=None)
 @given(LABELS, st.integers(1, 5), st.integers(0, 9), st.integers(0, 20))
-def test_balanced_shards_interleave_and_go_on_like_others(labels, world_size, seed, skip):
+def test_balanced_shards_interleave_and_resume_like_others(labels, world_size, seed, skip):
     whole = list(EpochSampler(len(labels), seed=seed, labels=labels))
     shards = [
         EpochSampler(len(labels), seed=seed, rank=rank, world_size=world_size, labels=labels)
@@ -216,7 +216,7 @@ def test_a_balanced_order_is_shuffled_and_another_in_every_epoch():
     assert {index % 40 for index in first} != {index % 40 for _, index in sampler}
 
 
-def test_a_repeated_image_has_draws_of_its_own():
+def test_a_repeated_image_is_augmented_differently():
     images = training(count=4)
     first, again = images[0, 1], images[0, 1 + 4]
     assert (first.position, first.label) == (again.position, again.label)
@@ -226,7 +226,7 @@ def test_a_repeated_image_has_draws_of_its_own():
 # Large images
 
 
-def test_large_files_are_read_small_and_drawn_as_large_ones(tmp_path):
+def test_large_files_are_decoded_smaller_with_the_same_augmentation(tmp_path):
     small = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
     Image.fromarray(small.repeat(40, axis=0).repeat(40, axis=1)).save(tmp_path / "large.jpg", quality=95)
     asked = []
@@ -246,7 +246,7 @@ def test_large_files_are_read_small_and_drawn_as_large_ones(tmp_path):
     assert min(asked) < (400, 300)
 
 
-# What a batch is
+# Batches
 
 
 def test_training_batches_are_full_uint8_and_channels_last_in_memory(reference):
@@ -280,7 +280,7 @@ def test_evaluation_takes_all_images_in_order_and_prepares_them(workers):
     assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in batches)
 
 
-def test_evaluation_of_some_indices_takes_those():
+def test_evaluation_can_be_limited_to_some_indices():
     loader = eval_loader(EvalImages(Pictures(10), SIZE.pixels), batch_size=3, workers=0, indices=range(1, 10, 2))
     assert [batch.indices.tolist() for batch in loader] == [[1, 3, 5], [7, 9]]
 
@@ -288,14 +288,14 @@ def test_evaluation_of_some_indices_takes_those():
 # Images that cannot be read
 
 
-def test_an_unreadable_training_image_gives_way_to_the_next_and_is_reported():
+def test_an_unreadable_training_image_is_replaced_by_the_next_and_reported():
     sample = training(6, broken=(2, 3))[0, 2]
     assert (sample.position, sample.label) == (4, 0)
     assert sample.problems == ("cannot read picture 2", "cannot read picture 3")
     assert sample.pixels.shape == (8, 10, 3)
 
 
-def test_after_the_last_image_comes_the_first():
+def test_the_last_image_is_replaced_by_the_first():
     sample = training(4, broken=(3,))[0, 3]
     assert (sample.position, sample.label) == (0, 0)
     assert sample.problems == ("cannot read picture 3",)
@@ -313,7 +313,7 @@ def test_training_batches_stay_full_and_carry_the_problems(workers):
     assert indices == [0, 2, 2, 3, 4, 5, 7, 7, 8, 9, 10, 11]
 
 
-def test_if_no_image_can_be_read_a_sample_has_no_pixels_and_names_them_all():
+def test_a_sample_has_no_pixels_and_all_errors_if_no_image_can_be_read():
     sample = training(4, broken=(0, 1, 2, 3))[(0, 2)]
     assert sample.pixels is None
     assert sample.problems == tuple(f"cannot read picture {number}" for number in (2, 3, 0, 1))

@@ -1,4 +1,4 @@
-"""From a decoded image to the model's input: the geometry, the values, and timm's transform beside it."""
+"""Conversion of a decoded image to the model's input: geometry, values, and a comparison with timm's transform."""
 
 import json
 from dataclasses import asdict
@@ -27,7 +27,7 @@ def photo(width: int, height: int) -> Image.Image:
 
 
 def model_input(preprocessing: Preprocessing, image: Image.Image) -> torch.Tensor:
-    """What the model gets, (channels, H, W)."""
+    """Return the model's input, (channels, H, W)."""
     pixels = torch.tensor(preprocessing.pixels(image)).permute(2, 0, 1)
     return preprocessing.normalize(pixels[None])[0]
 
@@ -44,12 +44,12 @@ def timm_input(preprocessing: Preprocessing, image: Image.Image) -> torch.Tensor
     return transform(image)
 
 
-# The same as timm's, whose published scores are to hold
+# Equal to timm's preprocessing, so that timm's published scores are reproduced
 
 
 @pytest.mark.parametrize("crop_pct", [0.9, 0.96, 1.0, 1.15])
 @pytest.mark.parametrize("image_size", [(500, 375), (333, 500), (640, 427), (224, 224), (100, 150), (900, 301)])
-def test_the_model_gets_what_timm_gives_it(image_size, crop_pct):
+def test_the_input_equals_timms(image_size, crop_pct):
     preprocessing, image = Preprocessing(size=(224, 224), crop_pct=crop_pct), photo(*image_size)
     # Pixels are the same: what remains is rounding, far below one gray level (0.017).
     assert_close(model_input(preprocessing, image), timm_input(preprocessing, image), rtol=0, atol=2e-6)
@@ -57,14 +57,14 @@ def test_the_model_gets_what_timm_gives_it(image_size, crop_pct):
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "lanczos"])
 @pytest.mark.parametrize("size", [32, 75])
-def test_other_sizes_and_filters_are_timms_too(size, interpolation):
+def test_the_input_equals_timms_with_other_sizes_and_filters(size, interpolation):
     preprocessing = Preprocessing(size=(size, size), crop_pct=0.9, interpolation=interpolation)
     image = photo(120, 91)
     assert_close(model_input(preprocessing, image), timm_input(preprocessing, image), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(("size", "image_size"), [(224, (165, 110)), (224, (170, 160)), (448, (275, 220))])
-def test_sides_that_come_out_whole_are_not_shortened(size, image_size):
+def test_integer_sides_are_not_rounded_down(size, image_size):
     preprocessing, image = Preprocessing(size=(size, size)), photo(*image_size)
     assert_close(model_input(preprocessing, image), timm_input(preprocessing, image), rtol=0, atol=2e-6)
 
@@ -76,7 +76,7 @@ SIDES = st.integers(1, 90)
 
 @settings(deadline=None)
 @given(SIDES, SIDES, st.integers(8, 40), st.integers(8, 40), st.floats(0.3, 2.0), st.sampled_from(["L", "RGB"]))
-def test_any_image_comes_out_at_the_size(width, height, out_height, out_width, crop_pct, mode):
+def test_every_image_is_cropped_to_the_size(width, height, out_height, out_width, crop_pct, mode):
     mean = (0.5,) * len(mode.replace("RGB", "123"))
     preprocessing = Preprocessing(size=(out_height, out_width), crop_pct=crop_pct, mean=mean, std=mean)
     pixels = preprocessing.pixels(Image.new(mode, (width, height)))
@@ -108,7 +108,7 @@ def test_an_image_of_the_size_and_aspect_is_only_resized():
     np.testing.assert_array_equal(pixels, np.asarray(image.resize((60, 30), Image.Resampling.BICUBIC)))
 
 
-def test_an_image_of_the_size_stays_as_it_is():
+def test_an_image_of_the_size_is_not_changed():
     image = photo(60, 30)
     np.testing.assert_array_equal(Preprocessing(size=(30, 60)).pixels(image), np.asarray(image))
 
@@ -160,7 +160,7 @@ def test_normalizing_keeps_the_layout_in_memory():
         ({"interpolation": "cubic"}, r"interpolation must be one of nearest, .*bicubic.*, not 'cubic'"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(changes, message):
+def test_invalid_settings_are_reported(changes, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**{"size": (224, 224), **changes})
 
@@ -170,7 +170,7 @@ def test_settings_survive_json():
     assert Preprocessing.from_dict(json.loads(json.dumps(asdict(preprocessing)))) == preprocessing
 
 
-def test_normalizing_leaves_its_input_as_it_was():
+def test_normalizing_does_not_change_its_input():
     pixels = torch.full((2, 3, 4, 6), 7.0)
     Preprocessing(size=(4, 6)).normalize(pixels)
     assert (pixels == 7).all()

@@ -1,4 +1,4 @@
-"""Labeling: the teacher's own logits, each image once, whatever stops it and however many processes do it."""
+"""Labeling: the store holds the teacher's logits; each image is labeled once, after interruptions and in parallel."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from volo.models import create_model, save_model
 
 @pytest.fixture
 def teacher_folder(tmp_path):
-    """A VOLO that knows the three colors, in another order than the data's."""
+    """A model folder of a VOLO with the three classes of the data, in another order."""
     torch.manual_seed(0)
     model = create_model("volo_micro_32", num_classes=3)
     preprocessing = {"size": [32, 32], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
@@ -36,7 +36,7 @@ def teacher_folder(tmp_path):
 
 @pytest.fixture
 def setting(teacher_folder, image_folder, tmp_path):
-    """The teacher, 24 images, where to write, and what the data are called."""
+    """The arguments of label_images: teacher, 24 images, path of the store, name of the data."""
     return (
         load_teacher(str(teacher_folder)),
         open_training_data(str(image_folder)),
@@ -52,7 +52,7 @@ def run(setting, out=None, **options):
 
 
 def expected(setting, index, *, fit="squeeze", flip=False):
-    """Logits of one image by itself, in the data's order of classes (blue, green, red)."""
+    """Compute the logits of a single image, in the data's order of classes (blue, green, red)."""
     teacher, images, _, _ = setting
     image, pre = images.read(index), teacher.preprocessing
     pixels, (left, top, right, bottom) = fit_whole(image, pre, fit)
@@ -92,8 +92,8 @@ def test_a_kept_aspect_fills_part_of_the_square_with_all_of_the_image():
     assert (pixels == (255, 0, 0)).all()
 
 
-def test_labels_go_where_the_thing_is(setting):
-    """A network that averages its colors cell by cell names the colored half, kept in aspect or squeezed."""
+def test_labels_lie_where_the_object_is(setting):
+    """A teacher that averages the colors of each cell labels both colored halves, squeezed or with kept aspect."""
 
     class Colors(torch.nn.Module):
         def forward(self, images):
@@ -105,15 +105,15 @@ def test_labels_go_where_the_thing_is(setting):
     for path in images.paths:
         Image.fromarray(half).save(path)
     object.__setattr__(teacher, "model", Colors())
-    object.__setattr__(teacher, "namings", (("red", "green", "blue"),))
+    object.__setattr__(teacher, "class_name_lists", (("red", "green", "blue"),))
     for fit in ("squeeze", "keep"):
         run((teacher, images, out.with_name(fit), data), fit=fit)
         classes = TokenLabelStore(out.with_name(fit)).read(3).classes[..., 0]
         np.testing.assert_array_equal(classes, [[0, 0, 1, 1]] * 4)
 
 
-def test_it_goes_on_where_it_stopped_and_never_labels_twice(setting, monkeypatch):
-    """Stopped in the third batch; then the teacher sees the rest alone."""
+def test_labeling_resumes_and_labels_no_image_twice(setting, monkeypatch):
+    """Labeling stops in the third batch; the second run labels only the rest."""
     whole = setting[2].with_name("whole")
     run(setting, whole)
 
@@ -138,10 +138,10 @@ LABEL = """
 import os, signal, sys
 from pathlib import Path
 from volo.data import open_training_data
-from volo.data import token_label_writer
+from volo.data.token_labels import writer
 from volo.labeling.label import LabelOptions, label_images
 from volo.labeling.teachers import load_teacher
-token_label_writer.SYNC_SECONDS = 0.0
+writer.SYNC_SECONDS = 0.0
 data, teacher, out, kill_after = sys.argv[1:]
 done = 0
 def on_batch(count):
@@ -161,7 +161,7 @@ def start(setting, teacher_folder, out, kill_after=1000, **environment):
     return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
 
 
-def test_killed_without_warning_it_loses_nothing_that_counts_and_leaves_no_torn_record(setting, teacher_folder):
+def test_after_sigkill_all_labeled_records_are_whole(setting, teacher_folder):
     process = start(setting, teacher_folder, setting[2], kill_after=8)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
@@ -191,7 +191,7 @@ def test_two_processes_share_the_work(setting, teacher_folder):
         np.testing.assert_array_equal(mine.read(index).classes, whole.read(index).classes)
 
 
-def test_an_image_that_cannot_be_read_is_noted_skipped_and_tried_again(setting):
+def test_an_unreadable_image_is_reported_skipped_and_tried_again(setting):
     broken = setting[1].paths[7]
     good = broken.read_bytes()
     broken.write_bytes(b"no image")
@@ -207,40 +207,48 @@ def test_an_image_that_cannot_be_read_is_noted_skipped_and_tried_again(setting):
     assert store.sizes()[7] == len(good)
 
 
-def test_a_store_of_something_else_is_not_gone_on_with(setting, teacher_folder):
+def test_a_store_of_another_teacher_or_other_data_is_not_resumed(setting, teacher_folder):
     run(setting)
     teacher, images, out, data = setting
-    with pytest.raises(ValueError, match=r"was begun with preprocessing .*'flip': False.* choose another --out"):
+    with pytest.raises(ValueError, match=r"was created with preprocessing .*'flip': False.* choose another --output"):
         run(setting, flip=True)
-    with pytest.raises(ValueError, match="was begun with top_k 3, not 1"):
+    with pytest.raises(ValueError, match="was created with top_k 3, not 1"):
         run(setting, top_k=1)
-    with pytest.raises(ValueError, match=r"was begun with preprocessing .*\[32, 32\]"):
+    with pytest.raises(ValueError, match=r"was created with preprocessing .*\[32, 32\]"):
         run((load_teacher(str(teacher_folder), resolution=64), images, out, data))
     other = create_model("volo_micro_32", num_classes=3)
     preprocessing = vars(teacher.preprocessing)
     save_model(
-        teacher_folder, other.config, other.state_dict(), class_names=teacher.namings[0], preprocessing=preprocessing
+        teacher_folder,
+        other.config,
+        other.state_dict(),
+        class_names=teacher.class_name_lists[0],
+        preprocessing=preprocessing,
     )
-    with pytest.raises(ValueError, match=r"was begun with teacher .* \(weights \w{16}\), not .* choose another --out"):
+    with pytest.raises(
+        ValueError, match=r"was created with teacher .* \(weights \w{16}\), not .* choose another --output"
+    ):
         run((load_teacher(str(teacher_folder)), images, out, data))
     images.paths[0].unlink()
     fewer = open_training_data(data)
-    with pytest.raises(ValueError, match="was begun with other data: it has 24 images, the data have 23"):
+    with pytest.raises(ValueError, match="was created with other data: it has 24 images, the data have 23"):
         run((teacher, fewer, out, data))
     images.paths[1].write_bytes(images.paths[2].read_bytes())
-    with pytest.raises(ValueError, match=r"1 images are changed in size since they were labeled: train/blue/01\.png"):
+    with pytest.raises(
+        ValueError, match=r"1 images are of another file size than when they were labeled: train/blue/01\.png"
+    ):
         run((teacher, fewer, out, data))
 
 
-def test_a_second_labeling_into_the_same_store_waits_its_turn(setting):
-    with labeling._locked(setting[2], 0), pytest.raises(ValueError, match="another process is labeling into"):
+def test_a_second_labeling_into_the_same_store_is_refused(setting):
+    with labeling._lock(setting[2], 0), pytest.raises(ValueError, match="another process is labeling into"):
         run(setting)
     assert not setting[2].exists()
     run(setting)
     assert not list(setting[2].parent.glob(".*.lock"))
 
 
-def test_logits_that_are_no_numbers_stop_it(setting):
+def test_logits_that_are_not_finite_stop_the_labeling(setting):
     teacher = setting[0]
     with torch.no_grad():
         teacher.model.model.aux_head.bias.fill_(torch.nan)
@@ -249,6 +257,6 @@ def test_logits_that_are_no_numbers_stop_it(setting):
 
 
 @pytest.mark.parametrize("options", [{"fit": "crop"}, {"top_k": 0}])
-def test_options_that_mean_nothing_are_refused(options):
+def test_invalid_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         LabelOptions(**options)

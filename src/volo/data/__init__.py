@@ -1,4 +1,4 @@
-"""Images in, batches out: data sets, decoding, augmentation, preprocessing, loading."""
+"""Data sets, decoding of images, augmentation, preprocessing and loading of batches."""
 
 from volo.color import Color, default_colors, hex_color, parse_color
 from volo.data.classification.augment import Augmentation, AugmentConfig, TrainTransform
@@ -21,12 +21,9 @@ from volo.data.preprocessing import Preprocessing
 from volo.data.registry import (
     DATASETS,
     DataSource,
-    is_masked,
+    holds_masks,
     open_data,
-    open_masked_data,
-    open_masked_parts,
-    open_masked_validation_data,
-    open_parts,
+    open_splits,
     open_training_data,
     open_validation_data,
     with_channels,
@@ -84,18 +81,15 @@ __all__ = [
     "eval_loader",
     "find_images",
     "hex_color",
+    "holds_masks",
     "image_extensions",
     "imbalance_warning",
     "inspect_masks",
-    "is_masked",
     "listed_images",
     "load_upright",
     "mode_of",
     "open_data",
-    "open_masked_data",
-    "open_masked_parts",
-    "open_masked_validation_data",
-    "open_parts",
+    "open_splits",
     "open_token_labels",
     "open_training_data",
     "open_validation_data",

@@ -1,4 +1,4 @@
-"""From whatever mode and colors Pillow decodes an image in, to 8-bit gray, RGB or RGBA in sRGB."""
+"""Conversion of decoded images of any Pillow mode and color profile to 8-bit gray, RGB or RGBA in sRGB."""
 
 from functools import lru_cache
 from io import BytesIO
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-#: Pillow's mode for a number of channels.
+#: Number of channels → Pillow's mode.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
-#: What is laid behind transparent pixels.
+#: The default color behind transparent pixels.
 BACKGROUND = "white"
 
-#: EXIF's orientation → what sets it right; 1 is upright.
-_TURNS = {
+#: EXIF orientation → the operation that makes the image upright. Orientation 1 is upright already.
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -26,36 +26,37 @@ _TURNS = {
 
 
 def load_upright(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
-    """The image turned as its EXIF orientation says and in the channels of :func:`as_channels`."""
+    """Apply the image's EXIF orientation and convert it with :func:`as_channels`."""
     return as_channels(apply_exif_orientation(image), channels, background)
 
 
 def as_channels(image: Image.Image, channels: int, background: str = BACKGROUND) -> Image.Image:
-    """The image as 8-bit gray (1 channel), RGB (3) or RGBA (4), its embedded color profile converted to sRGB.
+    """Convert an image to 8-bit gray (1 channel), RGB (3) or RGBA (4), and its embedded color profile to sRGB.
 
     Args:
-        image: of any mode; 16 bits are scaled to 8.
+        image: of any mode; 16-bit values are scaled to 8 bits.
         channels: a key of ``MODES``.
-        background: a color as Pillow names them, laid behind transparent pixels unless there are four channels.
+        background: a color that Pillow knows; it replaces transparency, except with four channels.
 
     Raises:
-        ValueError: floating-point pixels, whose range no file states; or a number of channels not in ``MODES``.
+        ValueError: The pixels are floating-point numbers, whose range no file states.
+        ValueError: ``channels`` is not in ``MODES``.
     """
     mode = mode_of(channels)
     profile = image.info.get("icc_profile")
     image = _eight_bits(image)
     if profile:
-        image = _in_srgb(image, profile)
+        image = _to_srgb(image, profile)
     if image.mode != "RGBA":
         return image if image.mode == mode else image.convert(mode)
     return image if mode == "RGBA" else _over(image, background).convert(mode)
 
 
 def mode_of(channels: int) -> str:
-    """Pillow's mode.
+    """Return Pillow's mode for a number of channels.
 
     Raises:
-        ValueError: no picture has as many channels.
+        ValueError: ``channels`` is not in ``MODES``.
     """
     if channels not in MODES:
         raise ValueError(
@@ -66,38 +67,38 @@ def mode_of(channels: int) -> str:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) that :func:`load_upright` will give, by the header alone."""
-    sideways = _turn(image) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
+    """Return the (width, height) of the result of :func:`load_upright`, from the header alone."""
+    sideways = _exif_transpose(image) in (_TRANSPOSES[5], _TRANSPOSES[6], _TRANSPOSES[7], _TRANSPOSES[8])
     return image.size[::-1] if sideways else image.size
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _exif_transpose(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # metadata that cannot be parsed, in as many ways as there are parsers, says nothing
+        return _TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Broken metadata raises many types of errors; the image is then read as it is stored.
         return None
 
 
 def apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says.
+    """Rotate or flip the image as its EXIF orientation requires.
 
-    Not by Pillow's own function, which writes the metadata anew and so fails on what is odd in it.
+    ``PIL.ImageOps.exif_transpose`` is not used: it rewrites the metadata and fails on unusual entries.
     """
-    turn = _turn(image)
-    if turn is None:
+    transpose = _exif_transpose(image)
+    if transpose is None:
         return image
-    result = image.transpose(turn)
-    # Without the metadata, so that nobody turns it once more.
+    result = image.transpose(transpose)
+    # The orientation is dropped, so that no later step applies it again.
     result.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
     return result
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Palettes and transparency of every kind resolved to RGB and RGBA, deep gray scaled to ``L``."""
+    """Convert palettes and transparency of every kind to RGB or RGBA, and scale 16-bit gray to ``L``."""
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose range is not known; save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would cut 16-bit values off at 255.
+        # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
         return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
         return image if image.mode == "RGBA" else image.convert("RGBA")
@@ -110,16 +111,16 @@ def _over(image: Image.Image, background: str) -> Image.Image:
     return base
 
 
-def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The image with its colors converted; as it is where the profile is broken or made for another mode."""
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert the colors to sRGB; return the same image if the profile is broken or made for another mode."""
     transform = _srgb_transform(profile, image.mode)
     return image if transform is None else transform.apply(image)
 
 
-@lru_cache(maxsize=16)  # most collections hold a handful of cameras and programs
+@lru_cache(maxsize=16)  # Most data sets come from a few cameras and programs.
 def _srgb_transform(profile: bytes, mode: str) -> Any:
-    """What converts from ``profile`` to sRGB; None where nothing is to be done or can be."""
-    from PIL import ImageCms  # here: most images embed no profile
+    """Return the transform from ``profile`` to sRGB, or None if it is not needed or not possible."""
+    from PIL import ImageCms  # imported here because most images embed no profile
 
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))

@@ -16,30 +16,30 @@ from PIL import Image
 from volo.data.color_modes import BACKGROUND, as_channels, load_upright, mode_of, upright_size
 from volo.messages import printable
 
-#: The most pixels that are decoded unless asked otherwise, which is Pillow's own limit: 179 megapixels take half a GB.
+#: The default limit of pixels to decode. It equals Pillow's own: 179 megapixels take half a GB as RGB.
 MAX_PIXELS = 178_956_970
 
-#: Endings of HEIF, which Pillow reads with a plug-in.
+#: File extensions of HEIF, which Pillow reads with a plug-in.
 HEIF = (".heic", ".heif", ".hif")
 
-#: What Pillow recognizes but cannot decode by itself: stubs, and kinds that need another program.
+#: Formats that Pillow recognizes but cannot decode by itself: stubs, and formats that need another program.
 _NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
-
-#: From the (width, height) of an upright image, before it is decoded: by how much its sides may shrink, at least 1.
+#: A function from the (width, height) of an upright image to the factor, at least 1, by which its sides may shrink
+#: while it is decoded.
 Shrink = Callable[[tuple[int, int]], float]
 
 
 class ImageError(ValueError):
-    """An image that cannot be read; the message names it and says why."""
+    """An image that cannot be read. The message contains its path and the reason."""
 
 
 class ImageSet(Protocol):
     """Labeled images, read one at a time.
 
     Attributes:
-        class_names: the classes in the order of their indices.
-        labels: the class index of every image.
+        class_names: names of the classes, in the order of their indices.
+        labels: class index of every image.
         channels: 1 for gray images, 3 for color, 4 for color and transparency.
     """
 
@@ -53,12 +53,17 @@ class ImageSet(Protocol):
     def channels(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What to call an image where a person looks: its path, or its place in an array."""
+        """Return a name of the image for messages: its path, or its position in an array."""
 
     def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
-        """The image, mode ``L``, ``RGB`` or ``RGBA`` as ``channels`` says. Raises ImageError.
+        """Read an image in the mode for ``channels``: ``L``, ``RGB`` or ``RGBA``.
 
-        Sets that can read it faster at a smaller size ask ``shrink``; others need not.
+        Args:
+            index: of the image.
+            shrink: lets the image be read at a smaller size. Sets that gain no speed by it may ignore it.
+
+        Raises:
+            ImageError: The image cannot be read.
         """
 
 
@@ -71,19 +76,19 @@ def read_image(
     stored: bool = False,
     shrink: Shrink | None = None,
 ) -> Image.Image:
-    """Decode the first picture of an image file, upright, in sRGB, as ``L``, ``RGB`` or ``RGBA``.
+    """Decode the first frame of an image file, upright, in sRGB, as ``L``, ``RGB`` or ``RGBA``.
 
     Args:
-        path: any kind of file that Pillow reads, and HEIF where the plug-in pillow-heif is installed.
+        path: a file in any format that Pillow reads; HEIF too if the plug-in pillow-heif is installed.
         channels: 1, 3 or 4.
-        background: a color as Pillow names them, behind transparent pixels; four channels keep transparency.
-        max_pixels: more, by the file's header, are not decoded.
-        stored: the pixels as the file has them: not turned, not brought into sRGB, no background.
-        shrink: how small a version will do. A JPEG is then decoded at a half, a quarter or an eighth of its sides, and
-            what is left of the factor, rounded down, is averaged away.
+        background: a color that Pillow knows, for transparent pixels; four channels keep the transparency.
+        max_pixels: limit of pixels, checked against the file's header before decoding.
+        stored: keep the pixels as they are stored: do not apply the orientation, the color profile or the background.
+        shrink: returns the factor, rounded down, by which the sides may shrink. A JPEG is decoded at 1/2, 1/4 or 1/8 of
+            its sides, and the rest of the factor is reached by averaging; other formats are averaged only.
 
     Raises:
-        ImageError: the file is missing, unreadable, truncated, too large or no image.
+        ImageError: The file is missing, unreadable, truncated, too large or not an image.
     """
     with open_image(path, "image", max_pixels) as image:
         factor = 1 if shrink is None else _draft(image, shrink)
@@ -93,20 +98,29 @@ def read_image(
 
 
 @contextmanager
-def open_image(path: str | Path, what: str, max_pixels: int) -> Iterator[Image.Image]:
-    """The image with its header read; whatever goes wrong with it is an ImageError that names ``what`` and the path."""
+def open_image(path: str | Path, kind: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Open an image and read its header; turn every error, also of the ``with`` block, into an ImageError.
+
+    Args:
+        path: of the file.
+        kind: "image" or "mask", for the error message.
+        max_pixels: limit of pixels, checked against the header.
+
+    Raises:
+        ImageError: The file cannot be opened, or the ``with`` block raised an error.
+    """
     try:
         with warnings.catch_warnings():
-            # Pillow warns of oddities inside files (EXIF, palettes) that do not keep them from being read.
+            # Pillow warns of unusual metadata (EXIF, palettes) in images that it reads without a problem.
             warnings.simplefilter("ignore")
             with _open(path, max_pixels) as image:
                 yield image
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise ImageError(f"cannot read {what} {printable(path)}: {_reason(error, path)}") from error
+        raise ImageError(f"cannot read {kind} {printable(path)}: {_reason(error, path)}") from error
 
 
 def _draft(image: Image.Image, shrink: Shrink) -> int:
-    """Let the decoder shrink the image as far as it can and may; what is left to be reduced."""
+    """Let the decoder shrink the image as far as it can; return the integer factor that is left for averaging."""
     side, factor = max(image.size), int(shrink(upright_size(image)))
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))
@@ -114,14 +128,20 @@ def _draft(image: Image.Image, shrink: Shrink) -> int:
 
 
 def _open(path: str | Path, max_pixels: int) -> Image.Image:
-    """The image with its header read."""
+    """Open an image, of which Pillow reads only the header.
+
+    Raises:
+        ValueError: The path is not a regular file.
+        DecompressionBombError: The image has more than ``max_pixels`` pixels.
+        OSError: The file cannot be read or is not an image.
+    """
     if Image.MAX_IMAGE_PIXELS and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
-        # Pillow refuses twice this number. It is a setting of the whole process: never lowered, and raised only here,
-        # where a person asked for more.
+        # Pillow refuses images of more than twice this number, which is a setting of the whole process. It is never
+        # lowered, and raised only where the user allows larger images.
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
     mode = Path(path).stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
-        raise ValueError("it is no regular file")
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would block
+        raise ValueError("it is not a regular file")
     try:
         image = Image.open(path)
     except Image.UnidentifiedImageError:
@@ -137,7 +157,7 @@ def _open(path: str | Path, max_pixels: int) -> Image.Image:
 
 @cache
 def _register_heif() -> bool:
-    """Let Pillow read HEIF, where the plug-in is installed."""
+    """Register the HEIF plug-in with Pillow; return whether it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -147,20 +167,20 @@ def _register_heif() -> bool:
 
 
 def _reason(error: Exception, path: str | Path) -> str:
-    """One line on why an image cannot be read, and what to do where something can be done."""
+    """Return one line that explains why an image cannot be read and, if possible, how to solve it."""
     if isinstance(error, Image.UnidentifiedImageError):
         if not Path(path).stat().st_size:
             return "the file is empty"
         heif = Path(path).suffix.lower() in HEIF and not _register_heif()
         return "not an image that Pillow can read" + ("; for HEIF: pip install pillow-heif" if heif else "")
     if isinstance(error, Image.DecompressionBombError):
-        return f"{str(error).partition(',')[0]}; --max-pixels raises it (in training --data.max_pixels)"
+        return f"{str(error).partition(',')[0]}; --max-pixels raises it (volo train: --data.max-pixels)"
     return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
 
 
 @cache
 def image_extensions() -> frozenset[str]:
-    """Lower-case endings of the kinds of image files that can be read here, each with its dot."""
+    """Return the file extensions, lower-case with the dot, of all image formats that this machine can read."""
     heif = _register_heif()
     known = Image.registered_extensions()
     readable = {ending for ending, kind in known.items() if kind in Image.OPEN and kind not in _NOT_DECODED}
@@ -168,25 +188,33 @@ def image_extensions() -> frozenset[str]:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """See that names of classes can stand in a line of text.
+    """Check that every class name can be written in one line of text.
 
     Raises:
-        ValueError: one cannot.
+        ValueError: A name has control characters in it or is not valid UTF-8.
     """
     for name in names:
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
             raise ValueError(
                 f"{printable(name)} cannot be the name of a class: it has line breaks or other control characters in "
-                "it, or bytes that are no UTF-8; rename it"
+                "it, or bytes that are not UTF-8; rename it"
             )
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images in files, read as :func:`read_image` does.
+    """Labeled images in files, read with :func:`read_image`.
+
+    Attributes:
+        paths: of the files.
+        labels: class index of every image.
+        class_names: names of the classes, in the order of their indices.
+        channels: 1 for gray images, 3 for color, 4 for color and transparency.
+        background: a color that Pillow knows, for transparent pixels.
+        max_pixels: images with more pixels, according to their headers, are not decoded.
 
     Raises:
-        ValueError: the name of a class is not what a line of text can hold.
+        ValueError: A class name cannot be written in one line of text.
     """
 
     paths: Sequence[Path]
@@ -209,7 +237,13 @@ class FileImages:
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Gray images (N, H, W) or color images (N, H, W, 3) in memory, uint8."""
+    """Labeled images in memory.
+
+    Attributes:
+        images: uint8, gray (N, H, W) or color (N, H, W, 3).
+        labels: class index of every image.
+        class_names: names of the classes, in the order of their indices.
+    """
 
     images: np.ndarray
     labels: Sequence[int]
@@ -227,7 +261,7 @@ class ArrayImages:
 
 
 class Converted:
-    """Images of another set, in other channels."""
+    """The images of another set, converted to another number of channels."""
 
     def __init__(self, images: ImageSet, channels: int, background: str = BACKGROUND) -> None:
         self.images, self.channels, self.background = images, channels, background

@@ -1,7 +1,7 @@
-"""Batches whose every draw is a function of (seed, epoch, sample index).
+"""Data loading in which every random draw is a function of (seed, epoch, index).
 
-The sampler hands out keys, (epoch, index), and a sample seeds its own generator with them: neither the
-number of worker processes nor an interruption can change what a sample becomes.
+The sampler yields keys (epoch, index), and the generator that augments a sample is seeded with (seed, key). Therefore
+the number of worker processes and interruptions do not change any sample.
 """
 
 import multiprocessing
@@ -16,40 +16,48 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from volo.data.images import ImageError
 
+#: (epoch, index) of one sample.
 Key = tuple[int, int]
 
-#: What is read of one index.
+#: The type of a sample's content, as it is read.
 Content = TypeVar("Content")
 
-#: First numbers after the seed, so that different kinds of draws never share a stream.
+#: The number that follows the seed in the entropy of a generator: the order of an epoch, the augmentation of a sample
+#: and the draws of a training step each have their own, so that they never share a stream of random numbers.
 ORDER, SAMPLE, STEP = range(3)
 
-#: Images that are tried, one after the other, before a place in a training batch stays empty.
+#: The limit of images that are tried for one place in a training batch before the place stays empty.
 TRIES = 100
 
 
 class Samples(Dataset[Any]):
-    """Samples that know how they become batches."""
+    """A data set that defines how its samples are grouped and collated into batches."""
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def collate(self, samples: list[Any]) -> Any:
-        """One batch of samples."""
+        """Collate samples into one batch."""
         raise NotImplementedError
 
     def batches(self, indices: Sequence[int], batch_size: int) -> list[list[int]]:
-        """The indices in order, ``batch_size`` at a time."""
+        """Split the indices, in their order, into batches of ``batch_size``; the last may be smaller."""
         return [list(indices[start : start + batch_size]) for start in range(0, len(indices), batch_size)]
 
 
 def first_readable(
     index: int, length: int, read: Callable[[int], Content]
 ) -> tuple[Content | None, int, tuple[str, ...]]:
-    """Read what is at ``index``, or, where that cannot be read, the next of ``length`` that can.
+    """Read the item at ``index``, or the next readable one if it cannot be read.
+
+    Args:
+        index: of the item; indices ≥ ``length`` wrap around.
+        length: the number of items.
+        read: reads the item at an index, and raises ImageError if it cannot be read.
 
     Returns:
-        What was read, None where none of :data:`TRIES` can be; its index; and what was wrong on the way.
+        The content, or None if :data:`TRIES` items in a row cannot be read; the item's index in [0, length); and the
+        error messages of the items that could not be read.
     """
     problems: list[str] = []
     for offset in range(min(length, TRIES)):
@@ -62,25 +70,27 @@ def first_readable(
 
 
 def sample_generator(seed: int, key: Key) -> np.random.Generator:
-    """What draws the augmentation of a sample."""
+    """Return the generator that draws the augmentation of a sample."""
     return np.random.default_rng((seed, SAMPLE, *key))
 
 
 class EpochSampler(Sampler[Key]):
-    """Keys (epoch, index) in an order drawn from (seed, epoch), this process's share of them.
+    """Sampler of this process's share of the keys (epoch, index), in an order drawn from (seed, epoch).
 
     Args:
-        length: the number of images, and of keys in an epoch of all processes together, but for what is left over.
-        seed: decides the order with the epoch.
-        rank: of this process.
-        world_size: how many processes there are.
-        multiple_of: a process has a multiple of so many keys in an epoch, its images of an optimizer step.
-        labels: the class of every image, to give every class the same number of keys (within one): images of large
-            classes take turns from epoch to epoch by chance, those of small ones come several times in an epoch, as
-            indices from ``length`` on (see :class:`TrainImages`). None takes every image once.
+        length: number of images. All processes together yield ``length`` keys per epoch, rounded down to a multiple of
+            ``world_size * multiple_of``.
+        seed: determines the order, together with the epoch.
+        rank: of this process, 0 to ``world_size - 1``.
+        world_size: number of processes.
+        multiple_of: each process yields a multiple of this number of keys per epoch: its images per optimizer step.
+        labels: class index of every image, for balanced epochs: every class gets the same number of keys (±1). Of a
+            large class, each epoch draws a random subset. Images of a small class repeat within an epoch: indices
+            ≥ ``length`` repeat the images with different augmentation (see :class:`TrainImages`). None yields every
+            image once.
 
     Attributes:
-        skip: keys to leave out at the start of the next pass only, for going on in the middle of an epoch.
+        skip: number of keys to leave out at the start of the next pass only, to resume in the middle of an epoch.
     """
 
     def __init__(
@@ -105,7 +115,7 @@ class EpochSampler(Sampler[Key]):
         self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass."""
+        """Set the epoch of the next pass."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -119,27 +129,30 @@ class EpochSampler(Sampler[Key]):
         return iter([(self.epoch, int(index)) for index in mine[start:]])
 
     def _balanced(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(length,) indices, of every class as many as of any other, within one."""
+        """Draw (length,) indices with the same number of indices (±1) for every class."""
         classes = rng.permutation(np.unique(labels))
-        share, more = divmod(self.length, max(1, len(classes)))
+        share, remainder = divmod(self.length, max(1, len(classes)))
         drawn = [np.empty(0, dtype=np.int64)]
         for place, label in enumerate(classes):
-            wanted, members = share + (place < more), np.flatnonzero(labels == label)
-            # Turn by turn through all images of the class; a turn is told by the multiple of the length.
-            turns = range(-(-wanted // len(members)))
-            drawn.append(np.concatenate([rng.permutation(members) + turn * self.length for turn in turns])[:wanted])
+            count, members = share + (place < remainder), np.flatnonzero(labels == label)
+            # Every round takes all images of the class in a new order. The multiple of the length that is added
+            # distinguishes the rounds, so that each repetition is augmented differently.
+            rounds = range(-(-count // len(members)))
+            drawn.append(np.concatenate([rng.permutation(members) + i * self.length for i in rounds])[:count])
         return np.concatenate(drawn)
 
 
 def default_workers() -> int:
-    """One loading process for each core but one, 8 at most."""
+    """Return the number of CPU cores minus one, at least 1 and at most 8; 4 on systems that do not report the cores."""
     return min(8, max(1, len(os.sched_getaffinity(0)) - 1)) if hasattr(os, "sched_getaffinity") else 4
 
 
-def leave_signals(worker: int) -> None:
-    """In a process that loads images: what a terminal or SLURM signals to all is for the one that it loads them for.
+def ignore_signals(worker: int) -> None:
+    """Make a worker process ignore SIGINT, SIGUSR1 and each SIGTERM that its parent did not send.
 
-    That one needs a few more images to end well, and then ends this process itself.
+    A terminal or SLURM sends signals to all processes. The main process handles them: it needs a few more images to
+    finish its step, and then ends the workers itself. On systems that do not report the sender of a signal, SIGTERM
+    ends the worker.
     """
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
@@ -147,24 +160,24 @@ def leave_signals(worker: int) -> None:
     parent = multiprocessing.parent_process()
     if hasattr(signal, "sigwaitinfo") and parent is not None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_told, args=(parent.pid,), daemon=True).start()
+        threading.Thread(target=_exit_on_sigterm, args=(parent.pid,), daemon=True).start()
 
 
-def _end_when_told(parent: int | None) -> None:
-    """Wait for a SIGTERM from the process ``parent``, and leave those of others."""
+def _exit_on_sigterm(parent: int | None) -> None:
+    """Wait for a SIGTERM from the process ``parent``, ignoring all others, and exit."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 
 
 def train_loader(images: Samples, sampler: EpochSampler, *, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Full batches of ``batch_size`` in the sampler's order; what is left of an epoch is dropped."""
+    """Create a loader of full batches in the sampler's order; an incomplete last batch is dropped."""
     return DataLoader(
         images,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        worker_init_fn=leave_signals,
+        worker_init_fn=ignore_signals,
         collate_fn=images.collate,
         drop_last=True,
         persistent_workers=workers > 0,
@@ -172,11 +185,11 @@ def train_loader(images: Samples, sampler: EpochSampler, *, batch_size: int, wor
 
 
 def eval_loader(images: Samples, *, batch_size: int, workers: int, indices: range | None = None) -> DataLoader[Any]:
-    """All images in the order of their ``batches``, or those of ``indices``."""
+    """Create a loader of all images, or those of ``indices``, in the batches that ``images.batches`` forms."""
     return DataLoader(
         images,
         batch_sampler=images.batches(range(len(images)) if indices is None else indices, batch_size),
         num_workers=workers,
-        worker_init_fn=leave_signals,
+        worker_init_fn=ignore_signals,
         collate_fn=images.collate,
     )

@@ -1,4 +1,4 @@
-"""From a decoded image to the model's input, the same in evaluation, prediction and export."""
+"""Conversion of a decoded image to the model's input, the same in evaluation, prediction and export."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +16,18 @@ from volo.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a model expects of an image.
+    """The preprocessing that a model was trained with.
 
     Attributes:
-        size: (height, width) of the model's input, pixels.
-        crop_pct: the share of the resized image's sides that the center crop keeps; above 1 it pads with black.
+        size: (height, width) of the model's input, in pixels.
+        crop_pct: share of the resized image's sides that the center crop keeps; above 1, the crop is padded with black.
         interpolation: Pillow's resampling filter: nearest, bilinear, bicubic, lanczos, box or hamming.
-        mean: of every channel, of values in 0–1; one channel means gray images, three RGB and four RGBA.
-        std: of every channel, likewise.
-        background: a color as Pillow names them, laid behind transparent pixels unless there are four channels.
+        mean: of every channel, for values in 0–1. Its length is the number of channels: 1 gray, 3 RGB, 4 RGBA.
+        std: standard deviation of every channel, for values in 0–1.
+        background: a color that Pillow knows, for transparent pixels; not used with four channels.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     size: tuple[int, int]
@@ -55,20 +58,20 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
-        """Build from JSON values, whose lists become tuples."""
+        """Create the preprocessing from JSON values; lists become tuples."""
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**arguments)
 
     @property
     def channels(self) -> int:
-        """1 for gray images, 3 for RGB, 4 for RGBA; others come from arrays alone."""
+        """Number of channels: 1 for gray images, 3 for RGB, 4 for RGBA. Other numbers are possible with arrays only."""
         return len(self.mean)
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """Resize, aspect kept, to cover ``size / crop_pct``, and cut ``size`` out of the center."""
+        """Resize the image to cover ``size / crop_pct``, keep its aspect ratio, and crop ``size`` from the center."""
         height, width = (int(side / self.crop_pct) for side in self.size)
-        # In whole numbers and rounded down like torchvision's and timm's resize, so that scores published for
-        # their pipelines hold for the same files.
+        # Integer arithmetic rounds down as the resize of torchvision and timm does, so that the scores published for
+        # their pipelines are reproduced.
         if height * image.width >= width * image.height:
             covering = [height, max(width, height * image.width // image.height)]
         else:
@@ -77,17 +80,29 @@ class Preprocessing:
         return TF.center_crop(resized, list(self.size))
 
     def pixels(self, image: Image.Image | np.ndarray) -> np.ndarray:
-        """The cropped image as (H, W, channels) uint8, 0–255; an array (H, W, any channels) uint8 plane by plane."""
+        """Crop an image for the model.
+
+        Args:
+            image: an image, or an array (H, W, channels) uint8 with any number of channels, whose planes are cropped
+                one by one.
+
+        Returns:
+            (height, width, channels) uint8, 0–255.
+        """
         if isinstance(image, np.ndarray):
             planes = [Image.fromarray(image[:, :, channel]) for channel in range(image.shape[2])]
             return np.concatenate([as_array(self.crop(plane)) for plane in planes], axis=2)
         return as_array(self.crop(image))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """(B, channels, H, W) uint8, 0–255, to float32 of about zero mean and unit variance, layout kept."""
-        # Of an image's size and layout: broadcasting over three interleaved channels would take twice as long.
+        """Convert pixels (B, channels, H, W) uint8, 0–255, to float32 of about zero mean and unit variance.
+
+        The memory layout is kept.
+        """
+        # Mean and std get the size and layout of one image, because broadcasting (channels, 1, 1) over interleaved
+        # channels takes twice as long.
         image = torch.zeros_like(pixels[:1], dtype=torch.float32)
-        mean, std = (  # 255 times each, rounded to float32 once, as in timm's loader: the same bits come out
+        mean, std = (  # multiplied by 255 and rounded to float32 once, as timm's loader does, for identical results
             image + image.new_tensor([255 * value for value in values]).reshape(-1, 1, 1)
             for values in (self.mean, self.std)
         )
@@ -95,6 +110,6 @@ class Preprocessing:
 
 
 def as_array(image: Image.Image | np.ndarray) -> np.ndarray:
-    """An ``L``, ``RGB`` or ``RGBA`` image, or an array (H, W, channels) uint8, as (H, W, channels) uint8."""
-    array = np.array(image)  # a copy, since what Pillow shares is read-only
+    """Return an ``L``, ``RGB`` or ``RGBA`` image, or an array (H, W, channels) uint8, as (H, W, channels) uint8."""
+    array = np.array(image)  # a copy, because Pillow's own buffer is read-only
     return array[:, :, None] if array.ndim == 2 else array

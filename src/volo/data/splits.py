@@ -1,4 +1,4 @@
-"""The parts of a data set: what is for training, for validation and for the test."""
+"""The splits of a data set: train, val and test."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,77 +9,83 @@ import numpy as np
 from volo.data.images import FileImages, ImageSet
 from volo.messages import join_few, nearest
 
-#: A part, and the words that people use for it, as folders and in tables.
+#: Split → the usual words for it, as names of folders and in tables.
 SPLIT_ALIASES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
 
-#: The one part of what is not parted.
+#: The name of the only split of a data set that is not divided into splits.
 UNSPLIT = "all"
 
-#: Part → what opens it; a part that nobody asks for is never listed or loaded.
+#: Split → the function that opens it. A split that is not needed is neither listed nor loaded.
 Splits = Mapping[str, Callable[[], ImageSet]]
 
-#: What a part is opened as: images with labels, or with masks.
+#: The type of an opened split: labeled images, or images with masks.
 Opened = TypeVar("Opened")
 
 
-def train_val_splits(parts: Splits, name: str, *, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Training and validation images; without a part for validation, the test part, and without that a split.
+def train_val_splits(splits: Splits, name: str, *, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Return the training and validation images: those of the val split, else of the test split, else held-out ones.
 
     Args:
-        parts: of the data set.
-        name: what to call it in messages.
-        val_fraction: the share of every class for validation, where a split is made.
-        seed: draws that share.
+        splits: of the data set.
+        name: of the data set, for error messages.
+        val_fraction: share of every class to hold out if there is neither a val nor a test split, in (0, 1).
+        seed: of the random choice of the held-out images.
 
     Raises:
-        ValueError: nothing to train on, classes that differ between the two, or too few images to split.
+        ValueError: There is no train split, the two splits differ in their classes, or a class has too few images to
+            hold one out.
     """
-    train = training_split(parts, name)
-    second = next((part for part in ("val", "test") if part in parts), None)
+    train = training_split(splits, name)
+    second = next((split for split in ("val", "test") if split in splits), None)
     if second is None:
-        assert isinstance(train, FileImages), "sets in memory come with a part to validate on"
+        assert isinstance(train, FileImages), "data sets in memory come with a split for validation"
         return split_by_class(train, val_fraction, seed)
-    val = parts[second]()
-    _check_same_classes(train, val, f"the {second} part of {name}")
+    val = splits[second]()
+    _check_same_classes(train, val, f"the {second} split of {name}")
     return train, val
 
 
-def training_split(parts: Mapping[str, Callable[[], Opened]], name: str) -> Opened:
-    """The images to train on before any are held out of them.
+def training_split(splits: Mapping[str, Callable[[], Opened]], name: str) -> Opened:
+    """Open the train split, or the whole data set if it is not divided.
 
     Raises:
-        ValueError: there is no part for training.
+        ValueError: There is no train split.
     """
-    first = next((part for part in ("train", UNSPLIT) if part in parts), None)
+    first = next((split for split in ("train", UNSPLIT) if split in splits), None)
     if first is None:
-        raise ValueError(f"{name} has no part for training, only {' and '.join(parts)}")
-    return parts[first]()
+        raise ValueError(f"{name} has no train split, only {' and '.join(splits)}")
+    return splits[first]()
 
 
-def evaluation_split(parts: Mapping[str, Callable[[], Opened]], name: str, part: str | None) -> Opened:
-    """The images of ``part``; of the validation part, the test part or the whole where it is None.
+def evaluation_split(splits: Mapping[str, Callable[[], Opened]], name: str, split: str | None) -> Opened:
+    """Open the named split; without a name the val split, else the test split, else the undivided data set.
 
     Raises:
-        ValueError: there is no such part.
+        ValueError: There is no such split.
     """
-    if part is None:
-        part = next((part for part in ("val", "test", UNSPLIT) if part in parts), None)
-        if part is None:
-            raise ValueError(f"{name} has neither a val nor a test part, only {' and '.join(parts)}")
-    if part not in parts:
-        raise ValueError(f"{name} has no part {part!r}{nearest(part, parts)}")
-    return parts[part]()
+    if split is None:
+        split = next((split for split in ("val", "test", UNSPLIT) if split in splits), None)
+        if split is None:
+            raise ValueError(f"{name} has neither a val nor a test split, only {' and '.join(splits)}")
+    if split not in splits:
+        raise ValueError(f"{name} has no split {split!r}{nearest(split, splits)}")
+    return splits[split]()
 
 
 def split_by_class(images: FileImages, val_fraction: float, seed: int) -> tuple[FileImages, FileImages]:
-    """Part the images class by class; each class gives at least one image to either side.
+    """Split the images at random, class by class, with at least one image of every class on either side.
+
+    Args:
+        images: to be split.
+        val_fraction: share of every class that goes to the second result, in (0, 1).
+        seed: of the random choice.
 
     Raises:
-        ValueError: the fraction is not inside (0, 1), or a class has fewer than two images.
+        ValueError: The fraction is not in (0, 1), or a class has fewer than two images.
     """
     if not 0.0 < val_fraction < 1.0:
         raise ValueError(f"the fraction for validation must lie between 0 and 1, not {val_fraction}")
@@ -102,7 +108,7 @@ def _take(images: FileImages, indices: np.ndarray) -> FileImages:
 def _check_same_classes(train: ImageSet, val: ImageSet, where: str) -> None:
     missing = [name for name in train.class_names if name not in val.class_names]
     if missing:
-        raise ValueError(f"{where} lacks the classes {join_few(missing)}, which the training part has; add images")
+        raise ValueError(f"{where} lacks the classes {join_few(missing)}, which the train split has; add images")
     unknown = [name for name in val.class_names if name not in train.class_names]
     if unknown:
-        raise ValueError(f"{where} has the classes {join_few(unknown)}, which the training part lacks")
+        raise ValueError(f"{where} has the classes {join_few(unknown)}, which the train split lacks")

@@ -1,1 +1,1 @@
-"""Token labels: a teacher labels every region of a data set."""
+"""Labeling: a teacher network makes token labels for every region of every image."""

@@ -1,4 +1,4 @@
-"""Pictures of token labels over the images they belong to, before and after augmentation. Needs ``volo[train]``."""
+"""Plots of token labels over their images, before and after augmentation. Needs the extra ``volo[train]``."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,40 +29,41 @@ from volo.messages import elide
 from volo.tasks.losses import LossConfig
 from volo.tasks.token_labels import crop_targets, dense_map
 
-#: Augmented forms of every image, and classes of a row that get a color of their own.
+#: Number of augmented versions of every image, and of classes in a row that get a color of their own.
 _FORMS, _COLORS = 4, 9
 
-#: Nine colors that can be told apart; gray is for all other classes.
+#: Nine colors that are easy to tell apart. Gray is left out, since it stands for all other classes.
 _PALETTE = [color for place, color in enumerate(matplotlib.colormaps["tab10"].colors) if place != 7]  # type: ignore[attr-defined]
 
 
 def draw_labels(
     images: ImageSet, labels: str, path: Path, *, data: str, size: int = 224, count: int = 4, seed: int = 0
 ) -> None:
-    """Draw images under a grid of their token labels into a PNG: whole, then as training sees them.
+    """Draw images with their token labels as a colored grid and save them as PNG.
 
-    Every row is an image. Of the whole image each cell of the map is colored by its best class, of the augmented
-    ones each token by the best class of its target; the surer the teacher, the stronger the color.
+    Every row shows one image, first whole, then augmented as in training. On the whole image the color of a cell is
+    that of its best class; on an augmented image the color of a token is that of the best class of its target. The
+    color is the stronger, the higher the probability of the class.
 
     Args:
         images: the images that were labeled.
         labels: a store, or a folder in the authors' layout.
-        path: where to write.
-        data: what the person named to open the images.
-        size: pixels of the augmented images.
-        count: images to draw.
-        seed: chooses the images, and draws their augmentation.
+        path: the PNG file to write.
+        data: path or name of the data as the user gave it, see :func:`~volo.data.token_labels.listing.list_images`.
+        size: side of the augmented images, pixels.
+        count: number of images to draw.
+        seed: seed of the choice of images and of their augmentation.
 
     Raises:
-        ValueError: the labels do not fit the images, or not one image can be drawn.
+        ValueError: The labels do not fit the images, or no image can be drawn.
     """
     if count < 1 or size < 16:
-        raise ValueError(f"there must be at least 1 image of at least 16 pixels, not {count} of {size}")
+        raise ValueError(f"--count must be at least 1 and --size at least 16, not {count} and {size}")
     source = open_token_labels(labels, images, data)
     rng = np.random.default_rng(seed)
     rows = _rows(images, source, size, count, rng)
     if not rows:
-        raise ValueError(f"no image of {data} has labels and can be read")
+        raise ValueError(f"{data} has no readable image with token labels")
     figure = Figure(figsize=(2.6 * (_FORMS + 2), 3.1 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), _FORMS + 2, squeeze=False)
     names = [elide(name) for name in in_words(images.class_names)]
@@ -74,7 +75,7 @@ def draw_labels(
 def _rows(
     images: ImageSet, source: TokenLabels, size: int, count: int, rng: np.random.Generator
 ) -> list[tuple[int, list[tuple[np.ndarray, Tensor]]]]:
-    """Images with their panels: pixels, and probabilities of every cell (h, w, classes)."""
+    """Return the index of every image with its panels: pixels, and probabilities of the cells (h, w, classes)."""
     channels, classes = images.channels, len(images.class_names)
     transform = TrainTransform(
         AugmentConfig(), Preprocessing(size=(size, size), mean=(0.45,) * channels, std=(0.22,) * channels)
@@ -98,7 +99,7 @@ def _rows(
 
 
 def _probabilities(labels: LabelMap, grid: Sequence[int], classes: int) -> Tensor:
-    """The targets of a crop without smoothing, (h2, w2, classes)."""
+    """Return the targets of the tokens of a crop without label smoothing, (h2, w2, classes) for ``grid`` (h2, w2)."""
     scores, indices = torch.from_numpy(labels.scores)[None], torch.from_numpy(labels.classes.astype(np.int64))[None]
     maps = LabelMaps(scores, indices, torch.tensor([labels.box]))
     dense = dense_map(maps, classes)

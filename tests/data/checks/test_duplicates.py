@@ -1,4 +1,4 @@
-"""Hashes of pictures, and groups of near ones beside a comparison of all pairs."""
+"""Hashes of pictures; groups of near hashes are checked against a comparison of all pairs."""
 
 import io
 
@@ -23,7 +23,7 @@ def bits_apart(first: int, second: int) -> int:
 
 @st.composite
 def clustered_hashes(draw):
-    """A few random hashes, and others some bits away from them; some missing."""
+    """Draw a few random hashes, others that differ from them in some bits, and some None."""
     centers = draw(st.lists(st.integers(0, 2**HASH_BITS - 1), min_size=1, max_size=5))
     hashes = []
     for _ in range(draw(st.integers(0, 30))):
@@ -36,7 +36,7 @@ def clustered_hashes(draw):
 
 @settings(deadline=None)
 @given(clustered_hashes(), st.integers(0, 16))
-def test_near_hashes_are_those_of_comparing_all_pairs(hashes, distance):
+def test_near_hashes_equal_a_comparison_of_all_pairs(hashes, distance):
     known = [place for place, value in enumerate(hashes) if value is not None]
     near = [[bits_apart(hashes[i], hashes[j]) <= distance for j in known] for i in known]
     expected: dict[int, set[int]] = {}
@@ -60,7 +60,7 @@ def test_a_distance_out_of_range_is_refused(distance):
         near_hashes([], distance)
 
 
-def test_a_picture_scaled_recompressed_or_brightened_keeps_its_hash_nearly_and_others_have_others():
+def test_scaling_compressing_and_brightening_hardly_change_the_hash_and_other_pictures_differ():
     original, buffer = picture(0), io.BytesIO()
     original.save(buffer, "JPEG", quality=40)
     value = perceptual_hash(original)
@@ -79,7 +79,7 @@ def test_a_flat_picture_has_no_hash(color):
     assert perceptual_hash(Image.new("RGB", (50, 40), color)) is None
 
 
-def test_digests_are_equal_for_equal_pixels_alone():
+def test_digests_are_equal_only_for_equal_pixels():
     image = picture(0)
     other = image.copy()
     other.putpixel((3, 3), (1, 2, 3))

@@ -1,4 +1,4 @@
-"""The check of a data set: what it counts and finds, on images with known faults."""
+"""The check of labeled images: its counts and findings for images with known faults."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from volo.data import open_parts
+from volo.data import open_splits
 from volo.data.checks.contact_sheet import THUMBNAIL, Tile, contact_sheet, thumbnail_of
 from volo.data.checks.images import MOST_EXAMPLES, check_images
 
@@ -18,7 +18,7 @@ def picture(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory):
-    """Ten cats and a dog to train on, two to validate; copies, a half file and one that is none."""
+    """A train split of ten cats and a dog, a val split of both; with copies, a truncated file and a text file."""
     root = tmp_path_factory.mktemp("faulty")
     for part, name in (("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")):
         (root / part / name).mkdir(parents=True)
@@ -36,18 +36,18 @@ def faulty(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(faulty):
-    return check_images({part: opener() for part, opener in open_parts(str(faulty)).items()})
+    return check_images({part: opener() for part, opener in open_splits(str(faulty)).items()})
 
 
-def test_images_are_counted_by_class_and_part(report):
+def test_images_are_counted_by_class_and_split(report):
     assert report.counts == {"cat": {"train": 11, "val": 2}, "dog": {"train": 1, "val": 1}}
     assert report.imbalance == 11
-    assert "strong imbalance: the largest class has 11 times the smallest's images" in report.findings()
+    assert "strong imbalance: the largest class has 11 times as many images as the smallest" in report.findings()
 
 
-def test_files_that_cannot_be_read_are_named_with_the_reason(report):
+def test_unreadable_files_are_reported_with_the_reason(report):
     text, half = report.unreadable
-    assert (text.part, text.label) == ("train", "cat")
+    assert (text.split, text.label) == ("train", "cat")
     assert text.problem.endswith("text.jpg: not an image that Pillow can read")
     assert "half.jpg: " in half.problem
     assert "truncated" in half.problem.lower()
@@ -58,7 +58,7 @@ def test_the_same_pixels_in_another_file_are_an_exact_duplicate(report):
     (group,) = report.exact
     assert [name.rpartition("/")[2] for name, *_ in group.images] == ["3.png", "same.bmp"]
     assert (group.across, group.conflict) == (True, True)
-    assert any(line.startswith("exact duplicates (across parts, labels differ): ") for line in report.findings())
+    assert any(line.startswith("exact duplicates (across splits, labels differ): ") for line in report.findings())
 
 
 def test_a_picture_scaled_and_recompressed_is_a_near_duplicate(report):
@@ -81,29 +81,29 @@ def test_the_report_is_json_that_has_everything(report):
     assert values["findings"] == report.findings()
 
 
-def test_processes_find_the_same(report, faulty):
-    again = check_images({part: opener() for part, opener in open_parts(str(faulty)).items()}, workers=2)
+def test_worker_processes_find_the_same(report, faulty):
+    again = check_images({part: opener() for part, opener in open_splits(str(faulty)).items()}, workers=2)
     assert again.to_dict() == report.to_dict()
 
 
 def test_sound_data_have_no_findings_and_arrays_can_be_checked():
     seen = []
-    val = open_parts("fashion-mini")["val"]()
+    val = open_splits("fashion-mini")["val"]()
     report = check_images({"val": val}, on_image=seen.append)
     assert sum(seen) == len(val.labels) == sum(row["val"] for row in report.counts.values())
     assert report.to_dict()["kinds"] == {"array": 2000}
     assert not [line for line in report.findings() if "duplicates" not in line]
 
 
-def test_a_class_without_images_in_a_part_is_a_finding(tmp_path):
+def test_a_class_without_images_in_a_split_is_a_finding(tmp_path):
     for number, name in enumerate(("train/a/1.png", "train/b/2.png", "val/a/3.png")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(tmp_path / name)
-    report = check_images({part: opener() for part, opener in open_parts(str(tmp_path)).items()})
-    assert "the val part has no images of b" in report.findings()
+    report = check_images({part: opener() for part, opener in open_splits(str(tmp_path)).items()})
+    assert "the val split has no images of b" in report.findings()
 
 
-def test_every_class_has_a_sheet_of_images_from_all_its_parts(report):
+def test_every_class_has_a_contact_sheet_with_images_of_all_splits(report):
     sheets = report.contact_sheets()
     assert list(sheets) == ["cat", "dog"]
     # Two rows of eight for 13 cats, the two bad ones as well; four columns at least.
@@ -112,15 +112,15 @@ def test_every_class_has_a_sheet_of_images_from_all_its_parts(report):
     assert np.asarray(sheets["dog"]).std() > 20
 
 
-def test_of_many_images_some_are_shown_evenly():
-    images = open_parts("fashion-mini")["val"]()
+def test_the_contact_sheet_shows_images_at_even_steps():
+    images = open_splits("fashion-mini")["val"]()
     shown = [image.thumbnail is not None for image in check_images({"val": images}).images]
     for label in range(10):
         places = np.flatnonzero(np.asarray(shown) & (np.asarray(images.labels) == label))
         assert len(places) == MOST_EXAMPLES
 
 
-def test_a_sheet_holds_what_it_is_given():
+def test_a_contact_sheet_grows_with_its_tiles():
     sheet = contact_sheet(
         "a title " * 60, [Tile(thumbnail_of(picture(0)), ("a very long name of a file.png", "val"))] * 9
     )

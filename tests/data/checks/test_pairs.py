@@ -1,4 +1,4 @@
-"""What ``volo data check`` finds out about images with masks."""
+"""The check of images with masks: its counts and findings."""
 
 import json
 import shutil
@@ -8,12 +8,12 @@ import pytest
 from scenes import NAMES, make_scenes, save_mask
 
 from volo.cli import main
-from volo.data import open_masked_parts
+from volo.data import open_splits
 from volo.data.checks.pairs import check_pairs
 
 
 def report_on(root):
-    return check_pairs({part: opener() for part, opener in open_masked_parts(str(root)).items()})
+    return check_pairs({part: opener() for part, opener in open_splits(str(root), task="segmentation").items()})
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,11 @@ def scenes(tmp_path_factory):
     return make_scenes(tmp_path_factory.mktemp("scenes"))
 
 
-def test_pixels_and_images_are_counted_by_class_and_part(scenes):
+def test_pixels_and_images_are_counted_by_class_and_split(scenes):
     report = report_on(scenes)
     assert report.findings() == []
-    masks = [opener().read_mask(i) for opener in (open_masked_parts(str(scenes))["train"],) for i in range(4)]
+    train = open_splits(str(scenes), task="segmentation")["train"]()
+    masks = [train.read_mask(i) for i in range(4)]
     for index in range(len(NAMES)):
         assert report.pixels["train"][index] == sum((mask == index).sum() for mask in masks)
         assert report.images_with["train"][index] == sum((mask == index).any() for mask in masks)
@@ -35,7 +36,7 @@ def test_pixels_and_images_are_counted_by_class_and_part(scenes):
     assert values["pixels"]["val"]["sky"] == report.pixels["val"][0]
 
 
-def test_everything_that_is_wrong_is_a_finding(tmp_path):
+def test_every_fault_is_a_finding(tmp_path):
     root = make_scenes(tmp_path)
     (root / "train/images/0.png").write_text("no picture")
     save_mask(np.full((48, 72), 9, np.uint8), root / "train/masks/1.png")
@@ -46,9 +47,9 @@ def test_everything_that_is_wrong_is_a_finding(tmp_path):
     assert [line.partition(":")[0].rsplit("/", 1)[-1] for line in lines] == [
         "0.png",
         "1.png",
-        "masks that are void, every pixel ignored",
-        "the train part",
-        "exact duplicates (across parts)",
+        "masks with every pixel ignored",
+        "the train split",
+        "exact duplicates (across splits)",
     ]
     assert "it holds values of no class: 9" in lines[1]
     assert "1, of" in lines[2]
@@ -56,7 +57,7 @@ def test_everything_that_is_wrong_is_a_finding(tmp_path):
     assert lines[4].endswith("val/images/2.png")
 
 
-def test_a_part_of_which_nothing_can_be_used_is_not_called_void(tmp_path):
+def test_a_split_without_a_usable_pair_is_not_reported_as_void(tmp_path):
     root = make_scenes(tmp_path)
     for path in (root / "val/masks").iterdir():
         path.write_text("no picture")
@@ -65,16 +66,16 @@ def test_a_part_of_which_nothing_can_be_used_is_not_called_void(tmp_path):
     ]
 
 
-def test_a_class_that_a_part_never_shows_is_a_finding(tmp_path):
+def test_a_class_that_a_split_never_shows_is_a_finding(tmp_path):
     root = make_scenes(tmp_path)
     (root / "classes.txt").write_text((root / "classes.txt").read_text() + "bird\n")
     assert report_on(root).findings() == [
-        "the train part: no pixel is of bird",
-        "the val part: no pixel is of bird",
+        "the train split: no pixels of bird",
+        "the val split: no pixels of bird",
     ]
 
 
-def test_the_sheet_of_a_part_shows_the_colors_and_every_image_twice(scenes):
+def test_the_contact_sheet_of_a_split_shows_the_colors_and_every_image_twice(scenes):
     sheets = report_on(scenes).contact_sheets()
     assert list(sheets) == ["train", "val"]
     pixels = np.asarray(sheets["train"])

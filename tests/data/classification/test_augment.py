@@ -1,4 +1,4 @@
-"""Augmentation: its settings, the random crop, the flip, and RandAugment beside timm's."""
+"""Augmentation: settings, random crop, flip, and RandAugment compared with that of timm."""
 
 import math
 
@@ -30,7 +30,7 @@ def noise(height: int, width: int, mode: str = "RGB", seed: int = 0) -> Image.Im
 
 
 def transform(size: tuple[int, int] = (16, 16), **changes) -> TrainTransform:
-    """Nothing but the given augmentations: without any, the image as it is."""
+    """Return a transform with the given augmentations only; without any, it keeps the image as it is."""
     still = {"hflip": 0.0, "rand_augment": 0.0, "crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
     return TrainTransform(AugmentConfig(**{**still, **changes}), Preprocessing(size=size))
 
@@ -46,20 +46,26 @@ def transform(size: tuple[int, int] = (16, 16), **changes) -> TrainTransform:
         ({"erasing": -0.1}, r"augment\.erasing is a probability, 0–1, not -0\.1"),
         ({"rand_augment": 11.0}, r"augment\.rand_augment is a level, 0–10, not 11\.0"),
         ({"rand_augment": -1.0}, r"augment\.rand_augment is a level, 0–10, not -1\.0"),
-        ({"crop_scale": (0.0, 1.0)}, r"augment\.crop_scale must rise within 0–1, not \(0\.0, 1\.0\)"),
-        ({"crop_scale": (0.5, 0.2)}, r"augment\.crop_scale must rise within 0–1"),
-        ({"crop_scale": (0.5, 1.2)}, r"augment\.crop_scale must rise within 0–1"),
-        ({"crop_ratio": (0.0, 1.0)}, r"augment\.crop_ratio must be positive and rise, not \(0\.0, 1\.0\)"),
-        ({"crop_ratio": (2.0, 1.0)}, r"augment\.crop_ratio must be positive and rise"),
+        (
+            {"crop_scale": (0.0, 1.0)},
+            r"augment\.crop_scale must be \(least, most\), 0 < least ≤ most ≤ 1, not \(0\.0, 1\.0\)",
+        ),
+        ({"crop_scale": (0.5, 0.2)}, r"augment\.crop_scale must be \(least, most\)"),
+        ({"crop_scale": (0.5, 1.2)}, r"augment\.crop_scale must be \(least, most\)"),
+        (
+            {"crop_ratio": (0.0, 1.0)},
+            r"augment\.crop_ratio must be \(least, most\), 0 < least ≤ most, not \(0\.0, 1\.0\)",
+        ),
+        ({"crop_ratio": (2.0, 1.0)}, r"augment\.crop_ratio must be \(least, most\)"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(changes, message):
+def test_invalid_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         AugmentConfig(**changes)
 
 
 @pytest.mark.parametrize("changes", [{"rand_augment_std": -0.5}, {"rand_augment_count": -1}])
-def test_negative_settings_of_rand_augment_are_named(changes):
+def test_negative_settings_of_rand_augment_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         AugmentConfig(**changes)
 
@@ -90,7 +96,7 @@ def test_a_crop_lies_inside_the_image(width, height, scale, ratio, seed):
 
 @settings(deadline=None)
 @given(st.integers(30, 300), st.integers(30, 300), SCALES, RATIOS, st.integers(0, 2**32))
-def test_a_crop_has_the_area_and_the_aspect_it_may_have(width, height, scale, ratio, seed):
+def test_area_and_aspect_of_a_crop_are_in_their_ranges(width, height, scale, ratio, seed):
     left, top, w, h = random_crop_box(width, height, scale, ratio, rng(seed))
     # Sides are rounded to whole pixels: the true ones lie within half a pixel.
     assert (w - 0.5) / (h + 0.5) <= ratio[1]
@@ -226,7 +232,7 @@ def test_a_smaller_version_of_an_image_gives_nearly_the_same_pixels():
 
 
 def apply(name: str, image: Image.Image, level: float, seed: int = 0, fill=(7, 8, 9)) -> Image.Image:
-    """One operation as RandAugment applies it."""
+    """Apply one operation as RandAugment does."""
     draw = RandAugment(magnitude=level, magnitude_std=0.0, count=1, probability=1.0, fill=fill)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("volo.data.classification.rand_augment.OPERATIONS", {name: OPERATIONS[name]})
@@ -259,7 +265,7 @@ def test_a_higher_level_changes_more(name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_flag_says_whether_an_operation_moves_pixels(name):
+def test_the_flag_tells_operations_that_move_pixels(name):
     image = noise(20, 20)
     flips = (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM)
     # What only recolors commutes with both flips; a movement to one side does not.
@@ -306,7 +312,7 @@ def test_the_fill_is_the_mean_of_the_normalization():
 
 @pytest.mark.parametrize("filter_", [Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
 @pytest.mark.parametrize("name", MOVING)
-def test_the_affine_says_where_pixels_come_from(name, filter_):
+def test_the_affine_gives_the_movement_of_timm(name, filter_):
     image, generator = noise(23, 31), rng()
     for level in LEVELS:
         drawn = Operation(name, OPERATIONS[name][0](level / 10, generator), filter_)
@@ -318,7 +324,7 @@ def test_the_affine_says_where_pixels_come_from(name, filter_):
 
 
 @pytest.mark.parametrize("name", COLORING)
-def test_what_recolors_has_no_affine(name):
+def test_recoloring_has_no_affine(name):
     assert Operation(name, OPERATIONS[name][0](0.5, rng())).affine((10, 20)) is None
 
 
@@ -326,7 +332,7 @@ def test_what_recolors_has_no_affine(name):
 
 
 def plainly(image: Image.Image, operations, fill) -> Image.Image:
-    """The whole image changed by timm's own operations."""
+    """Change the whole image by timm's own operations."""
     for drawn in operations:
         options = {} if drawn.resample is None else {"resample": drawn.resample, "fillcolor": fill}
         image = NAME_TO_OP[drawn.name](image, *([] if drawn.argument is None else [drawn.argument]), **options)
@@ -335,7 +341,7 @@ def plainly(image: Image.Image, operations, fill) -> Image.Image:
 
 @st.composite
 def changes(draw, names, most: int):
-    """An image, operations of ``names`` and a box, drawn as in training."""
+    """Draw an image, operations of ``names`` and a box as in training."""
     generator = rng(draw(st.integers(0, 2**32)))
     mode, width, height = draw(st.sampled_from(["L", "RGB"])), draw(st.integers(1, 40)), draw(st.integers(1, 40))
     drawn = []
@@ -348,7 +354,7 @@ def changes(draw, names, most: int):
 
 @settings(deadline=None)
 @given(changes(COLORING, most=3))
-def test_recoloring_a_part_is_that_part_of_the_recolored_image(change):
+def test_recoloring_a_box_equals_that_box_of_the_recolored_image(change):
     image, drawn, box = change
     part = RandAugment(9.0, 0.5, 2, 0.5, (7, 8, 9)).apply(image, drawn, box)
     np.testing.assert_array_equal(np.asarray(part), np.asarray(plainly(image, drawn, None).crop(box)))
@@ -356,7 +362,7 @@ def test_recoloring_a_part_is_that_part_of_the_recolored_image(change):
 
 @settings(deadline=None)
 @given(changes(MOVING, most=1))
-def test_moving_a_part_is_that_part_of_the_moved_image(change):
+def test_moving_a_box_equals_that_box_of_the_moved_image(change):
     image, drawn, box = change
     fill = 7 if image.mode == "L" else (7, 8, 9)
     part = RandAugment(9.0, 0.5, 2, 0.5, (7, 8, 9)).apply(image, drawn, box)
@@ -365,7 +371,7 @@ def test_moving_a_part_is_that_part_of_the_moved_image(change):
     assert np.abs(np.asarray(part).astype(int) - np.asarray(expected)).max() <= 1
 
 
-def test_with_all_operations_parts_are_those_of_the_whole_image():
+def test_a_box_after_all_operations_equals_that_of_the_whole_image():
     image = Image.fromarray(np.asarray(noise(9, 13)).repeat(8, axis=0).repeat(8, axis=1))
     draw = RandAugment(magnitude=9.0, magnitude_std=0.5, count=3, probability=1.0, fill=(7, 8, 9))
     for seed in range(100):
@@ -387,7 +393,7 @@ def test_with_all_operations_parts_are_those_of_the_whole_image():
         (Operation("TranslateXRel", 0.9, Image.Resampling.BILINEAR), (97, 17, 100, 38)),  # nothing of the image
     ],
 )
-def test_no_more_than_needed_is_computed(drawn, needed):
+def test_only_the_needed_pixels_are_computed(drawn, needed):
     assert drawn.needs((100, 80), (10, 20, 30, 35)) == needed
 
 

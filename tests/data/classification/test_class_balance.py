@@ -1,4 +1,4 @@
-"""Classes of different sizes: the figure, the warning and the weights."""
+"""Class imbalance: the ratio, the warning and the class weights."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_counts_include_classes_without_images():
     assert imbalance(np.array([3, 0])) == np.inf
 
 
-def test_from_ten_times_on_an_imbalance_is_worth_a_warning():
+def test_a_tenfold_imbalance_gives_a_warning():
     assert imbalance_warning(np.array([99, 50, 10]), ("a", "b", "c")) is None
     warning = imbalance_warning(np.array([50, 1000, 100]), ("cat", "dog", "emu"))
     assert warning == "class 'dog' has 20 times as many images as 'cat' (1,000 and 50)"
@@ -37,5 +37,5 @@ def test_effective_numbers_lie_between_no_weights_and_the_inverse(counts):
     np.testing.assert_allclose(class_weights(counts, "inverse", 0) * counts, (1 / np.mean(1 / counts)), rtol=1e-5)
 
 
-def test_no_balance_is_no_weights():
+def test_without_balancing_there_are_no_weights():
     assert class_weights(np.array([1, 2]), "none", 0.9) is None

@@ -1,4 +1,4 @@
-"""A picture that encodes its own label map must still agree with the map after every augmentation."""
+"""A picture that encodes its own label map must agree with the map after every augmentation."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ ARGUMENTS = {
 
 
 def encoded(grid, size):
-    """A map whose cells are numbered from 1, and a picture whose red and green are row and column."""
+    """Return a map whose cells are numbered from 1, and a picture whose red and green are row and column."""
     (rows, columns), (width, height) = grid, size
     numbers = np.arange(1, rows * columns + 1, dtype=np.uint16).reshape(rows, columns, 1)
     y, x = ((np.arange(side) + 0.5) * cells // side for side, cells in ((height, rows), (width, columns)))
@@ -45,9 +45,9 @@ def moved_both(grid, size, flip, operations):
 
 
 def assert_agree(grid, labels, pixels):
-    """Every cell's number is that which the pixels around its middle encode; 0 where they are from outside.
+    """Check that the number of every cell is encoded by the pixels around its middle; 0 stands for the outside.
 
-    Around: two pixels to each side, since each of two operations may round by one.
+    "Around" is two pixels to each side, since each of two operations may round by one pixel.
     """
     (rows, columns), (height, width) = grid, pixels.shape[:2]
     seen = np.where((pixels == OUTSIDE).all(-1), 0, pixels[..., 0] * columns + pixels[..., 1] + 1)
@@ -69,7 +69,7 @@ def test_every_geometric_operation_moves_the_map_with_the_picture(name, size, fl
         assert (labels.classes == 0).any() or not far  # something came from outside
 
 
-def test_these_are_all_the_operations_that_move_pixels():
+def test_the_arguments_cover_all_operations_that_move_pixels():
     assert set(ARGUMENTS) == {name for name, (_, moves) in OPERATIONS.items() if moves}
 
 
@@ -91,7 +91,7 @@ def test_chains_of_operations_move_the_map_with_the_picture(chain, flip, grid, s
     assert_agree(grid, labels, pixels)
 
 
-def test_what_one_operation_pushes_out_the_next_does_not_bring_back():
+def test_cells_moved_out_of_the_image_do_not_come_back():
     there, back = (Operation("TranslateXRel", share, NEAREST) for share in (0.5, -0.5))
     labels, _ = moved_both((1, 4), (40, 10), False, [there, back])
     assert labels.classes[0, :, 0].tolist() == [0, 0, 3, 4]
@@ -112,13 +112,13 @@ def test_a_flip_mirrors_the_map_and_the_crop_becomes_a_box_of_shares():
     assert moved.box == pytest.approx((0.1, 0.25, 0.5, 0.5))
 
 
-def test_a_movement_that_is_not_known_is_an_error():
+def test_an_unknown_movement_is_an_error():
     drawn = Augmentation((8, 8), False, (Operation("Swirl", 3.0, NEAREST),), (0, 0, 8, 8), NEAREST)
-    with pytest.raises(ValueError, match="Swirl moves pixels, but how it moves token labels is not known"):
+    with pytest.raises(ValueError, match="Swirl moves pixels, but its effect on token labels is not known"):
         move_labels(encoded((2, 2), (8, 8))[0], drawn)
 
 
-def test_the_map_of_the_store_is_not_changed():
+def test_the_given_map_is_not_changed():
     labels, _ = encoded((4, 4), (16, 16))
     before = labels.classes.copy()
     move_labels(labels, Augmentation((16, 16), True, (Operation("Rotate", 30.0, NEAREST),), (0, 0, 16, 16), NEAREST))

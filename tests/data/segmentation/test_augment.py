@@ -1,4 +1,4 @@
-"""Augmentation of images with their masks: what it draws, and that both stay together."""
+"""Augmentation of images with their masks: the random choices, and the agreement of image and mask."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def rng(seed=0):
 
 
 def transform(size=(32, 40), **changes):
-    """Nothing but the given augmentations: without any, a crop of the image as it is."""
+    """Create a transform with only the given augmentations; without any, it only crops."""
     still = {"scale": (1.0, 1.0), "max_share": 1.0, "hflip": 0.0, "photometric": 0.0}
     return SegmentationTransform(SegmentationAugmentConfig(**{**still, **changes}), size=size, mean=MEAN)
 
@@ -36,7 +36,7 @@ def transform(size=(32, 40), **changes):
         ({"short_side": 0}, r"segmentation\.augment\.short_side must be at least 1, not 0"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(changes, message):
+def test_invalid_settings_are_reported(changes, message):
     with pytest.raises(ValueError, match=message):
         SegmentationAugmentConfig(**changes)
 
@@ -44,7 +44,7 @@ def test_settings_that_make_no_sense_are_named(changes, message):
 @settings(deadline=None, max_examples=60)
 @given(*[st.integers(16, 90)] * 4, st.integers(0, 2**32))
 def test_image_and_mask_stay_together_under_every_augmentation(height, width, down, across, seed):
-    """Every pixel away from borders between classes has the color of its class; what is padded is so in both."""
+    """Every pixel away from class borders has the color of its class; image and mask are padded at the same pixels."""
     pixels, mask = scene(rng(seed), (width, height), noise=0)
     pixels[mask == IGNORE] = 0
     augment = SegmentationTransform(SegmentationAugmentConfig(photometric=0.0), size=(down, across), mean=MEAN)
@@ -68,7 +68,7 @@ def test_image_and_mask_stay_together_under_every_augmentation(height, width, do
 
 @settings(deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, SCALES, st.integers(0, 2**32))
-def test_a_crop_lies_inside_the_image_and_keeps_its_aspect(height, width, down, across, scale, seed):
+def test_a_crop_is_inside_the_image_and_keeps_its_aspect_ratio(height, width, down, across, scale, seed):
     drawn = transform((down, across), scale=scale).draw(np.zeros((height, width), np.uint8), rng(seed))
     left, top, right, bottom = drawn.box
     assert 0 <= left < right <= width
@@ -80,8 +80,8 @@ def test_a_crop_lies_inside_the_image_and_keeps_its_aspect(height, width, down, 
         assert scale[0] * (kept - 1) - 1 <= pixels <= scale[1] * (kept + 1) + 1 or pixels == 1
 
 
-def test_borders_lie_in_the_mask_where_they_lie_in_the_image():
-    """On average: to take the pixel before, as torchvision does for masks, would move them by half a pixel."""
+def test_borders_are_at_the_same_place_in_mask_and_image():
+    """On average. torchvision's nearest resampling for masks rounds down, which would shift them by half a pixel."""
     apart = []
     for seed in range(400):
         border, across = rng(seed).integers((30, 50), (70, 90))
@@ -95,7 +95,7 @@ def test_borders_lie_in_the_mask_where_they_lie_in_the_image():
     assert np.abs(apart).max() <= 0.6
 
 
-def test_without_augmentation_both_are_cut_out_as_they_are():
+def test_without_augmentation_both_are_only_cropped():
     pixels, mask = scene(rng(1))
     drawn = transform((20, 30)).draw(mask, rng(2))
     left, top, right, bottom = drawn.box
@@ -105,7 +105,7 @@ def test_without_augmentation_both_are_cut_out_as_they_are():
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_flip_turns_both_and_leaves_the_padding_where_it_is(channels):
+def test_a_flip_mirrors_both_but_not_the_padding(channels):
     pixels, mask = scene(rng(1), (24, 24))
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     image = Image.fromarray(pixels).convert(mode)
@@ -126,7 +126,7 @@ def test_the_shorter_side_is_set_before_the_scale_is_drawn():
     assert transform((64, 64), short_side=32, scale=(2.0, 2.0)).draw(mask, rng()).size == (64, 64)
 
 
-def test_scales_are_drawn_evenly_between_the_two():
+def test_scales_are_drawn_uniformly():
     mask, augment = np.zeros((400, 400), np.uint8), transform((10, 10), scale=(0.5, 2.0))
     boxes = np.array([augment.draw(mask, rng(seed)).box for seed in range(1500)])
     scales = 10 / (boxes[:, 2] - boxes[:, 0])
@@ -136,7 +136,7 @@ def test_scales_are_drawn_evenly_between_the_two():
     assert (boxes[:, 0] / (400 - boxes[:, 2] + boxes[:, 0])).mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_crops_of_next_to_one_class_are_drawn_anew():
+def test_crops_that_one_class_nearly_fills_are_drawn_again():
     mask = np.zeros((60, 200), np.uint8)
     mask[:, 150:] = 1
     mask[:, 100:140] = IGNORE  # counts for nothing

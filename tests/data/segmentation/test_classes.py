@@ -1,4 +1,4 @@
-"""Files of classes, colors, and the classes of public data sets."""
+"""Classes files, colors, and the classes of public data sets."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def written(tmp_path, text):
     return read_classes(path)
 
 
-def test_a_line_is_a_name_maybe_with_a_color(tmp_path):
+def test_a_line_is_a_name_with_an_optional_color(tmp_path):
     classes = written(
         tmp_path, "\ufeff# what is there\n\nsky #4682b4\ntraffic light 250, 170 30\r\n  building  \ncafé;#FFffFF"
     )
@@ -27,7 +27,7 @@ def test_a_line_is_a_name_maybe_with_a_color(tmp_path):
     assert classes.values == {0: 0, 1: 1, 2: 2, 3: 3, 255: IGNORE}
 
 
-def test_values_count_on_from_those_that_are_given(tmp_path):
+def test_a_line_without_a_value_has_the_next_value(tmp_path):
     classes = written(tmp_path, "7: road\nsidewalk\n11:building #464646\n0: ignore\n300 : far")
     assert classes.names == ("road", "sidewalk", "building", "far")
     assert classes.values == {7: 0, 8: 1, 11: 2, 0: IGNORE, 300: 3, 255: IGNORE}
@@ -43,7 +43,7 @@ def test_lines_of_one_name_are_one_class(tmp_path):
     assert classes.codes == {(128, 0, 0): 0, (128, 64, 128): 1, (192, 0, 128): 0, (0, 0, 0): IGNORE}
 
 
-def test_255_is_a_class_where_a_line_says_so(tmp_path):
+def test_255_is_a_class_if_a_line_has_it(tmp_path):
     assert written(tmp_path, "0: background\n255: cell").values == {0: 0, 255: 1}
 
 
@@ -54,22 +54,24 @@ def test_255_is_a_class_where_a_line_says_so(tmp_path):
         ("sky\n", r"classes\.txt: 2 to 255 classes are needed, not 1: sky"),
         ("sky\nsky\nignore", r"2 to 255 classes are needed, not 1: sky"),
         ("\n".join(f"c{i}" for i in range(256)), r"2 to 255 classes are needed, not 256: c0, c1, c2"),
-        ("1: sky\n1: road", r"classes\.txt: two lines are for the value 1; every value"),
+        ("1: sky\n1: road", r"classes\.txt: two lines have the value 1; every value"),
         ("70000: sky\nroad", r"the largest value of a mask is 65535, not 70001"),
-        ("sky\nroad 1 2 256", r"line 2 of .*classes\.txt: a color is #rrggbb or three numbers from 0 to 255"),
+        ("sky\nroad 1 2 256", r"line 2 of .*classes\.txt: a color must be #rrggbb or three numbers from 0 to 255"),
         ("sky\nro\x07ad", r"ro\\x07ad cannot be the name of a class"),
         (b"sky\nr\xffoad", r"classes\.txt is not UTF-8; save it as UTF-8"),
     ],
 )
-def test_what_cannot_be_is_named(tmp_path, text, message):
+def test_invalid_files_are_reported(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         written(tmp_path, text)
 
 
-def test_to_convert_colors_every_class_needs_one_of_its_own(tmp_path):
-    with pytest.raises(ValueError, match="by colors: road has none; write 'road #rrggbb' into the file of classes"):
+def test_reading_by_colors_needs_a_different_color_for_every_class(tmp_path):
+    with pytest.raises(
+        ValueError, match="by colors: no color is given for road; write 'road #rrggbb' into the classes file"
+    ):
         _ = written(tmp_path, "sky #0000ff\nroad").codes
-    with pytest.raises(ValueError, match="two classes have #0000ff"):
+    with pytest.raises(ValueError, match="two classes have the color #0000ff"):
         _ = written(tmp_path, "sky #0000ff\nroad 0 0 255").codes
 
 
@@ -81,7 +83,7 @@ COLORS = st.tuples(*[st.integers(0, 255)] * 3)
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(NAMES, COLORS), min_size=2, max_size=6, unique_by=lambda line: line[0]))
-def test_what_is_written_is_read(tmp_path_factory, lines):
+def test_a_written_file_is_read_back(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "classes.txt"
     path.write_text("".join(f"{name} {hex_color(color)}\n" for name, color in lines), encoding="utf-8")
     classes = read_classes(path)
@@ -105,7 +107,7 @@ def test_default_colors_are_easy_to_tell_apart():
     assert default_colors(150)[:12] == default_colors(12)
 
 
-def test_default_colors_do_not_take_one_that_is_given():
+def test_default_colors_differ_from_the_colors_in_the_file():
     first = default_colors(1)[0]
     colors = MaskClasses.named("ab", ()).colors
     assert colors == default_colors(2)

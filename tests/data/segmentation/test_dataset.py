@@ -1,4 +1,4 @@
-"""Batches of images with their masks: the same whatever loads them, and whatever interrupts."""
+"""Batches of images with their masks: equal for any number of workers and after resuming."""
 
 import numpy as np
 import pytest
@@ -13,15 +13,15 @@ from volo.data import (
     SegmentationTrainSet,
     SegmentationTransform,
     eval_loader,
-    open_masked_parts,
+    open_splits,
     train_loader,
 )
 
 
 @pytest.fixture
-def parts(tmp_path):
-    opened = open_masked_parts(str(make_scenes(tmp_path, parts=(("train", 7), ("val", 5)))))
-    return {part: opener() for part, opener in opened.items()}
+def splits(tmp_path):
+    opened = open_splits(str(make_scenes(tmp_path, parts=(("train", 7), ("val", 5)))), task="segmentation")
+    return {split: opener() for split, opener in opened.items()}
 
 
 def batches(images, *, workers=0, epoch=0, skip=0, seed=3):
@@ -36,8 +36,8 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True)) and first[3] == second[3]
 
 
-def test_a_batch_holds_bytes_of_images_and_masks(parts):
-    first, *_, last = batches(parts["train"])
+def test_a_batch_holds_bytes_of_images_and_masks(splits):
+    first, *_, last = batches(splits["train"])
     for batch in (first, last):
         assert batch.images.shape == (2, 3, 32, 40)
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
@@ -48,17 +48,17 @@ def test_a_batch_holds_bytes_of_images_and_masks(parts):
         assert batch.problems == ()
 
 
-def test_batches_depend_neither_on_workers_nor_on_where_an_epoch_is_begun(parts):
-    whole = batches(parts["train"])
+def test_batches_depend_neither_on_workers_nor_on_the_start_in_an_epoch(splits):
+    whole = batches(splits["train"])
     assert len(whole) == 3
-    assert all(same(a, b) for a, b in zip(whole, batches(parts["train"], workers=2), strict=True))
-    assert all(same(a, b) for a, b in zip(whole[1:], batches(parts["train"], skip=2), strict=True))
-    assert not same(whole[0], batches(parts["train"], epoch=1)[0])
-    assert not same(whole[0], batches(parts["train"], seed=4)[0])
+    assert all(same(a, b) for a, b in zip(whole, batches(splits["train"], workers=2), strict=True))
+    assert all(same(a, b) for a, b in zip(whole[1:], batches(splits["train"], skip=2), strict=True))
+    assert not same(whole[0], batches(splits["train"], epoch=1)[0])
+    assert not same(whole[0], batches(splits["train"], seed=4)[0])
 
 
-def test_a_pair_that_cannot_be_used_gives_way_to_the_next_and_is_named(parts):
-    images = parts["train"]
+def test_an_unusable_pair_is_replaced_by_the_next_and_reported(splits):
+    images = splits["train"]
     images.image_paths[1].write_text("no picture")
     save_mask(np.full((48, 72), 77, np.uint8), images.mask_paths[2])
     found = batches(images)
@@ -69,16 +69,16 @@ def test_a_pair_that_cannot_be_used_gives_way_to_the_next_and_is_named(parts):
     assert any("it holds values of no class: 77" in problem for problem in problems)
 
 
-def test_where_nothing_can_be_read_the_batch_is_empty(parts):
-    for path in parts["train"].mask_paths:
+def test_the_batch_is_empty_if_no_pair_can_be_read(splits):
+    for path in splits["train"].mask_paths:
         path.write_text("no picture")
-    batch, *_ = batches(parts["train"])
+    batch, *_ = batches(splits["train"])
     assert batch.images.shape[0] == batch.masks.shape[0] == len(batch.indices) == 0
     assert len(batch.problems) == 2 * 7
 
 
-def test_whole_images_are_judged_at_their_own_size(parts):
-    images = parts["val"]
+def test_whole_images_are_evaluated_at_their_own_size(splits):
+    images = splits["val"]
     for number in (1, 3):
         pixels = np.asarray(images.read(number))[:40, :50]
         indices = images.read_mask(number)[:40, :50]
@@ -96,8 +96,8 @@ def test_whole_images_are_judged_at_their_own_size(parts):
             np.testing.assert_array_equal(mask.numpy(), images.read_mask(index))
 
 
-def test_processes_share_the_images_to_evaluate(parts):
-    images = SegmentationEvalSet(parts["val"])
+def test_processes_share_the_images_to_evaluate(splits):
+    images = SegmentationEvalSet(splits["val"])
     shares = [
         torch.cat([b.indices for b in eval_loader(images, batch_size=2, workers=0, indices=mine)])
         for mine in (range(0, 5, 2), range(1, 5, 2))

@@ -1,4 +1,4 @@
-"""Tables of paths and labels: what is found in them, and what is said of those that cannot be used."""
+"""Tables of paths and labels: reading, and the errors for invalid ones."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from volo.data import DataSource, open_data, open_parts, open_validation_data
+from volo.data import DataSource, open_data, open_splits, open_validation_data
 from volo.data.sources.table import USUAL_COLUMNS, read_table
 
 
@@ -19,7 +19,7 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def photos(tmp_path):
-    """Four images in two folders; tables are written beside these."""
+    """Create four images in two folders; tables are written beside these."""
     for name in ("a/1.png", "a/2.png", "b/3.png", "b/4.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)
@@ -29,10 +29,10 @@ def photos(tmp_path):
 PARTED = "path,label,split\na/1.png,cat,train\na/2.png,dog,Training\nb/3.png,dog,val\nb/4.png,cat,valid\n"
 
 
-# What is found
+# Reading
 
 
-def test_a_split_column_parts_the_images_and_paths_are_relative_to_the_table(photos, monkeypatch):
+def test_a_split_column_splits_the_images_and_paths_are_relative_to_the_table(photos, monkeypatch):
     monkeypatch.chdir("/")
     train, val = open_data(str(write(photos / "photos.csv", PARTED)))
     assert list(train.paths) == [photos / "a/1.png", photos / "a/2.png"]
@@ -42,7 +42,7 @@ def test_a_split_column_parts_the_images_and_paths_are_relative_to_the_table(pho
     assert val.read(0).size == (4, 4)
 
 
-def test_without_a_split_column_the_images_are_split_or_judged_whole(photos):
+def test_without_a_split_column_images_are_split_for_training_or_all_evaluated(photos):
     path = str(write(photos / "photos.csv", "image,label\na/1.png,x\na/2.png,x\nb/3.png,y\nb/4.png,y\n"))
     train, val = open_data(path, val_fraction=0.5)
     assert sorted([*train.paths, *val.paths]) == sorted(photos.rglob("*.png"))
@@ -50,26 +50,26 @@ def test_without_a_split_column_the_images_are_split_or_judged_whole(photos):
     assert len(open_validation_data(path).labels) == 4
 
 
-def test_a_test_part_is_validated_on_where_there_is_no_other_and_can_be_asked_for(photos):
+def test_the_test_split_replaces_a_missing_val_split_and_can_be_chosen(photos):
     text = PARTED.replace("valid", "test")
     path = str(write(photos / "photos.csv", text))
-    assert list(open_parts(path)) == ["train", "val", "test"]
-    assert open_validation_data(path, part="test").paths == [photos / "b/4.png"]
+    assert list(open_splits(path)) == ["train", "val", "test"]
+    assert open_validation_data(path, split="test").paths == [photos / "b/4.png"]
     assert open_validation_data(path).paths == [photos / "b/3.png"]
-    with pytest.raises(ValueError, match="has no part 'tset'; did you mean 'test'"):
-        open_validation_data(path, part="tset")
+    with pytest.raises(ValueError, match="has no split 'tset'; did you mean 'test'"):
+        open_validation_data(path, split="tset")
     path = str(write(photos / "tested.csv", PARTED.replace("valid", "test").replace(",val", ",test")))
     assert len(open_data(path)[1].labels) == len(open_validation_data(path).labels) == 2
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("name", ["photos.csv", "photos.TSV"])
-def test_commas_semicolons_and_tabs_are_told_by_the_first_line(photos, delimiter, name):
+def test_the_first_line_determines_the_delimiter(photos, delimiter, name):
     path = write(photos / name, PARTED.replace(",", delimiter))
     assert [row.label for row in read_table(path)] == ["cat", "dog", "dog", "cat"]
 
 
-def test_other_programs_marks_and_line_ends_do_no_harm(photos):
+def test_byte_order_marks_and_windows_line_ends_are_accepted(photos):
     path = photos / "photos.csv"
     path.write_bytes(b"\xef\xbb\xbf" + PARTED.replace("\n", "\r\n").encode() + b"\r\n,,\r\n")
     assert [row.line for row in read_table(path)] == [2, 3, 4, 5]
@@ -77,7 +77,7 @@ def test_other_programs_marks_and_line_ends_do_no_harm(photos):
 
 @pytest.mark.parametrize("image", USUAL_COLUMNS["image_column"])
 @pytest.mark.parametrize("label", USUAL_COLUMNS["label_column"])
-def test_usual_columns_are_found_whatever_their_capitals(photos, image, label):
+def test_usual_columns_are_found_in_any_case(photos, image, label):
     path = write(photos / "photos.csv", f"id,{label.upper()},{image.title()}\n7,cat,a/1.png\n")
     (row,) = read_table(path)
     assert (row.path, row.label) == (photos / "a/1.png", "cat")
@@ -100,26 +100,26 @@ ROWS = st.tuples(CELLS, CELLS, st.sampled_from(["train", "val", "test"]))
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(ROWS, min_size=1, max_size=20))
-def test_what_was_written_is_read(tmp_path_factory, rows):
+def test_a_written_table_is_read_back(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("tables") / "photos.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "label", "split"), *rows])
     expected = {}
-    for image, label, part in rows:  # names that mean the same path are the next test's
-        expected.setdefault(path.parent / image, (label, part))
+    for image, label, split in rows:  # names that mean the same path are the next test's
+        expected.setdefault(path.parent / image, (label, split))
     if len(expected) == len(rows):
-        assert {row.path: (row.label, row.part) for row in read_table(path)} == expected
+        assert {row.path: (row.label, row.split) for row in read_table(path)} == expected
 
 
-# What is said of other tables
+# Errors
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no column named image or path, its first line has: nothing; name the right one with --image_column"),
-        ("photo,label\na/1.png,x\n", r"no column named image or path, its first line has: photo, label; name the righ"),
-        ("path,kind\na/1.png,x\n", r"no column named label or class, its first line has: path, kind; name .*--label_c"),
+        ("", "has no column named image or path, its first line has: nothing; set the right one with --image-column"),
+        ("photo,label\na/1.png,x\n", r"no column named image or path, its first line has: photo, label; set the righ"),
+        ("path,kind\na/1.png,x\n", r"no column named label or class, its first line has: path, kind; set .*--label-c"),
         ("path,label\n", "has no rows below its first line"),
         ("path,label\na/1.png,x\na/1.png,y\n", r"names .*a/1\.png twice, on lines 2 and 3; remove one"),
         ("path,label\na/1.png,x\n./a/1.png,x\n", r"names .*a/1\.png twice, on lines 2 and 3"),
@@ -128,15 +128,15 @@ def test_what_was_written_is_read(tmp_path_factory, rows):
         ("path,label\n,x\n", r"line 2 of .* has no image"),
         ("path,label\na/1.png\n", r"line 2 of .* has 1 cells, its first line 2"),
         ("path,label\na,1.png,x\n", r"line 2 of .* has 3 cells, its first line 2; put names with commas"),
-        ("path,label,split\na/1.png,x,trian\n", r"line 2 of .* unknown part 'trian'; did you mean 'train'"),
-        ("path,label,split\na/1.png,x,\n", r"line 2 of .* unknown part ''"),
+        ("path,label,split\na/1.png,x,trian\n", r"line 2 of .* unknown split 'trian'; did you mean 'train'"),
+        ("path,label,split\na/1.png,x,\n", r"line 2 of .* unknown split ''"),
         ("path,label\nc/1.png,x\nc/2.png,x\n", r"none of the 2 files in .* exist, the first is .*c/1\.png; paths must"),
-        ("path,label,split\na/1.png,x,val\n", "has no part for training, only val"),
-        ("path,label,split\na/1.png,x,train\na/2.png,y,train\nb/3.png,x,val\n", "val part of .* lacks the classes y,"),
-        ("path,label,split\na/1.png,x,train\na/2.png,x,val\nb/3.png,y,val\n", "val part of .* has the classes y,"),
+        ("path,label,split\na/1.png,x,val\n", "has no train split, only val"),
+        ("path,label,split\na/1.png,x,train\na/2.png,y,train\nb/3.png,x,val\n", "val split of .* lacks the classes y,"),
+        ("path,label,split\na/1.png,x,train\na/2.png,x,val\nb/3.png,y,val\n", "val split of .* has the classes y,"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_told_why_in_one_line(photos, text, message):
+def test_an_invalid_table_is_explained_in_one_line(photos, text, message):
     path = str(write(photos / "photos.csv", text))
     with pytest.raises(ValueError, match=message) as error:
         open_data(path)
@@ -144,8 +144,8 @@ def test_a_table_that_cannot_be_used_is_told_why_in_one_line(photos, text, messa
     assert "\n" not in str(error.value)
 
 
-def test_one_image_by_two_names_of_its_folder_is_in_one_part_alone(photos, monkeypatch):
-    """Else what is trained on would be judged on too."""
+def test_an_image_with_two_paths_may_not_be_in_two_splits(photos, monkeypatch):
+    """Otherwise the model would be evaluated on a training image."""
     (photos / "c").symlink_to("a")
     monkeypatch.chdir(photos)
     for other in (photos.resolve() / "a/1.png", "c/1.png"):
@@ -154,22 +154,22 @@ def test_one_image_by_two_names_of_its_folder_is_in_one_part_alone(photos, monke
             open_data(str(path))
 
 
-def test_lines_before_the_names_of_the_columns_may_be_empty(photos):
+def test_empty_lines_before_the_header_are_skipped(photos):
     path = write(photos / "photos.csv", "\n\npath;label\na/1.png;x\na/2.png;x\n")
     assert [row.path.name for row in read_table(path)] == ["1.png", "2.png"]
 
 
-def test_a_column_that_is_not_there_gives_the_nearest(photos):
+def test_a_missing_column_suggests_the_nearest(photos):
     path = str(write(photos / "photos.csv", PARTED))
     with pytest.raises(ValueError, match="has no column 'lable'; did you mean 'label'"):
         open_data(path, source=DataSource(label_column="lable"))
-    with pytest.raises(ValueError, match="has no column 'xyz'; there are: path, label, split"):
+    with pytest.raises(ValueError, match="has no column 'xyz'; available: path, label, split"):
         open_data(path, source=DataSource(split_column="xyz"))
 
 
-def test_only_train_rows_are_no_validation_data(photos):
+def test_a_table_of_train_rows_has_no_validation_data(photos):
     path = str(write(photos / "photos.csv", "path,label,split\na/1.png,x,train\na/2.png,x,train\n"))
-    with pytest.raises(ValueError, match="has neither a val nor a test part, only train"):
+    with pytest.raises(ValueError, match="has neither a val nor a test split, only train"):
         open_validation_data(path)
     assert [len(side.labels) for side in open_data(path)] == [1, 1]
 
@@ -179,10 +179,10 @@ def test_only_train_rows_are_no_validation_data(photos):
     [
         ("pâth,label\n".encode("latin-1"), r"photos\.csv is not UTF-8 \(byte 0xe2 at 1\); save it as UTF-8"),
         ("path,label\n".encode("utf-16"), "is not UTF-8"),
-        (b'path,label\n"' + b"a" * 200_000 + b'",x\n', r"photos\.csv is no table: line 2: field larger"),
+        (b'path,label\n"' + b"a" * 200_000 + b'",x\n', r"photos\.csv is not a table: line 2: field larger"),
     ],
 )
-def test_a_file_that_is_no_table_is_told_so(photos, content, message):
+def test_a_file_that_is_not_a_table_is_reported(photos, content, message):
     (photos / "photos.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         open_data(str(photos / "photos.csv"))

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from volo.data import DataSource, open_data, open_parts, open_validation_data
+from volo.data import DataSource, open_data, open_splits, open_validation_data
 from volo.data.images import ArrayImages, FileImages
 from volo.data.sources.torchvision_sets import SETS
 
@@ -21,7 +21,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The format of MNIST's files."""
+    """Encode an array in the format of MNIST's files."""
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
@@ -37,13 +37,13 @@ def test_every_row_names_a_data_set_of_torchvision():
 @pytest.mark.parametrize(
     ("name", "folder"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
 )
-def test_mnist_and_its_kin(tmp_path, name, folder):
+def test_mnist_and_similar_sets(tmp_path, name, folder):
     raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
     pixels = {"train": noise(6, 28, 28), "t10k": noise(4, 28, 28)[::-1]}
-    for part, images in pixels.items():
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(np.ascontiguousarray(images)))
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(len(images), dtype=np.uint8)))
+    for split, images in pixels.items():
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx(np.ascontiguousarray(images)))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.arange(len(images), dtype=np.uint8)))
     train, val = opened(name, tmp_path)
     assert (train.channels, list(train.labels), list(val.labels)) == (1, [0, 1, 2, 3, 4, 5], [0, 1, 2, 3])
     assert len(train.class_names) == 10
@@ -51,14 +51,14 @@ def test_mnist_and_its_kin(tmp_path, name, folder):
     np.testing.assert_array_equal(np.asarray(val.read(3)), pixels["t10k"][3])
 
 
-def test_cifar_is_color_with_class_names_and_heeds_torchvisions_checksums(tmp_path, monkeypatch):
+def test_cifar_is_color_with_class_names_and_its_checksums_are_checked(tmp_path, monkeypatch):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     data = noise(5, 3 * 32 * 32)
     for file in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         (folder / file).write_bytes(pickle.dumps({"data": data, "labels": [0, 1, 2, 1, 0]}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog", "emu"]}))
-    with pytest.raises(ValueError, match="cifar10 is not, or not whole, in"):  # since these are not the real files
+    with pytest.raises(ValueError, match="cifar10 is missing or incomplete in"):  # since these are not the real files
         opened("cifar10", tmp_path)
     for lists in ("train_list", "test_list"):
         monkeypatch.setattr(datasets.CIFAR10, lists, [[file, None] for file, _ in getattr(datasets.CIFAR10, lists)])
@@ -69,11 +69,11 @@ def test_cifar_is_color_with_class_names_and_heeds_torchvisions_checksums(tmp_pa
     np.testing.assert_array_equal(np.asarray(val.read(1)), data[1].reshape(3, 32, 32).transpose(1, 2, 0))
 
 
-def test_svhn_is_turned_to_channels_last_and_its_digits_are_the_names(tmp_path, monkeypatch):
+def test_svhn_becomes_channels_last_with_digits_as_class_names(tmp_path, monkeypatch):
     pixels = noise(32, 32, 3, 10)
-    for part in ("train", "test"):
-        savemat(tmp_path / f"{part}_32x32.mat", {"X": pixels, "y": np.arange(1, 11).reshape(-1, 1)})
-        monkeypatch.setitem(datasets.SVHN.split_list, part, [*datasets.SVHN.split_list[part][:2], None])
+    for split in ("train", "test"):
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.arange(1, 11).reshape(-1, 1)})
+        monkeypatch.setitem(datasets.SVHN.split_list, split, [*datasets.SVHN.split_list[split][:2], None])
     train, _ = opened("svhn", tmp_path)
     assert train.class_names == tuple("0123456789")
     assert list(train.labels) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
@@ -97,11 +97,11 @@ def test_pets_are_read_from_their_files(tmp_path):
     assert (train.read(0).mode, train.read(0).size) == ("RGB", (9, 8))
 
 
-def test_food_and_eurosat_are_files_too_and_what_has_no_parts_is_split(tmp_path):
+def test_food_and_eurosat_are_files_and_data_without_splits_are_split(tmp_path):
     (tmp_path / "food-101/meta").mkdir(parents=True)
     (tmp_path / "food-101/images").mkdir()
-    for part in ("train", "test"):
-        (tmp_path / f"food-101/meta/{part}.json").write_text(json.dumps({"pie": ["pie/1"], "ham": ["ham/2"]}))
+    for split in ("train", "test"):
+        (tmp_path / f"food-101/meta/{split}.json").write_text(json.dumps({"pie": ["pie/1"], "ham": ["ham/2"]}))
     train, _ = opened("food101", tmp_path)
     assert dict(zip(train.labels, train.paths, strict=True))[1] == tmp_path / "food-101/images/pie/1.jpg"
     assert train.class_names == ("ham", "pie")
@@ -114,23 +114,23 @@ def test_food_and_eurosat_are_files_too_and_what_has_no_parts_is_split(tmp_path)
     assert len(train.labels) == len(val.labels) == 2
 
 
-def test_a_part_can_be_asked_for_and_the_others_are_not_loaded(tmp_path):
+def test_a_chosen_split_is_opened_without_loading_the_others(tmp_path):
     raw = tmp_path / "MNIST/raw"
     raw.mkdir(parents=True)
-    for part in ("train", "t10k"):
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(4, dtype=np.uint8)))
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(noise(4, 28, 28)))
+    for split in ("train", "t10k"):
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.arange(4, dtype=np.uint8)))
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx(noise(4, 28, 28)))
     (raw / "train-images-idx3-ubyte").write_bytes(gzip.compress(b"not to be opened"))
     source = DataSource(root=str(tmp_path))
-    assert list(open_parts("mnist", source=source)) == ["train", "test"]
+    assert list(open_splits("mnist", source=source)) == ["train", "test"]
     assert isinstance(open_validation_data("mnist", source=source), ArrayImages)
-    with pytest.raises(ValueError, match="mnist has no part 'val'"):
-        open_validation_data("mnist", part="val", source=source)
+    with pytest.raises(ValueError, match="mnist has no split 'val'"):
+        open_validation_data("mnist", split="val", source=source)
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_is_not_there_is_one_line_with_both_ways_on_and_nothing_is_made(tmp_path, name):
-    with pytest.raises(ValueError, match=f"^{name} is not, or not whole, in {tmp_path}") as error:
+def test_a_missing_data_set_is_one_line_with_both_solutions_and_creates_nothing(tmp_path, name):
+    with pytest.raises(ValueError, match=f"^{name} is missing or incomplete in {tmp_path}") as error:
         opened(name, tmp_path)
     assert "--download" in str(error.value)
     assert "--root" in str(error.value)
@@ -138,7 +138,7 @@ def test_what_is_not_there_is_one_line_with_both_ways_on_and_nothing_is_made(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_download_that_fails_is_a_failure_that_says_so(tmp_path, monkeypatch):
+def test_a_failed_download_is_reported(tmp_path, monkeypatch):
     def fail(self):
         raise OSError("no route to host")
 

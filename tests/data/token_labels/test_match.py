@@ -1,4 +1,4 @@
-"""Token labels matched with images: what differs is named; the authors' files serve and convert both ways."""
+"""Matching token labels with images; reading and converting the authors' files."""
 
 import shutil
 
@@ -44,7 +44,7 @@ def make_photos(root, count):
 
 
 def make_store(path, images, data, *, unreadable=(), pending=()):
-    """Every map of a store tells which image it is of: all its scores are the image's place, its classes 0 and 1."""
+    """Write a store in which all scores of an image are its index, and all classes are 0 and 1."""
     listing = list_images(images, str(data))
     count = len(listing.names)
     info = StoreInfo(
@@ -78,7 +78,7 @@ def test_a_data_set_that_was_moved_keeps_its_labels(photos, tmp_path):
     open_token_labels(str(store), open_training_data(str(moved)), str(moved))
 
 
-def test_names_do_not_depend_on_where_one_stands(photos, tmp_path, monkeypatch):
+def test_names_do_not_depend_on_the_working_directory(photos, tmp_path, monkeypatch):
     images = open_training_data(str(photos))
     expected = list_images(images, str(photos)).names
     assert expected[0] == "blue/00.png"
@@ -90,7 +90,7 @@ def test_names_do_not_depend_on_where_one_stands(photos, tmp_path, monkeypatch):
     assert list_images(images, "flowers102").names == expected
 
 
-def test_what_changed_is_named(photos, tmp_path):
+def test_changes_of_the_data_are_reported(photos, tmp_path):
     images = open_training_data(str(photos))
     store = make_store(tmp_path / "labels", images, photos, pending=(2,))
     Image.new("RGB", (99, 99)).save(photos / "blue" / "01.png")
@@ -99,11 +99,11 @@ def test_what_changed_is_named(photos, tmp_path):
     problems, states = check_store(TokenLabelStore(store), open_training_data(str(photos)), str(photos))
     assert problems == [
         "1 images are not in the store: red/new.png",
-        "1 images are changed in size since they were labeled: blue/01.png",
-        "1 images are still to be labeled (go on with volo label): blue/02.png",
+        "1 images are of another file size than when they were labeled: blue/01.png",
+        "1 images are not labeled yet (resume with volo label): blue/02.png",
         "1 images are in the store but not in the data: green/03.png",
     ]
-    assert states == {"labeled": 11, "cannot be read": 0, "still to be labeled": 1}
+    assert states == {"labeled": 11, "cannot be read": 0, "not labeled yet": 1}
     with pytest.raises(ValueError, match=r"does not fit .*: 1 images are not in the store: red/new.png; .*blue/01.png"):
         open_token_labels(str(store), open_training_data(str(photos)), str(photos))
 
@@ -112,10 +112,10 @@ def test_labels_of_other_classes_are_refused(photos, tmp_path):
     images = open_training_data(str(photos))
     store = make_store(tmp_path / "labels", images, photos)
     other = FileImages(images.paths, images.labels, ("blue", "lime", "red"))
-    with pytest.raises(ValueError, match=r"class 1 is 'green' there and 'lime' in the data"):
+    with pytest.raises(ValueError, match=r"class 1 is 'green' in the store and 'lime' in the data"):
         open_token_labels(str(store), other, str(photos))
     more = FileImages(images.paths, images.labels, (*images.class_names, "yellow"))
-    with pytest.raises(ValueError, match="its labels are of 3 classes, the data have 4"):
+    with pytest.raises(ValueError, match="it has 3 classes, the data have 4"):
         open_token_labels(str(store), more, str(photos))
     swapped = FileImages(images.paths, [2 - label for label in images.labels], images.class_names)
     with pytest.raises(ValueError, match=r"8 images are of another class than when they were labeled: blue/00.png"):
@@ -127,7 +127,7 @@ def test_labels_of_another_data_set_are_refused(photos, tmp_path):
     other = make_photos(tmp_path / "other", 6)
     with pytest.raises(ValueError, match=r"6 images are not in the store: blue/04.png, blue/05.png, green/04.png"):
         open_token_labels(str(store), open_training_data(str(other)), str(other))
-    with pytest.raises(ValueError, match=r"there are no token labels at .*; make them by: volo label"):
+    with pytest.raises(ValueError, match=r"there are no token labels at .*; make them with: volo label"):
         open_token_labels(str(tmp_path / "nowhere"), open_training_data(str(photos)), str(photos))
 
 
@@ -154,7 +154,7 @@ def test_batches_carry_the_labels_of_their_images(photos, tmp_path):
         assert (batch.tokens.boxes[:, :2] + batch.tokens.boxes[:, 2:] <= 1 + 1e-6).all()
 
 
-def test_loader_processes_change_nothing(photos, tmp_path):
+def test_worker_processes_change_nothing(photos, tmp_path):
     images = open_training_data(str(photos))
     labels = open_token_labels(str(make_store(tmp_path / "labels", images, photos)), images, str(photos))
     for one, two in zip(loaded(images, labels), loaded(images, labels, workers=2), strict=True):
@@ -162,17 +162,17 @@ def test_loader_processes_change_nothing(photos, tmp_path):
             assert torch.equal(mine, theirs)
 
 
-def test_an_image_without_labels_gives_way_and_is_named(photos, tmp_path):
+def test_an_image_without_labels_is_replaced_and_reported(photos, tmp_path):
     images = open_training_data(str(photos))
     store = make_store(tmp_path / "labels", images, photos, unreadable=(5,))
     batches = loaded(images, open_token_labels(str(store), images, str(photos)))
     assert 5 not in torch.cat([batch.indices for batch in batches])
     problems = [problem for batch in batches for problem in batch.problems]
     assert len(problems) == 1
-    assert "green/01.png has no token labels: it could not be read by volo label" in problems[0]
+    assert "green/01.png has no token labels: volo label could not read it" in problems[0]
 
 
-def test_the_authors_files_serve_and_convert_both_ways(photos, tmp_path):
+def test_the_authors_files_are_read_and_converted_both_ways(photos, tmp_path):
     images = open_training_data(str(photos))
     store = make_store(tmp_path / "labels", images, photos, unreadable=(7,))
     folder, back = tmp_path / "maps", tmp_path / "back"
@@ -189,22 +189,22 @@ def test_the_authors_files_serve_and_convert_both_ways(photos, tmp_path):
         assert (direct.read(index).scores == index).all()
         np.testing.assert_array_equal(direct.read(index).scores, converted.read(index).scores)
         np.testing.assert_array_equal(direct.read(index).classes, converted.read(index).classes)
-    with pytest.raises(ValueError, match="exists; choose another --out"):
+    with pytest.raises(ValueError, match="exists; choose another --output"):
         folder_to_store(folder, images, back, str(photos))
 
 
-def test_a_folder_of_maps_of_several_shapes_makes_no_store(photos, tmp_path):
+def test_label_files_of_several_shapes_are_refused(photos, tmp_path):
     images, folder = open_training_data(str(photos)), tmp_path / "maps"
     for index, path in enumerate(images.paths):
         shape = (3, 3, 2) if index == 8 else (2, 2, 2)
         labels = LabelMap(np.ones(shape, np.float16), np.zeros(shape, np.uint8))
         write_label_file(folder / path.parent.name / f"{path.stem}.pt", labels)
-    with pytest.raises(ImageError, match=r"red/00.pt has another shape: \(3, 3, 2\), the first \(2, 2, 2\)"):
+    with pytest.raises(ImageError, match=r"red/00.pt differs from the first file: it is \(3, 3, 2\), not \(2, 2, 2\)"):
         folder_to_store(folder, images, tmp_path / "labels", str(photos))
     assert not (tmp_path / "labels").exists()
 
 
-def test_dots_in_names_lead_to_files_of_their_own_and_shared_ones_are_refused(tmp_path):
+def test_names_with_dots_get_their_own_files_and_shared_files_are_refused(tmp_path):
     photos, folder = tmp_path / "v1.0", tmp_path / "maps"
     for name in ("a.b.jpg", "a.c.jpg"):
         for label in ("x.1", "x.2"):
@@ -223,11 +223,11 @@ def test_dots_in_names_lead_to_files_of_their_own_and_shared_ones_are_refused(tm
 
 def test_float16_indices_hold_2048_classes(tmp_path):
     images = FileImages([], [], tuple(f"{number:05}" for number in range(2049)))
-    with pytest.raises(ValueError, match="exact for 2048 classes at most, not for 2049"):
+    with pytest.raises(ValueError, match="exact for at most 2048 classes, not for 2049"):
         open_token_labels(str(tmp_path), images, "photos")
 
 
-def test_the_names_of_a_set_without_files_are_its_own():
+def test_images_that_are_not_in_files_keep_their_names():
     listing = list_images(open_training_data("fashion-mini"), "fashion-mini")
     assert listing.names[:2] == ["#0", "#1"]
     assert set(listing.sizes.tolist()) == {-1}

@@ -1,4 +1,4 @@
-"""The store of token labels: what was written is read, whole records only, and damage is named."""
+"""The store of token labels: reading equals writing, records are whole, damage is reported."""
 
 import errno
 import json
@@ -52,7 +52,7 @@ def full_store(path, store_info, seed=0):
     count=st.integers(1, 6), classes=st.sampled_from([2, 256, 257, 20_000, 65_537]),
     grid=st.tuples(st.integers(1, 5), st.integers(1, 5)), top_k=st.integers(1, 5),
 )  # fmt: skip
-def test_what_is_written_is_read(tmp_path_factory, count, classes, grid, top_k):
+def test_reading_returns_the_written_values(tmp_path_factory, count, classes, grid, top_k):
     path = tmp_path_factory.mktemp("store") / "labels"
     given_info = info(count, classes=classes, grid=grid, top_k=top_k)
     scores, indices = full_store(path, given_info)
@@ -76,7 +76,7 @@ def test_a_record_of_imagenet_takes_6480_bytes_and_the_file_little_more(tmp_path
     assert 6_480_000 < (tmp_path / "labels").stat().st_size < 6_580_000
 
 
-def test_only_what_is_on_the_disk_counts_as_labeled(tmp_path):
+def test_only_synced_images_count_as_labeled(tmp_path):
     path, given_info = tmp_path / "labels", info(4)
     create_store(path, given_info, listing(4))
     scores, classes = random_maps(given_info)
@@ -88,13 +88,13 @@ def test_only_what_is_on_the_disk_counts_as_labeled(tmp_path):
         writer.sync()
         assert store.states.tolist() == [LABELED, PENDING, LABELED, UNREADABLE]
     np.testing.assert_array_equal(store.read(2).scores, scores[2])
-    with pytest.raises(ImageError, match="image 1, which is still to be labeled"):
+    with pytest.raises(ImageError, match="image 1, which is not labeled yet"):
         store.read(1)
     with pytest.raises(ImageError, match="image 3, which could not be read"):
         store.read(3)
 
 
-def test_after_a_failed_write_nothing_of_it_counts(tmp_path, monkeypatch):
+def test_after_a_failed_write_only_synced_images_count_as_labeled(tmp_path, monkeypatch):
     path, given_info = tmp_path / "labels", info(3)
     create_store(path, given_info, listing(3))
     scores, classes = random_maps(given_info)
@@ -114,11 +114,11 @@ def test_after_a_failed_write_nothing_of_it_counts(tmp_path, monkeypatch):
     assert TokenLabelStore(path).states.tolist() == [LABELED, PENDING, PENDING]
 
 
-def test_a_disk_without_room_is_named_at_once_and_nothing_is_left(tmp_path):
+def test_a_full_disk_is_reported_at_once_and_leaves_no_file(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(ValueError, match=r"no room for .*labels: it takes 0\.01 GB and .* GB are free"):
+        with pytest.raises(ValueError, match=r"no space for .*labels: it needs 0\.01 GB and .* GB are free"):
             create_store(tmp_path / "labels", info(2000, classes=300, grid=(18, 18), top_k=5), listing(2000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -140,20 +140,20 @@ def test_many_processes_read_one_store(tmp_path):
     torch.testing.assert_close(read, torch.from_numpy(scores))
 
 
-def test_a_store_travels_to_another_process_by_its_path_alone(tmp_path):
+def test_pickling_a_store_keeps_only_its_path(tmp_path):
     scores, _ = full_store(tmp_path / "labels", info(3))
     packed = pickle.dumps(TokenLabelStore(tmp_path / "labels"))
     assert len(packed) < 1000
     np.testing.assert_array_equal(pickle.loads(packed).read(1).scores, scores[1])
 
 
-def test_damage_is_named(tmp_path):
+def test_damage_is_reported(tmp_path):
     path = tmp_path / "labels"
     full_store(path, info(5))
     whole = path.read_bytes()
     for content, reason in (
-        (b"not one", "no store of token labels"),
-        (b"", "no store of token labels"),
+        (b"not one", "not a store of token labels"),
+        (b"", "not a store of token labels"),
         (whole[:8] + b"\x07" + whole[9:], "format version 7; this volo reads 1"),
         (whole[:-1], "is truncated: it has .* of .* bytes"),
         (whole[:20] + b"?" + whole[21:], "damaged header"),
@@ -177,7 +177,7 @@ def test_a_header_without_a_section_is_damaged(tmp_path):
         TokenLabelStore(path)
 
 
-def test_the_fingerprint_tells_names_sizes_and_labels_apart():
+def test_the_fingerprint_depends_on_names_sizes_and_labels():
     one = listing(3)
     others = [
         replace(one, names=[*one.names[:2], "x"]),
@@ -214,12 +214,12 @@ class Evil:
     [
         (torch.zeros(3, 5, 2, 2).half(), r"must be \(2, k, h, w\) float16, not \(3, 5, 2, 2\)"),
         ({"a": 1}, "not dict"),
-        (torch.full((2, 1, 2, 2), 9.0).half(), "classes must lie in 0–4"),
+        (torch.full((2, 1, 2, 2), 9.0).half(), "classes must be in 0–4"),
         (torch.full((2, 1, 2, 2), torch.nan).half(), "be finite"),
         (Evil(), "cannot read the token labels"),
     ],
 )
-def test_a_file_that_is_no_label_map_is_refused_and_never_run(tmp_path, monkeypatch, content, reason):
+def test_a_file_that_is_not_a_label_map_is_refused_and_never_executed(tmp_path, monkeypatch, content, reason):
     monkeypatch.chdir(tmp_path)
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(ImageError, match=reason):
@@ -227,7 +227,7 @@ def test_a_file_that_is_no_label_map_is_refused_and_never_run(tmp_path, monkeypa
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_missing_or_broken_label_file_is_named(tmp_path):
+def test_a_missing_or_broken_label_file_is_reported(tmp_path):
     (tmp_path / "b.pt").write_bytes(b"PK broken")
     for name in ("a.pt", "b.pt"):
         with pytest.raises(ImageError, match=f"cannot read the token labels .*{name}"):

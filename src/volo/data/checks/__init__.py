@@ -1,1 +1,1 @@
-"""``volo data check``: what is in a data set and what is wrong with it."""
+"""``volo data check``: report the content and the faults of a data set."""

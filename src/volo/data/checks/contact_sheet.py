@@ -1,4 +1,4 @@
-"""Many small pictures on one, each with its name: a class at a glance."""
+"""Contact sheets: many thumbnails on one picture, each with its name, to see a class at a glance."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,25 +11,31 @@ THUMBNAIL = 112
 #: Thumbnails in a row.
 COLUMNS = 8
 
+#: Gap between thumbnails, height of a line of text and height of the title, pixels.
 _GAP, _LINE, _TITLE = 8, 14, 28
 
 
 class Tile(NamedTuple):
-    """One thumbnail, at most ``THUMBNAIL`` wide and high, None where there is none to show, and what is below it."""
+    """One thumbnail and the text below it.
+
+    Attributes:
+        thumbnail: at most ``THUMBNAIL`` pixels wide and high; None draws a box with the word "unreadable".
+        lines: the lines of text.
+    """
 
     thumbnail: Image.Image | None
     lines: tuple[str, ...]
 
 
 def contact_sheet(title: str, tiles: Sequence[Tile]) -> Image.Image:
-    """The tiles in rows below a title."""
+    """Draw the tiles in rows below a title, as an ``RGB`` picture."""
     columns, rows = min(COLUMNS, max(4, len(tiles))), -(-len(tiles) // COLUMNS)
-    across, down = THUMBNAIL + _GAP, THUMBNAIL + _GAP + _LINE * max((len(tile.lines) for tile in tiles), default=0)
-    sheet = Image.new("RGB", (_GAP + columns * across, _TITLE + rows * down + _GAP), "white")
+    step_x, step_y = THUMBNAIL + _GAP, THUMBNAIL + _GAP + _LINE * max((len(tile.lines) for tile in tiles), default=0)
+    sheet = Image.new("RGB", (_GAP + columns * step_x, _TITLE + rows * step_y + _GAP), "white")
     draw, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(16), ImageFont.load_default(11)
-    draw.text((_GAP, 6), _fitted(draw, title, large, sheet.width - 2 * _GAP), "black", large)
+    draw.text((_GAP, 6), _shorten(draw, title, large, sheet.width - 2 * _GAP), "black", large)
     for number, (thumbnail, lines) in enumerate(tiles):
-        left, top = _GAP + number % COLUMNS * across, _TITLE + number // COLUMNS * down + _GAP
+        left, top = _GAP + number % COLUMNS * step_x, _TITLE + number // COLUMNS * step_y + _GAP
         if thumbnail is None:
             draw.rectangle((left, top, left + THUMBNAIL - 1, top + THUMBNAIL - 1), "lightgray")
             draw.text((left + 24, top + THUMBNAIL // 2 - 6), "unreadable", "red", small)
@@ -38,21 +44,24 @@ def contact_sheet(title: str, tiles: Sequence[Tile]) -> Image.Image:
             sheet.paste(thumbnail.convert("RGB"), corner)
         for place, line in enumerate(lines):
             below = top + THUMBNAIL + 1 + place * _LINE
-            draw.text((left, below), _fitted(draw, line, small, THUMBNAIL), "black", small)
+            draw.text((left, below), _shorten(draw, line, small, THUMBNAIL), "black", small)
     return sheet
 
 
 def thumbnail_of(image: Image.Image) -> Image.Image:
-    """The picture within a square of ``THUMBNAIL``; a small one is enlarged without smoothing."""
+    """Return the picture resized so that its longer side has ``THUMBNAIL`` pixels.
+
+    A picture that grows at least twofold is enlarged without smoothing; any other is resampled with the Lanczos filter.
+    """
     scale = THUMBNAIL / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _fitted(
+def _shorten(
     draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int
 ) -> str:
-    """The text, its middle left out where it is wider than ``width`` pixels."""
+    """Return the text; a text wider than ``width`` pixels gets an ellipsis in the place of its middle."""
     if draw.textlength(text, font) <= width:
         return text
     kept = len(text) - 1

@@ -1,4 +1,4 @@
-"""Images that are the same, or nearly, found by hashes of their pixels. Needs the extra ``volo[data]``."""
+"""Exact and near duplicates of images, found by hashes of their pixels. Needs the extra ``volo[data]``."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,32 +9,34 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+#: Bits of a perceptual hash.
 HASH_BITS = 64
 
-#: With fewer bits set, a picture is so flat that its hash says nothing of it; others have about half of them set.
+#: A picture whose hash has fewer set bits is too flat to compare; usual pictures have about half of the bits set.
 _LEAST_BITS = 16
 
+#: Byte value → number of its set bits.
 _SET_BITS = np.array([number.bit_count() for number in range(256)], dtype=np.int64)
 
 
 def pixel_digest(image: Image.Image) -> bytes:
-    """16 bytes that only equal pixels, in mode and size too, have in common."""
+    """Return 16 bytes that two images share only if their mode, size and pixels are equal."""
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode(), digest_size=16)
     digest.update(image.tobytes())
     return digest.digest()
 
 
 def perceptual_hash(image: Image.Image) -> int | None:
-    """64 bits that stay nearly the same when a picture is scaled, recompressed or recolored; None where it is flat.
+    """Return 64 bits that hardly change when a picture is scaled, recompressed or recolored; None for a flat picture.
 
-    The signs of the lowest 8×8 coefficients of a cosine transform, by the package imagehash.
+    The bits are the signs of the lowest 8×8 coefficients of a cosine transform, computed by the package imagehash.
     """
     bits = phash(image).hash
     return int.from_bytes(np.packbits(bits).tobytes(), "big") if bits.sum() >= _LEAST_BITS else None
 
 
 def same_digests(digests: Sequence[bytes]) -> list[list[int]]:
-    """Places of equal digests, in groups of two or more."""
+    """Return the positions of equal digests, in groups of two or more."""
     groups: dict[bytes, list[int]] = {}
     for place, digest in enumerate(digests):
         groups.setdefault(digest, []).append(place)
@@ -42,14 +44,18 @@ def same_digests(digests: Sequence[bytes]) -> list[list[int]]:
 
 
 def near_hashes(hashes: Sequence[int | None], distance: int) -> list[list[int]]:
-    """Places of hashes that differ in at most ``distance`` bits, directly or by steps over others, in groups.
+    """Return the positions of near hashes, in groups of two or more.
 
-    Exact, without comparing all pairs: hashes that differ in d bits agree wholly in one of d + 1 bands of bits, so
-    only those that share a band are compared, in numpy: (d + 1) · N² / 2 / 2^(64 / (d + 1)) comparisons of N hashes
-    that are evenly spread, 0.9 million for 50,000 and d = 4. Memory grows with the pairs that are found.
+    Two hashes are near if they differ in at most ``distance`` bits. A group holds all hashes that a chain of near
+    hashes connects. None is in no group.
+
+    The result is exact, yet not all pairs are compared: the 64 bits are cut into d + 1 bands, and two hashes that
+    differ in d bits agree in at least one band. So only hashes that share a band are compared, with numpy: for N
+    evenly spread hashes (d + 1) · N² / 2 / 2^(64 / (d + 1)) comparisons, 0.9 million for N = 50,000 and d = 4. Memory
+    grows with the number of near pairs.
 
     Raises:
-        ValueError: the distance is not inside 0–16.
+        ValueError: ``distance`` is outside 0–16.
     """
     if not 0 <= distance <= 16:
         raise ValueError(f"the distance of near duplicates must be 0–16 bits of {HASH_BITS}, not {distance}")
@@ -65,13 +71,17 @@ def near_hashes(hashes: Sequence[int | None], distance: int) -> list[list[int]]:
 
 
 def _near_pairs(values: np.ndarray, distance: int) -> np.ndarray:
-    """(pairs, 2) places of different 64-bit values that differ in at most ``distance`` bits; a pair may come twice."""
+    """Return (pairs, 2) positions of values that differ in at most ``distance`` of 64 bits; a pair may occur twice.
+
+    ``values`` are unique, uint64.
+    """
     found = [np.empty((0, 2), dtype=np.int64)]
     for band in np.array_split(np.arange(HASH_BITS), distance + 1):
         keys = (values >> np.uint64(band[0])) & np.uint64((1 << len(band)) - 1)
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        # Equal keys stand together: neighbors at every offset up to the longest run are compared.
+        # Sorting puts equal keys side by side. So it is enough to compare neighbors, at every offset up to the
+        # longest run of equal keys.
         for offset in range(1, len(values)):
             same = np.flatnonzero(keys[offset:] == keys[:-offset])
             if not len(same):

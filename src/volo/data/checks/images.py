@@ -1,4 +1,4 @@
-"""Reading a whole data set once, to say what is in it and what is wrong. Needs the extra ``volo[data]``."""
+"""A check of labeled images: read each once and report the content and the faults. Needs the extra ``volo[data]``."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,38 +9,37 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from volo.data.checks.contact_sheet import Tile, contact_sheet, thumbnail_of
 from volo.data.checks.duplicates import near_hashes, perceptual_hash, pixel_digest, same_digests
+from volo.data.checks.inspection import Inspection, inspect_all
 from volo.data.classification.class_balance import STRONG_IMBALANCE, imbalance
 from volo.data.images import FileImages, ImageError, ImageSet
-from volo.data.loader import leave_signals
 from volo.data.splits import UNSPLIT
 from volo.messages import join_few
 
-#: Images of a class on its contact sheet.
+#: Images of a class that are chosen for its contact sheet; unreadable images are shown besides.
 MOST_EXAMPLES = 40
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What was found out about one image.
+    """The result of inspecting one image.
 
     Attributes:
-        name: its path, or its place in an array.
-        part: of the data set.
-        label: the name of its class.
-        problem: why it cannot be read, or None; what follows is None with it.
-        size: (width, height), pixels, upright.
-        kind: the kind of file and its mode, ``JPEG RGB``; ``array`` for one that is in no file.
-        digest: of its pixels.
-        hash: a perceptual hash; None for a flat picture, too.
-        thumbnail: None where none was asked for, too.
+        name: path of the image, or its position in an array.
+        split: split that holds the image.
+        label: name of its class.
+        problem: error message if the image cannot be read, else None; if set, all following attributes are None.
+        size: (width, height), pixels, after the EXIF orientation is applied.
+        kind: file format and mode, such as ``JPEG RGB``; ``array`` for an image that is not in a file.
+        digest: digest of its pixels (:func:`pixel_digest`).
+        hash: its perceptual hash (:func:`perceptual_hash`); None for a flat image.
+        thumbnail: its thumbnail, if it is among those chosen for a contact sheet, else None.
     """
 
     name: str
-    part: str
+    split: str
     label: str
     problem: str | None = None
     size: tuple[int, int] | None = None
@@ -52,12 +51,12 @@ class Inspected:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Images that are the same, or nearly.
+    """A group of images that are equal, or nearly equal.
 
     Attributes:
-        images: their names, with part and class.
-        across: they lie in more than one part.
-        conflict: they have more than one label.
+        images: (name, split, class) of every image.
+        across: the images lie in more than one split.
+        conflict: the images have more than one label.
     """
 
     images: tuple[tuple[str, str, str], ...]
@@ -65,20 +64,16 @@ class Duplicates:
     conflict: bool
 
 
-class _Inspection(Dataset[Inspected]):
-    """Images of all parts, one after the other."""
+class _ImageInspection(Inspection[Inspected]):
+    """Labeled images of all splits; those at ``shown``, (split, index), get thumbnails."""
 
-    def __init__(self, parts: Mapping[str, ImageSet], shown: set[tuple[str, int]]) -> None:
-        self.parts, self.shown = parts, shown
-        self.places = [(part, index) for part, images in parts.items() for index in range(len(images.labels))]
+    def __init__(self, splits: Mapping[str, ImageSet], shown: set[tuple[str, int]]) -> None:
+        super().__init__({split: len(images.labels) for split, images in splits.items()})
+        self.splits, self.shown = splits, shown
 
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, number: int) -> Inspected:
-        part, index = self.places[number]
-        images = self.parts[part]
-        known = Inspected(images.name(index), part, images.class_names[images.labels[index]])
+    def inspect(self, split: str, index: int) -> Inspected:
+        images = self.splits[split]
+        known = Inspected(images.name(index), split, images.class_names[images.labels[index]])
         try:
             image, kind = images.read(index), _kind(images, index)
         except (ImageError, OSError) as error:
@@ -89,23 +84,27 @@ class _Inspection(Dataset[Inspected]):
             kind=kind,
             digest=pixel_digest(image),
             hash=perceptual_hash(image),
-            thumbnail=thumbnail_of(image) if (part, index) in self.shown else None,
+            thumbnail=thumbnail_of(image) if (split, index) in self.shown else None,
         )
 
 
 def _kind(images: ImageSet, index: int) -> str:
     if not isinstance(images, FileImages):
         return "array"
-    with Image.open(images.paths[index]) as file:  # the header alone
+    with Image.open(images.paths[index]) as file:  # reads the header only
         return f"{file.format} {file.mode}"
 
 
-def _chosen(parts: Mapping[str, ImageSet]) -> set[tuple[str, int]]:
-    """(part, index) of the images to show, evenly out of all of a class."""
+def _choose_examples(splits: Mapping[str, ImageSet]) -> set[tuple[str, int]]:
+    """Choose the images of the contact sheets, at even steps through all images of a class.
+
+    Returns:
+        (split, index) of the chosen images.
+    """
     members: dict[str, list[tuple[str, int]]] = {}
-    for part, images in parts.items():
+    for split, images in splits.items():
         for index, label in enumerate(images.labels):
-            members.setdefault(images.class_names[label], []).append((part, index))
+            members.setdefault(images.class_names[label], []).append((split, index))
     chosen: set[tuple[str, int]] = set()
     for places in members.values():
         steps = np.linspace(0, len(places) - 1, min(MOST_EXAMPLES, len(places))).round().astype(int)
@@ -114,44 +113,37 @@ def _chosen(parts: Mapping[str, ImageSet]) -> set[tuple[str, int]]:
 
 
 def check_images(
-    parts: Mapping[str, ImageSet],
+    splits: Mapping[str, ImageSet],
     *,
     workers: int = 0,
     distance: int = 4,
     on_image: Callable[[int], None] | None = None,
 ) -> "ImageReport":
-    """Read every image once.
+    """Read every image once and report the content and the faults.
 
     Args:
-        parts: what to read, by the names of the parts.
-        workers: processes that read; 0 reads here.
-        distance: bits of 64 in which the perceptual hashes of near duplicates may differ.
-        on_image: called now and then with the number of images read since.
+        splits: split → its images.
+        workers: number of processes that read; 0 reads in this one.
+        distance: number of bits, of 64, in which the perceptual hashes of near duplicates may differ.
+        on_image: called after each batch with the number of images in the batch.
 
     Raises:
-        ValueError: there are no images, or the distance is not allowed.
+        ValueError: There are no images, or the distance is not allowed.
     """
-    inspection = _Inspection(parts, _chosen(parts))
+    inspection = _ImageInspection(splits, _choose_examples(splits))
     if not len(inspection):
         raise ValueError("there are no images to check")
-    near_hashes([], distance)  # that a distance is not allowed shows before the reading, not after
-    images: list[Inspected] = []
-    for batch in DataLoader(
-        inspection, batch_size=32, num_workers=workers, worker_init_fn=leave_signals, collate_fn=list
-    ):
-        images += batch
-        if on_image is not None:
-            on_image(len(batch))
-    return ImageReport(tuple(images), distance)
+    near_hashes([], distance)  # reports a wrong distance now, since reading may take long
+    return ImageReport(tuple(inspect_all(inspection, workers, on_image)), distance)
 
 
 @dataclass(frozen=True)
 class ImageReport:
-    """All that was found.
+    """Content and faults of a set of labeled images.
 
     Attributes:
-        images: in the order of parts and places.
-        distance: of near duplicates, bits.
+        images: the results of all images, split by split, in their order.
+        distance: number of bits in which the hashes of near duplicates may differ.
     """
 
     images: tuple[Inspected, ...]
@@ -159,10 +151,10 @@ class ImageReport:
 
     @cached_property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Class → part → number of images, unreadable ones too; classes and parts in their order."""
-        parts = list(dict.fromkeys(image.part for image in self.images))
-        counted = Counter((image.label, image.part) for image in self.images)
-        return {label: {part: counted[label, part] for part in parts} for label in sorted({x for x, _ in counted})}
+        """Class → split → number of images, unreadable ones included; classes sorted, splits in their order."""
+        splits = list(dict.fromkeys(image.split for image in self.images))
+        counted = Counter((image.label, image.split) for image in self.images)
+        return {label: {split: counted[label, split] for split in splits} for label in sorted({x for x, _ in counted})}
 
     @cached_property
     def unreadable(self) -> list[Inspected]:
@@ -171,7 +163,7 @@ class ImageReport:
 
     @cached_property
     def readable(self) -> list[Inspected]:
-        """Images without."""
+        """Images without a problem."""
         return [image for image in self.images if image.problem is None]
 
     @cached_property
@@ -181,44 +173,47 @@ class ImageReport:
 
     @cached_property
     def near(self) -> list[Duplicates]:
-        """Groups of images that look nearly the same and are not all equal."""
+        """Groups of images that look nearly the same; groups in which all pixels are equal are left out."""
         groups = near_hashes([image.hash for image in self.readable], self.distance)
         return self._groups([group for group in groups if len({self.readable[place].digest for place in group}) > 1])
 
     def _groups(self, groups: Sequence[Sequence[int]]) -> list[Duplicates]:
-        found = []
+        duplicates = []
         for group in groups:
             members = [self.readable[place] for place in group]
-            names = tuple((image.name, image.part, image.label) for image in members)
-            found.append(Duplicates(names, len({part for _, part, _ in names}) > 1, len({x for *_, x in names}) > 1))
-        return found
+            images = tuple((image.name, image.split, image.label) for image in members)
+            across, conflict = len({split for _, split, _ in images}) > 1, len({label for *_, label in images}) > 1
+            duplicates.append(Duplicates(images, across, conflict))
+        return duplicates
 
     @cached_property
     def imbalance(self) -> float:
-        """Largest by smallest class of the part that is trained on."""
-        part = next(
-            name for name in ("train", UNSPLIT, self.images[0].part) if name in next(iter(self.counts.values()))
+        """Largest by smallest number of images of a class, in the split that is trained on."""
+        split = next(
+            name for name in ("train", UNSPLIT, self.images[0].split) if name in next(iter(self.counts.values()))
         )
-        return imbalance(np.array([row[part] for row in self.counts.values()]))
+        return imbalance(np.array([row[split] for row in self.counts.values()]))
 
     def findings(self) -> list[str]:
-        """What is wrong, one line each."""
+        """Describe every fault in one line."""
         lines = [image.problem for image in self.unreadable if image.problem is not None]
         if len(self.counts) == 1:
             lines.append(f"one class only, {next(iter(self.counts))!r}: a classifier needs two")
-        for part in next(iter(self.counts.values())):
-            missing = [label for label, row in self.counts.items() if not row[part]]
+        for split in next(iter(self.counts.values())):
+            missing = [label for label, row in self.counts.items() if not row[split]]
             if missing:
-                lines.append(f"the {part} part has no images of {join_few(missing)}")
+                lines.append(f"the {split} split has no images of {join_few(missing)}")
         if self.imbalance >= STRONG_IMBALANCE:
-            lines.append(f"strong imbalance: the largest class has {self.imbalance:,.0f} times the smallest's images")
-        for what, groups in (("exact", self.exact), ("near", self.near)):
+            lines.append(
+                f"strong imbalance: the largest class has {self.imbalance:,.0f} times as many images as the smallest"
+            )
+        for kind, groups in (("exact", self.exact), ("near", self.near)):
             worst_first = sorted(groups, key=lambda group: (not group.conflict, not group.across))
-            lines += [f"{what} duplicates{_remarks(group)}: {_members(group)}" for group in worst_first]
+            lines += [f"{kind} duplicates{_remarks(group)}: {_members(group)}" for group in worst_first]
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values."""
+        """Return the whole report as JSON values."""
         return {
             "images": len(self.images),
             "counts": self.counts,
@@ -226,7 +221,7 @@ class ImageReport:
             "sizes": self.sizes(),
             "kinds": dict(Counter(image.kind for image in self.readable).most_common()),
             "unreadable": [
-                {"image": image.name, "part": image.part, "class": image.label, "problem": image.problem}
+                {"image": image.name, "part": image.split, "class": image.label, "problem": image.problem}
                 for image in self.unreadable
             ],
             "exact_duplicates": [_as_json(group) for group in self.exact],
@@ -236,7 +231,7 @@ class ImageReport:
         }
 
     def sizes(self) -> dict[str, list[float]]:
-        """Smallest, median and largest width, height and number of pixels; nothing where nothing can be read."""
+        """Return the least, median and largest width, height and number of pixels; empty if no image can be read."""
         sides = np.array([image.size for image in self.readable], dtype=np.int64).reshape(-1, 2)
         values = {"width": sides[:, 0], "height": sides[:, 1], "pixels": sides.prod(axis=1)}
         return {
@@ -246,32 +241,34 @@ class ImageReport:
         }
 
     def contact_sheets(self) -> dict[str, Image.Image]:
-        """A picture of every class: images out of all its parts, with their names."""
+        """Draw a contact sheet of every class, with images of all splits, their names and their splits."""
         tiles: dict[str, list[Tile]] = {label: [] for label in self.counts}
         for image in self.images:
             if image.thumbnail is not None or image.problem is not None:
-                part = () if image.part == UNSPLIT else (image.part,)
-                tiles[image.label].append(Tile(image.thumbnail, (Path(image.name).name, *part)))
+                split = () if image.split == UNSPLIT else (image.split,)
+                tiles[image.label].append(Tile(image.thumbnail, (Path(image.name).name, *split)))
         sheets = {}
         for label, row in self.counts.items():
-            counts = ", ".join(f"{count:,}" if part == UNSPLIT else f"{count:,} {part}" for part, count in row.items())
+            counts = ", ".join(
+                f"{count:,}" if split == UNSPLIT else f"{count:,} {split}" for split, count in row.items()
+            )
             sheets[label] = contact_sheet(f"{label}: {counts}", tiles[label][: 2 * MOST_EXAMPLES])
         return sheets
 
 
 def _remarks(group: Duplicates) -> str:
-    remarks = [text for text, holds in (("across parts", group.across), ("labels differ", group.conflict)) if holds]
+    remarks = [text for text, holds in (("across splits", group.across), ("labels differ", group.conflict)) if holds]
     return f" ({', '.join(remarks)})" if remarks else ""
 
 
 def _members(group: Duplicates) -> str:
     return join_few(
-        f"{name} ({label if part == UNSPLIT else f'{part}, {label}'})" for name, part, label in group.images
+        f"{name} ({label if split == UNSPLIT else f'{split}, {label}'})" for name, split, label in group.images
     )
 
 
 def _as_json(group: Duplicates) -> dict[str, Any]:
     return {
         **asdict(group),
-        "images": [{"image": name, "part": part, "class": label} for name, part, label in group.images],
+        "images": [{"image": name, "part": split, "class": label} for name, split, label in group.images],
     }

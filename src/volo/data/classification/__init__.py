@@ -1,1 +1,1 @@
-"""Labeled images: augmentation, label maps, batches, class balance."""
+"""Data of classification: augmentation, label maps, batches, class balance."""

@@ -1,4 +1,4 @@
-"""Augmentation of one training image. Every draw comes from the generator that is handed in."""
+"""Augmentation of one training image. Every random draw comes from the generator that the caller passes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,17 +14,17 @@ from volo.data.preprocessing import Preprocessing, as_array
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """The paper's augmentations, in the order in which they are applied.
+    """Settings of the paper's augmentations, in the order in which they are applied.
 
     Attributes:
         hflip: probability of a horizontal flip.
-        rand_augment: mean level of RandAugment, 0–10; 0 leaves it out.
+        rand_augment: mean level of RandAugment, 0–10; 0 switches RandAugment off.
         rand_augment_std: standard deviation of that level.
-        rand_augment_count: operations drawn for an image, each applied with probability one half.
-        crop_scale: share of the image's area that the random resized crop keeps, (least, most). None takes
-            the paper's (0.08, 1) for images of at least 128 pixels and (0.5, 1) for smaller ones, of which a
-            smaller crop leaves nothing to see.
-        crop_ratio: width by height of the crop, (least, most).
+        rand_augment_count: number of operations drawn for an image; each is applied with probability 0.5.
+        crop_scale: share of the image's area that the random resized crop keeps, (least, most). None takes the
+            paper's (0.08, 1) if the model's input is at least 128 pixels high and wide, else (0.5, 1), since a smaller
+            crop of a small image shows nothing.
+        crop_ratio: width / height of the crop, (least, most).
         erasing: probability of replacing a random box by noise.
     """
 
@@ -48,12 +48,12 @@ class AugmentConfig:
                 f"not {self.rand_augment_std} and {self.rand_augment_count}"
             )
         if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:
-            raise ValueError(f"augment.crop_scale must rise within 0–1, not {self.crop_scale}")
+            raise ValueError(f"augment.crop_scale must be (least, most), 0 < least ≤ most ≤ 1, not {self.crop_scale}")
         if not 0.0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise ValueError(f"augment.crop_ratio must be positive and rise, not {self.crop_ratio}")
+            raise ValueError(f"augment.crop_ratio must be (least, most), 0 < least ≤ most, not {self.crop_ratio}")
 
     def resolved_crop_scale(self, size: tuple[int, int]) -> tuple[float, float]:
-        """``crop_scale``, or the default for images of ``size`` pixels."""
+        """Return ``crop_scale``, or its default for a model's input of ``size`` (height, width) pixels."""
         if self.crop_scale is not None:
             return self.crop_scale
         return (0.08, 1.0) if min(size) >= 128 else (0.5, 1.0)
@@ -61,13 +61,13 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Everything drawn for one image, in the order in which it is applied.
+    """All random draws for one image, in the order in which they are applied.
 
     Attributes:
         size: (width, height) of the image, pixels.
-        flip: left and right change places.
-        operations: of RandAugment; they leave the size as it is.
-        box: (left, top, right, bottom) of the crop, pixels of the flipped and changed image.
+        flip: whether left and right are swapped.
+        operations: operations of RandAugment, none of which changes the size.
+        box: (left, top, right, bottom) of the crop, pixels of the image after flip and operations.
         resample: the filter that resizes the crop.
     """
 
@@ -78,18 +78,21 @@ class Augmentation:
     resample: Image.Resampling
 
     def shrink(self, size: tuple[int, int]) -> float:
-        """By how much the sides of the image may shrink, so that the crop keeps twice ``size`` (height, width)."""
+        """Return the largest factor by which the image may shrink while its crop keeps twice ``size`` (height, width).
+
+        The factor is 1 if the crop has less than that already.
+        """
         left, top, right, bottom = self.box
         return max(1.0, min((right - left) / size[1], (bottom - top) / size[0]) / 2)
 
     def on(self, size: tuple[int, int]) -> "Augmentation":
-        """The same for the image at another ``size`` (width, height): its box there, in whole pixels."""
+        """Return the same augmentation for the image at another ``size`` (width, height), its box in whole pixels."""
         left, top, right, bottom = (round(at * size[i % 2] / self.size[i % 2]) for i, at in enumerate(self.box))
         return replace(self, size=size, box=(left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 class TrainTransform:
-    """Flip, RandAugment and random resized crop of one image; erasing follows on the normalized batch."""
+    """Flip, RandAugment and random resized crop of one image; erasing is applied later, to the normalized batch."""
 
     def __init__(self, config: AugmentConfig, preprocessing: Preprocessing) -> None:
         self.config = config
@@ -104,20 +107,22 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        """An ``L``, ``RGB`` or ``RGBA`` image of any size to (H, W, channels) uint8 of the model's size."""
+        """Turn an ``L``, ``RGB`` or ``RGBA`` image of any size into (H, W, channels) uint8 of the model's size."""
         return self.apply(image, self.draw(image.size, rng))
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Augmentation:
-        """What to do to an image of ``size`` (width, height) pixels."""
+        """Draw the augmentation of an image of ``size`` (width, height) pixels."""
         flip = bool(rng.random() < self.config.hflip)
         operations = self.rand_augment.draw(rng) if self.rand_augment.count else ()
         left, top, width, height = random_crop_box(*size, self.scale, self.config.crop_ratio, rng)
         return Augmentation(size, flip, operations, (left, top, left + width, top + height), random_filter(rng))
 
     def apply(self, image: Image.Image, drawn: Augmentation) -> np.ndarray:
-        """(H, W, channels) uint8 of the model's size from an ``L``, ``RGB`` or ``RGBA`` image.
+        """Augment an ``L``, ``RGB`` or ``RGBA`` image: (H, W, channels) uint8 of the model's size.
 
-        The image has ``drawn.size``, or is a smaller version of the one that has.
+        Args:
+            image: an image of ``drawn.size``, or a smaller version of it.
+            drawn: the augmentation.
         """
         if image.size != drawn.size:
             drawn = drawn.on(image.size)
@@ -128,10 +133,10 @@ class TrainTransform:
 
 
 def resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
-    """An image as (H, W, channels) uint8 of ``size`` (height, width), antialiased; bilinear or bicubic.
+    """Resize an image to (H, W, channels) uint8 of ``size`` (height, width), antialiased; bilinear or bicubic.
 
-    Large ones by PyTorch, which takes a third of Pillow's time and rounds as well; small ones by Pillow, which has less
-    to set up, and transparent ones, since it weighs colors by their opacity.
+    PyTorch resizes to large sizes: it takes a third of Pillow's time and rounds as precisely. Pillow resizes to small
+    sizes, since it has less overhead, and transparent images, since it weighs colors by their opacity.
     """
     if min(size) < 96 or image.mode == "RGBA":
         return as_array(image.resize((size[1], size[0]), resample))
@@ -145,7 +150,7 @@ def random_crop_box(
 ) -> tuple[int, int, int, int]:
     """Draw (left, top, width, height) of a crop: area uniform in ``scale``, aspect log-uniform in ``ratio``.
 
-    Ten tries; then the largest centered box whose aspect is allowed.
+    After ten draws that do not fit into the image, take the largest centered box whose aspect is allowed.
 
     Source: Going Deeper with Convolutions, arXiv:1409.4842, section 6.
     """

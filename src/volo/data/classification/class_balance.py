@@ -1,27 +1,28 @@
-"""Classes of very different sizes: how to see them, and weights that make up for them."""
+"""Class imbalance: counts, a warning, and class weights that compensate for it."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-#: From this many times as many images in the largest class as in the smallest on, an imbalance is called strong.
+#: An imbalance is strong if the largest class has at least this many times as many images as the smallest.
 STRONG_IMBALANCE = 10.0
 
+#: Kinds of class weights, see :func:`class_weights`.
 BALANCES = ("none", "inverse", "effective")
 
 
 def class_counts(labels: Sequence[int], classes: int) -> np.ndarray:
-    """(classes,) images of every class."""
+    """Return the number of images of every class, (classes,) int64."""
     return np.bincount(np.asarray(labels, dtype=np.int64), minlength=classes)
 
 
 def imbalance(counts: np.ndarray) -> float:
-    """How many times as many images the largest class has as the smallest; infinite where one has none."""
+    """Return the number of images of the largest class by that of the smallest; infinite if a class has no images."""
     return float(counts.max() / counts.min()) if counts.min() else float("inf")
 
 
 def imbalance_warning(counts: np.ndarray, class_names: Sequence[str]) -> str | None:
-    """One line about a strong imbalance, or None."""
+    """Return a warning of one line if the imbalance is strong, else None."""
     ratio = imbalance(counts)
     if ratio < STRONG_IMBALANCE:
         return None
@@ -33,13 +34,13 @@ def imbalance_warning(counts: np.ndarray, class_names: Sequence[str]) -> str | N
 
 
 def class_weights(counts: np.ndarray, balance: str, beta: float) -> np.ndarray | None:
-    """(classes,) float32 weights of mean one for the loss of images of every class; None for ``none``.
+    """Return a weight of the loss for every class, (classes,) float32 with mean 1; None if ``balance`` is ``none``.
 
     Args:
-        counts: images of every class, each at least one.
-        balance: ``inverse``: one by the count; ``effective``: one by the effective number of images,
-            (1 - beta^count) / (1 - beta), which grows ever more slowly.
-        beta: see there; 0 weighs all classes alike, near 1 as ``inverse`` does.
+        counts: number of images of every class, each at least 1.
+        balance: ``inverse``: 1 / count; ``effective``: 1 / effective number of images, which is
+            (1 - beta^count) / (1 - beta) and grows ever more slowly with the count.
+        beta: of ``effective``; 0 gives all classes equal weights, a value near 1 gives those of ``inverse``.
 
     Source: Class-Balanced Loss Based on Effective Number of Samples, arXiv:1901.05555, section 3.
     """

@@ -16,9 +16,14 @@ from volo.data.loader import Key, Samples, first_readable, sample_generator
 
 
 class Sample(NamedTuple):
-    """One image: ``pixels`` (H, W, channels) uint8, None where unreadable, and what was wrong on the way.
+    """One image with its label.
 
-    ``tokens`` are the labels of its cells, moved as its pixels were, where it has such labels.
+    Attributes:
+        pixels: (H, W, channels) uint8, or None if no image could be read.
+        label: class index.
+        position: index of the image in its set.
+        problems: one error message for each image that could not be read.
+        tokens: token labels, moved together with the pixels; None if the data have none.
     """
 
     pixels: np.ndarray | None
@@ -29,10 +34,14 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """``images`` (B, channels, H, W) uint8, channels-last in memory; ``labels`` and ``indices`` (B,) int64.
+    """A batch of labeled images.
 
-    ``problems`` are the messages of images that could not be read and are not in the batch. ``tokens`` are the
-    labels of the images' cells, None where the data have none.
+    Attributes:
+        images: (B, channels, H, W) uint8, channels-last in memory.
+        labels: (B,) int64, class indices.
+        indices: (B,) int64, indices of the images in their set.
+        problems: one error message for each image that could not be read; such images are not in the batch.
+        tokens: token labels of the images; None if the data have none.
     """
 
     images: Tensor
@@ -43,12 +52,12 @@ class Batch(NamedTuple):
 
 
 class TrainImages(Samples):
-    """Augmented training images; one that cannot be read gives way to the next that can.
+    """Augmented training images. The next readable image replaces one that cannot be read.
 
-    Indices from the number of images on stand for the same images once more, with draws of their own.
+    Indices ≥ len(images) repeat the images with different augmentation.
 
-    Where none of :data:`TRIES` can, as when a disk has gone, the sample has no pixels: the process that trains reports
-    that better than one that loads.
+    If :data:`~volo.data.loader.TRIES` images in a row cannot be read, for instance because a disk is gone, the sample
+    has no pixels. The training process then reports the error, which it can do better than a loading process.
     """
 
     def __init__(
@@ -68,22 +77,28 @@ class TrainImages(Samples):
         return collate(samples)
 
     def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, LabelMap | None]:
+        """Read an image and its token labels, and augment both by the draws of ``key``."""
         rng = sample_generator(self.seed, key)
         tokens = None if self.token_labels is None else self.token_labels.read(index)
-        drawn: Augmentation | None = None
+        # A large crop lets the decoder shrink the image while it decodes, which saves time. So the crop must be drawn
+        # after the header is read, which gives the size, and before the pixels are decoded: the reader calls `shrink`
+        # in between, and `shrink` keeps the draws in `augmentation`. Images in memory are read without calling it, and
+        # are drawn for afterwards.
+        augmentation: Augmentation | None = None
 
         def shrink(size: tuple[int, int]) -> float:
-            nonlocal drawn
-            drawn = self.transform.draw(size, rng)
-            return drawn.shrink(self.transform.size)
+            nonlocal augmentation
+            augmentation = self.transform.draw(size, rng)
+            return augmentation.shrink(self.transform.size)
 
         image = self.images.read(index, shrink)
-        drawn = drawn or self.transform.draw(image.size, rng)
-        return self.transform.apply(image, drawn), None if tokens is None else move_labels(tokens, drawn)
+        augmentation = augmentation or self.transform.draw(image.size, rng)
+        pixels = self.transform.apply(image, augmentation)
+        return pixels, None if tokens is None else move_labels(tokens, augmentation)
 
 
 class EvalImages(Samples):
-    """Images as evaluation wants them; one that cannot be read is left out of its batch."""
+    """Images for evaluation, without augmentation; an image that cannot be read is left out of its batch."""
 
     def __init__(self, images: ImageSet, transform: Callable[[Image.Image], np.ndarray]) -> None:
         self.images, self.transform = images, transform
@@ -103,7 +118,7 @@ class EvalImages(Samples):
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack samples of one size; those without pixels only leave their problems."""
+    """Stack samples of one size; a sample without pixels contributes only its problems."""
     problems = tuple(problem for sample in samples for problem in sample.problems)
     good = [(sample.pixels, sample) for sample in samples if sample.pixels is not None]
     images = torch.from_numpy(np.stack([pixels for pixels, _ in good])) if good else torch.empty(0, 1, 1, 1).byte()

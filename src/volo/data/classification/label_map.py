@@ -1,6 +1,6 @@
-"""The map of an image's token labels, and how augmentation moves it together with the image.
+"""The label map of an image, and the augmentation that moves it together with the image.
 
-Shape letters: B batch, h w cells of the map, k classes kept for each cell, best first.
+Shape letters: B batch, h w cells of the map, k classes stored for each cell, best first.
 """
 
 from typing import NamedTuple, Protocol
@@ -11,17 +11,17 @@ from torch import Tensor
 from volo.data.classification.augment import Augmentation
 from volo.data.classification.rand_augment import Affine, Operation
 
-#: The box of a crop that keeps everything.
+#: The box of a crop that keeps the whole image.
 FULL_BOX = (0.0, 0.0, 1.0, 1.0)
 
 
 class LabelMap(NamedTuple):
-    """What a teacher sees in every cell of an image.
+    """The token labels of one image: a teacher's best logits for every cell.
 
     Attributes:
-        scores: (h, w, k) float16, raw logits; a class that is not among the k best has score zero.
-        classes: (h, w, k) unsigned integers, their indices.
-        box: left, top, width and height of the crop, as shares of the sides that the map covers.
+        scores: (h, w, k) float16, raw logits; classes that are not among the k best count as score zero.
+        classes: (h, w, k) unsigned integers, the class indices of the scores.
+        box: (left, top, width, height) of the crop, as shares of the width and height that the map covers.
     """
 
     scores: np.ndarray
@@ -30,7 +30,13 @@ class LabelMap(NamedTuple):
 
 
 class LabelMaps(NamedTuple):
-    """The label maps of a batch: ``scores`` (B, h, w, k) float16, ``classes`` int32, ``boxes`` (B, 4) float32."""
+    """The label maps of a batch.
+
+    Attributes:
+        scores: (B, h, w, k) float16.
+        classes: (B, h, w, k) int32.
+        boxes: (B, 4) float32.
+    """
 
     scores: Tensor
     classes: Tensor
@@ -38,15 +44,18 @@ class LabelMaps(NamedTuple):
 
 
 def move_labels(labels: LabelMap, drawn: Augmentation) -> LabelMap:
-    """The map of a whole image after ``drawn``: flipped, turned, sheared, shifted by nearest cells; the crop as a box.
+    """Return the label map of a whole image after the augmentation ``drawn``.
 
-    Cells that come from outside the image have score zero.
+    The map is flipped, rotated, sheared and shifted as the image is, by nearest cells; the crop is recorded as its box.
+    Cells that come from outside the image get score zero.
 
     Raises:
-        ValueError: an operation moves pixels in a way that is not known here.
+        ValueError: The movement of an operation is not known.
     """
     scores, classes, _ = labels
-    moving = [operation for operation in drawn.operations if operation.resample is not None]  # the others recolor
+    moving = [
+        operation for operation in drawn.operations if operation.resample is not None
+    ]  # the other operations only recolor
     if moving:
         rows, columns, inside = _sources(scores.shape[:2], drawn, moving)
         scores, classes = scores[rows, columns], classes[rows, columns]
@@ -60,14 +69,18 @@ def move_labels(labels: LabelMap, drawn: Augmentation) -> LabelMap:
 def _sources(
     grid: tuple[int, ...], drawn: Augmentation, moving: list[Operation]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every cell after the augmentation, the row and column (h, w) it comes from, and whether there is one."""
+    """Find the source of every cell after the augmentation.
+
+    Returns:
+        Row and column of the source cell, each (h, w) int64, and whether the source lies inside the image, (h, w) bool.
+    """
     (h, w), (width, height) = grid, drawn.size
     x, y = np.meshgrid((np.arange(w) + 0.5) * (width / w), (np.arange(h) + 0.5) * (height / h))
     inside = np.ones((h, w), dtype=bool)
     for operation in reversed(moving):
         a, b, c, d, e, f = _affine(operation, drawn.size)
         x, y = a * x + b * y + c, d * x + e * y + f
-        # At every step: what one operation pushes out of the picture the next cannot bring back.
+        # Checked after every operation: pixels that one operation moves out of the image are lost for the next one.
         inside &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
     if drawn.flip:
         x = width - x
@@ -81,12 +94,16 @@ def _affine(operation: Operation, size: tuple[int, int]) -> Affine:
     except KeyError:
         affine = None
     if affine is None:
-        raise ValueError(f"{operation.name} moves pixels, but how it moves token labels is not known; leave it out")
+        raise ValueError(f"{operation.name} moves pixels, but its effect on token labels is not known; leave it out")
     return affine
 
 
 class TokenLabels(Protocol):
-    """Token labels of the images of a set, in the set's order."""
+    """Token labels of an image set, in the order of its images."""
 
     def read(self, index: int) -> LabelMap:
-        """The label map of one image. Raises ImageError where it has none that can be read."""
+        """Return the label map of one image.
+
+        Raises:
+            ImageError: The image has no label map, or its label map cannot be read.
+        """

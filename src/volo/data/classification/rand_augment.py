@@ -1,9 +1,9 @@
-"""RandAugment whose draws are explicit: an operation and its argument are chosen first, then applied.
+"""RandAugment with explicit draws: operations and their arguments are drawn first and applied later.
 
-The operations are timm's; the choice is ours, so that every draw comes from the sample's own generator.
-Policy ``rand-m9-mstd0.5-inc1`` in timm's notation: two operations a picture, each with probability one half.
+The operations are those of timm. They are drawn here, so that every draw comes from the generator of the sample.
+The policy is ``rand-m9-mstd0.5-inc1`` in timm's notation: two operations for each image, each with probability 0.5.
 
-Source: RandAugment, arXiv:1909.13719; the increasing set of magnitudes is timm's.
+Source: RandAugment, arXiv:1909.13719; the increasing magnitudes are those of timm.
 """
 
 import math
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-#: Levels run from 0 to 10; the argument of an operation is its range at level / 10.
+#: Highest level. The argument of an operation grows with level / 10.
 _LEVELS = 10.0
 
 
@@ -29,9 +29,10 @@ def _nothing(share: float, rng: np.random.Generator) -> None:
     return None
 
 
+#: A function from level / 10 and a generator to the argument of an operation, None for one without an argument.
 Argument = Callable[[float, np.random.Generator], float | None]
 
-#: timm's name of the operation → (its argument from level / 10, whether it moves pixels).
+#: timm's name of an operation → (its argument as a function of level / 10, whether it moves pixels).
 OPERATIONS: dict[str, tuple[Argument, bool]] = {
     "AutoContrast": (_nothing, False),
     "Equalize": (_nothing, False),
@@ -50,23 +51,23 @@ OPERATIONS: dict[str, tuple[Argument, bool]] = {
     "TranslateYRel": (_either_sign(0.45), True),
 }
 
-#: (left, top, right, bottom), pixels, the last two exclusive.
+#: (left, top, right, bottom), pixels; right and bottom are exclusive.
 PixelBox = tuple[int, int, int, int]
 
-#: (a, b, c, d, e, f): the point (x, y) of the result is (a·x + b·y + c, d·x + e·y + f) of the image. Pixel centers
-#: lie at halves, as in Pillow's ``Image.transform``.
+#: (a, b, c, d, e, f): the point (x, y) of the result shows the point (a·x + b·y + c, d·x + e·y + f) of the image. The
+#: center of the first pixel is (0.5, 0.5), as in Pillow's ``Image.transform``.
 Affine = tuple[float, float, float, float, float, float]
 
 
 def _rotation(degrees: float, width: int, height: int) -> Affine:
-    """About the center, counter-clockwise; rounded as Pillow rounds, so that its ``rotate`` is met bit by bit."""
+    """Return the counter-clockwise rotation about the center, rounded as Pillow's ``rotate`` to equal it bit by bit."""
     angle = -math.radians(degrees % 360.0)
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
     x, y = width / 2, height / 2
     return cos, sin, cos * -x + sin * -y + x, -sin, cos, -sin * -x + cos * -y + y
 
 
-#: The operations that move pixels → their affine from argument, width and height.
+#: Name of an operation that moves pixels → its affine as a function of argument, width and height.
 _AFFINES: dict[str, Callable[[float, int, int], Affine]] = {
     "Rotate": _rotation,
     "ShearX": lambda shear, width, height: (1, shear, 0, 0, 1, 0),
@@ -77,18 +78,18 @@ _AFFINES: dict[str, Callable[[float, int, int], Affine]] = {
 
 
 def _shifted(affine: Affine, to: PixelBox, source: PixelBox) -> Affine:
-    """The affine between parts of the images: from the corner of ``to`` to the corner of ``source``."""
+    """Return the affine for coordinates that count from the corners of ``to`` (result) and ``source`` (image)."""
     a, b, c, d, e, f = affine
     x, y = to[:2]
     return a, b, a * x + b * y + c - source[0], d, e, d * x + e * y + f - source[1]
 
 
-#: Operations that look at all pixels before they change one.
+#: Operations that compute a statistic of the whole image first, so a part of the image is not enough.
 _WHOLE = ("AutoContrast", "Equalize", "ContrastIncreasing")
 
 
 def _grown(box: PixelBox, margin: int, size: tuple[int, int]) -> PixelBox:
-    """The box with a margin, as far as it lies in an image of ``size``; at least one pixel of that."""
+    """Return the box with a margin, clipped to an image of ``size`` (width, height); it keeps at least one pixel."""
     (left, top, right, bottom), (width, height) = box, size
     left, top = min(max(left - margin, 0), width - 1), min(max(top - margin, 0), height - 1)
     return left, top, max(min(right + margin, width), left + 1), max(min(bottom + margin, height), top + 1)
@@ -96,12 +97,13 @@ def _grown(box: PixelBox, margin: int, size: tuple[int, int]) -> PixelBox:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation as it was drawn.
+    """One drawn operation.
 
     Attributes:
         name: a key of ``OPERATIONS``.
-        argument: its angle in degrees, shear, share of the side, bits, threshold or factor; None where it takes none.
-        resample: the filter of one that moves pixels; None for one that only recolors.
+        argument: angle in degrees, shear, shift as a share of the side, bits, threshold or factor; None for an
+            operation without an argument.
+        resample: filter of an operation that moves pixels; None for an operation that only recolors.
     """
 
     name: str
@@ -109,13 +111,13 @@ class Operation:
     resample: Image.Resampling | None = None
 
     def affine(self, size: tuple[int, int]) -> Affine | None:
-        """Where the result of an image of ``size`` (width, height) comes from; None for an operation that recolors."""
+        """Return the affine for an image of ``size`` (width, height); None for an operation that only recolors."""
         if self.resample is None or self.argument is None:
             return None
         return _AFFINES[self.name](self.argument, *size)
 
     def needs(self, size: tuple[int, int], box: PixelBox) -> PixelBox:
-        """The part of an image of ``size`` (width, height) that decides what the result shows inside ``box``."""
+        """Return the box of an image of ``size`` (width, height) that decides the result inside ``box``."""
         if self.name in _WHOLE:
             return 0, 0, *size
         affine = self.affine(size)
@@ -125,19 +127,19 @@ class Operation:
         corners = [(x, y) for x in box[::2] for y in box[1::2]]
         xs, ys = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
         moved = math.floor(min(xs)), math.floor(min(ys)), math.ceil(max(xs)), math.ceil(max(ys))
-        return _grown(moved, 3, size)  # a bicubic filter reads two pixels to each side; one for rounding
+        return _grown(moved, 3, size)  # two pixels for the bicubic filter, one for rounding
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """Draw and apply operations.
+    """Drawing and applying operations.
 
     Attributes:
         magnitude: mean level, 0–10.
         magnitude_std: standard deviation of the level.
-        count: operations drawn for a picture, with replacement.
-        probability: of applying each.
-        fill: gray level, 0–255, of each channel, where a geometric operation uncovers the outside.
+        count: number of operations drawn for an image, with replacement.
+        probability: probability of applying each.
+        fill: value of each channel, 0–255, for pixels that come from outside the image.
     """
 
     magnitude: float
@@ -147,7 +149,7 @@ class RandAugment:
     fill: tuple[int, ...]
 
     def draw(self, rng: np.random.Generator) -> tuple[Operation, ...]:
-        """The operations for one picture, in the order in which they are applied."""
+        """Draw the operations for one image, in the order in which they are applied."""
         operations, names = [], tuple(OPERATIONS)
         for place in rng.integers(len(names), size=self.count):
             if rng.random() >= self.probability:
@@ -159,11 +161,11 @@ class RandAugment:
         return tuple(operations)
 
     def apply(self, image: Image.Image, operations: tuple[Operation, ...], box: PixelBox) -> Image.Image:
-        """The pixels inside ``box`` of an ``L``, ``RGB`` or ``RGBA`` image changed by ``operations``.
+        """Apply ``operations`` to an ``L``, ``RGB`` or ``RGBA`` image and return the pixels inside ``box``.
 
-        Of the image before each operation no more is computed than that takes. Where pixels move, their coordinates
-        are those of the whole image but for float64 rounding; everything else is exact. Recoloring leaves transparency
-        as it is.
+        Before each operation only the pixels that the later ones need are computed. The result is that of the whole
+        image, exact for recoloring and up to float64 rounding of the coordinates where pixels move. Recoloring keeps
+        the transparency.
         """
         if not operations:
             return image if box == (0, 0, *image.size) else image.crop(box)
@@ -181,8 +183,8 @@ class RandAugment:
 
 
 def _recolored(image: Image.Image, operation: Operation) -> Image.Image:
-    """The image changed by an operation that moves no pixels; transparency stays as it is."""
-    from timm.data.auto_augment import NAME_TO_OP  # here, since using a trained model needs no timm
+    """Apply an operation that moves no pixels; keep the transparency."""
+    from timm.data.auto_augment import NAME_TO_OP  # imported here, since using a trained model needs no timm
 
     arguments = [] if operation.argument is None else [operation.argument]
     if image.mode != "RGBA":
@@ -193,5 +195,5 @@ def _recolored(image: Image.Image, operation: Operation) -> Image.Image:
 
 
 def random_filter(rng: np.random.Generator) -> Image.Resampling:
-    """Bilinear or bicubic, evenly."""
+    """Draw bilinear or bicubic, each with probability 0.5."""
     return Image.Resampling.BILINEAR if rng.random() < 0.5 else Image.Resampling.BICUBIC

@@ -1,4 +1,4 @@
-"""The data set and the photos that the package carries."""
+"""The data set and the photos that are part of the package."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -20,8 +20,8 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 
-#: A photo of the package → its class among CIFAR-10's; None where it has none. ``CREDITS.txt`` beside them says whose
-#: they are; all are CC0 or in the public domain.
+#: Photo → its class in CIFAR-10, or None if it has none. ``CREDITS.txt`` in the folder of the photos names the authors;
+#: all photos are CC0 or in the public domain.
 PHOTOS: dict[str, str | None] = {
     "cat.jpg": "cat",
     "coffee.jpg": None,
@@ -34,18 +34,18 @@ PHOTOS: dict[str, str | None] = {
 
 
 def photo_folder() -> Path:
-    """Where the files of ``PHOTOS`` are."""
+    """Return the folder of ``PHOTOS``."""
     return Path(__file__).with_name("photos")
 
 
-def fashion_mini(part: str) -> ArrayImages:
-    """Ten kinds of clothes, 28×28 gray: 10,000 images for training and 2,000 for validation, all classes equal.
+def fashion_mini(split: str) -> ArrayImages:
+    """Load the embedded data set: 10 classes of clothes, 28×28 gray, 10,000 images for training, 2,000 for validation.
 
-    The first 1,000 training and the first 200 test images of every class of Fashion-MNIST
+    They are the first 1,000 training images and the first 200 test images of every class of Fashion-MNIST
     (https://github.com/zalandoresearch/fashion-mnist), MIT license, Copyright 2017 Zalando SE.
 
     Args:
-        part: train or val.
+        split: train or val.
     """
     with (files(__package__) / "fashion_mini.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return ArrayImages(arrays[f"{part}_images"], arrays[f"{part}_labels"].tolist(), CLASS_NAMES)
+        return ArrayImages(arrays[f"{split}_images"], arrays[f"{split}_labels"].tolist(), CLASS_NAMES)

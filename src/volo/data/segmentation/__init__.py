@@ -1,1 +1,1 @@
-"""Images with masks: pairs, classes, augmentation, batches."""
+"""Images with masks: pairs of files, classes, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Augmentation of an image together with its mask. Every draw comes from the generator that is handed in."""
+"""Augmentation of an image together with its mask. All random draws use the generator that the caller passes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from torchvision.transforms.v2 import functional as TF
 from volo.data.preprocessing import as_array
 from volo.data.segmentation.classes import IGNORE
 
-#: Crops that are drawn before the last is taken, though one class fills it.
+#: Limit of crops that are drawn. The last one is used even if one class fills it.
 _TRIES = 10
 
-#: Distortion of colors → its factors, or the shift of the hue as a share of the circle, evenly between the two; those
-#: of SSD, arXiv:1512.02325, as torchvision has them.
+#: Change of colors → the range from which its strength is drawn uniformly: a factor, or for the hue a shift as a share
+#: of the color circle. Source: SSD, arXiv:1512.02325, with torchvision's values.
 _RECOLORING: Mapping[str, tuple[float, float]] = {
     "brightness": (0.875, 1.125),
     "contrast": (0.5, 1.5),
@@ -28,15 +28,15 @@ _RECOLORING: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationAugmentConfig:
-    """What is usual in training on ADE20K and Cityscapes, in the order in which it is applied.
+    """Settings of the augmentation that is usual for ADE20K and Cityscapes, in the order of its steps.
 
     Attributes:
-        short_side: pixels, to which the shorter side of every image is brought first; None leaves images as they are.
-        scale: what the sides of the image are multiplied by then, evenly between the two.
-        max_share: the share of a crop's pixels that one class may fill; ten crops are drawn before that is borne. 1
+        short_side: length in pixels to which the shorter side of every image is resized first; None keeps the size.
+        scale: range of the factor, drawn uniformly, by which the sides of the image are then multiplied.
+        max_share: limit of the share of a crop's pixels that have one class. Up to ten crops are drawn to meet it; 1
             takes the first crop.
         hflip: probability of a horizontal flip.
-        photometric: probability of changing the brightness, the contrast, the saturation and the hue, each of them.
+        photometric: probability of each of four changes: of brightness, contrast, saturation and hue.
     """
 
     short_side: int | None = None
@@ -59,13 +59,13 @@ class SegmentationAugmentConfig:
 
 @dataclass(frozen=True)
 class SegmentationAugmentation:
-    """Everything drawn for one image and its mask, in the order in which it is applied.
+    """The random choices for one image and its mask, in the order in which they are applied.
 
     Attributes:
-        box: (left, top, right, bottom) of the crop, pixels of the image.
-        size: (height, width) to which the crop is resized; what it lacks of the wanted size is padded.
-        flip: left and right change places.
-        recoloring: distortions of the image's colors, by name and strength.
+        box: (left, top, right, bottom) of the crop, in pixels of the image.
+        size: (height, width) to which the crop is resized. A crop smaller than the result is padded.
+        flip: whether left and right are swapped.
+        recoloring: changes of the image's colors: (name, strength) each.
     """
 
     box: tuple[int, int, int, int]
@@ -75,12 +75,12 @@ class SegmentationAugmentation:
 
 
 class SegmentationTransform:
-    """Random scale, crop with a limit for single classes, flip and distortion of colors; padded to one size.
+    """Transform with a random scale, a random crop, a flip and changes of colors, padded to a fixed size.
 
     Args:
-        config: what is drawn.
-        size: (height, width) of the result, pixels.
-        mean: of every channel, 0–1: what images are padded with, below and to the right; masks are with ``IGNORE``.
+        config: settings of the random choices.
+        size: (height, width) of the result, in pixels.
+        mean: of every channel, 0–1. Images are padded with it, below and to the right; masks with ``IGNORE``.
     """
 
     def __init__(self, config: SegmentationAugmentConfig, *, size: tuple[int, int], mean: Sequence[float]) -> None:
@@ -88,11 +88,11 @@ class SegmentationTransform:
         self.fill = [round(255 * value) for value in mean]
 
     def __call__(self, image: Image.Image, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """An image of any size and its mask (H, W) uint8 to what :meth:`apply` gives."""
+        """Augment an image of any size and its mask (H, W) uint8; see :meth:`apply` for the result."""
         return self.apply(image, mask, self.draw(mask, rng))
 
     def draw(self, mask: np.ndarray, rng: np.random.Generator) -> SegmentationAugmentation:
-        """What to do to an image that has ``mask`` (H, W)."""
+        """Draw the augmentation of an image with this mask (H, W) uint8."""
         height, width = mask.shape
         scale = rng.uniform(*self.config.scale)
         if self.config.short_side is not None:
@@ -100,7 +100,7 @@ class SegmentationTransform:
         scaled = max(1, round(height * scale)), max(1, round(width * scale))
         size = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
         for _ in range(_TRIES):
-            top, left = (int(rng.integers(0, side - part + 1)) for side, part in zip(scaled, size, strict=True))
+            top, left = (int(rng.integers(0, side - crop + 1)) for side, crop in zip(scaled, size, strict=True))
             box = _whole_pixels((left, top, left + size[1], top + size[0]), scaled, (height, width))
             if self.config.max_share >= 1.0 or _largest_share(mask, box, size) < self.config.max_share:
                 break
@@ -112,16 +112,26 @@ class SegmentationTransform:
             for name, between in _RECOLORING.items()
             if rng.random() < self.config.photometric
         ]
-        if rng.random() < 0.5:  # contrast comes second or last
+        if rng.random() < 0.5:  # contrast is changed second or last, as in SSD
             drawn.sort(key=lambda change: change[0] == "contrast")
         return tuple(drawn)
 
     def apply(
         self, image: Image.Image, mask: np.ndarray, drawn: SegmentationAugmentation
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W, channels) uint8 and (H, W) uint8, both of the wanted size."""
+        """Apply the drawn augmentation.
+
+        Args:
+            image: of any size.
+            mask: (H, W) uint8, of the image's size.
+            drawn: the random choices.
+
+        Returns:
+            The image (height, width, channels) uint8 and the mask (height, width) uint8, both of ``size``.
+        """
         picture = self._moved(torch.from_numpy(as_array(image)).permute(2, 0, 1), drawn, InterpolationMode.BILINEAR)
-        # As a picture, since torchvision's masks take the pixel before the nearest one and so lie beside the image.
+        # The mask is resized as an image with nearest-exact. For masks torchvision uses nearest, which always rounds
+        # down and so shifts the mask against the image.
         classes = self._moved(torch.from_numpy(mask)[None], drawn, InterpolationMode.NEAREST_EXACT)
         pixels = self._padded(_recolored(picture, drawn.recoloring), self.fill)
         return pixels.permute(1, 2, 0).contiguous().numpy(), self._padded(classes, [IGNORE])[0].contiguous().numpy()
@@ -139,24 +149,33 @@ class SegmentationTransform:
 def _whole_pixels(
     box: tuple[int, int, int, int], scaled: tuple[int, int], size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """A box in a ``scaled`` image (height, width) as one of the image of ``size``, so that the crop comes first."""
-    by = size[1] / scaled[1], size[0] / scaled[0]
-    left, top, right, bottom = (round(at * by[i % 2]) for i, at in enumerate(box))
+    """Convert a box in the scaled image to whole pixels of the original image, so that only the crop is resized.
+
+    Args:
+        box: (left, top, right, bottom) in the scaled image.
+        scaled: (height, width) of the scaled image.
+        size: (height, width) of the original image.
+    """
+    factors = size[1] / scaled[1], size[0] / scaled[0]
+    left, top, right, bottom = (round(edge * factors[i % 2]) for i, edge in enumerate(box))
     left, top = min(left, size[1] - 1), min(top, size[0] - 1)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def _largest_share(mask: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> float:
-    """The share of a crop's pixels, the ignored ones not counted, that are of the most frequent class; 1 of none."""
+    """Return the share of a crop's pixels that have its most frequent class; ignored pixels do not count.
+
+    The mask is sampled about as densely as the resized crop of ``size``. A crop of ignored pixels has the share 1.
+    """
     left, top, right, bottom = box
-    down, across = max(1, (bottom - top) // size[0]), max(1, (right - left) // size[1])  # as many as the result has
-    counts = np.bincount(mask[top:bottom:down, left:right:across].reshape(-1), minlength=IGNORE + 1)[:IGNORE]
+    step_y, step_x = max(1, (bottom - top) // size[0]), max(1, (right - left) // size[1])
+    counts = np.bincount(mask[top:bottom:step_y, left:right:step_x].reshape(-1), minlength=IGNORE + 1)[:IGNORE]
     total = counts.sum()
     return float(counts.max() / total) if total else 1.0
 
 
 def _recolored(picture: Tensor, changes: tuple[tuple[str, float], ...]) -> Tensor:
-    """(channels, H, W) uint8 with changed colors; transparency, a fourth channel, stays as it is."""
+    """Change the colors of a picture (channels, H, W) uint8; the fourth channel, transparency, stays the same."""
     if not changes:
         return picture
     colors, alpha = picture[:3], picture[3:]

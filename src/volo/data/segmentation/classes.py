@@ -1,4 +1,4 @@
-"""The classes of masks: names, colors, and which values in a file stand for them."""
+"""The classes of masks: their names, their colors and their values in mask files."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,11 @@ from volo.color import Color, distinct_colors, hex_color, parse_color
 from volo.data.images import check_class_names
 from volo.messages import join_few, printable
 
-#: The index of pixels that count for nothing; and the word for them in a file of classes.
+#: The class index of ignored pixels, which neither train nor score a model, and the word for them in a classes file.
 IGNORE, IGNORE_NAME = 255, "ignore"
 
-
-#: The largest value that a mask holds: those of 16 bits.
-_MOST = 65535
+#: The largest value in a mask, which has at most 16 bits.
+_MAX_VALUE = 65535
 
 _LINE = re.compile(
     r"(?:(?P<value>\d+)\s*:\s*)?(?P<name>.+?)(?:[\s,;]+(?P<color>#[0-9a-fA-F]{6}|\d{1,3}(?:[\s,]+\d{1,3}){2}))?"
@@ -27,7 +26,13 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class MaskLine:
-    """One line of a file of classes: what one value, and one color, of a mask stands for."""
+    """One line of a classes file.
+
+    Attributes:
+        value: of the class in masks of values.
+        name: of the class, or ``ignore``.
+        color: of the class in masks of colors; None if the line has none.
+    """
 
     value: int
     name: str
@@ -36,13 +41,17 @@ class MaskLine:
 
 @dataclass(frozen=True)
 class MaskClasses:
-    """What the values of masks stand for. Lines of one name are one class; ``ignore`` is none.
+    """The classes of masks, with their values and colors in mask files.
 
-    The value 255 is ignored where no line has it.
+    Lines with the same name form one class. Pixels of lines named ``ignore`` belong to no class. The value 255 is
+    ignored too, unless a line has it.
+
+    Attributes:
+        lines: of the classes file.
 
     Raises:
-        ValueError: a value comes twice or has more than 16 bits, a name cannot be one, or there are not 2 to 255
-            classes.
+        ValueError: Two lines have the same value, a value has more than 16 bits, a name cannot be written in one line
+            of text, or the number of classes is not 2 to 255.
     """
 
     lines: tuple[MaskLine, ...]
@@ -56,58 +65,56 @@ class MaskClasses:
         values = [line.value for line in self.lines]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
-            raise ValueError(
-                f"two lines are for the value {join_few(twice)}; every value of a mask stands for one class"
-            )
-        if max(values) > _MOST:
-            raise ValueError(f"the largest value of a mask is {_MOST}, not {max(values)}")
+            raise ValueError(f"two lines have the value {join_few(twice)}; every value of a mask must have one class")
+        if max(values) > _MAX_VALUE:
+            raise ValueError(f"the largest value of a mask is {_MAX_VALUE}, not {max(values)}")
 
     @classmethod
     def named(cls, names: Sequence[str], colors: Sequence[Color] = ()) -> "MaskClasses":
-        """Classes whose values are 0, 1, 2 …, with these colors or the default ones."""
+        """Create classes with the values 0, 1, 2 … and with these colors, or with the default ones."""
         return cls(tuple(MaskLine(i, name, colors[i] if colors else None) for i, name in enumerate(names)))
 
     def renumbered(self) -> "MaskClasses":
-        """The same classes where masks hold their indices."""
+        """Return the same classes for masks that hold class indices instead of the original values."""
         return self.named(self.names, self.colors)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """In the order of their indices: the order in which the lines name them first."""
+        """Names of the classes, in the order of their indices, which is the order of their first lines."""
         return tuple(dict.fromkeys(line.name for line in self.lines if line.name != IGNORE_NAME))
 
     @cached_property
     def colors(self) -> tuple[Color, ...]:
-        """To show each class in: the first that a line gives it, or a default one."""
-        given: dict[str, Color] = {}
+        """Color of every class in pictures: the first in its lines, else an unused default color."""
+        chosen: dict[str, Color] = {}
         for line in self.lines:
             if line.color is not None and line.name != IGNORE_NAME:
-                given.setdefault(line.name, line.color)
-        taken = set(given.values())
-        free = (color for color in distinct_colors() if color not in taken)
-        return tuple(given[name] if name in given else next(free) for name in self.names)
+                chosen.setdefault(line.name, line.color)
+        used = set(chosen.values())
+        unused = (color for color in distinct_colors() if color not in used)
+        return tuple(chosen[name] if name in chosen else next(unused) for name in self.names)
 
     @cached_property
     def values(self) -> Mapping[int, int]:
-        """Value in a mask → index of its class, or ``IGNORE``."""
+        """Mapping: value in a mask → index of its class, or ``IGNORE``."""
         return {IGNORE: IGNORE} | {line.value: self._index(line) for line in self.lines}
 
     @cached_property
     def codes(self) -> Mapping[Color, int]:
-        """Color in a mask that is a color picture → index of its class, or ``IGNORE``.
+        """Mapping: color in a mask of colors → index of its class, or ``IGNORE``.
 
         Raises:
-            ValueError: a class has no color of its own.
+            ValueError: A class has no color, or two classes have the same color.
         """
         codes: dict[Color, int] = {}
         for line in self.lines:
             if line.color is not None and codes.setdefault(line.color, self._index(line)) != self._index(line):
-                raise ValueError(f"masks cannot be converted by colors: two classes have {hex_color(line.color)}")
+                raise ValueError(f"masks cannot be read by colors: two classes have the color {hex_color(line.color)}")
         without = [name for name in self.names if self.names.index(name) not in codes.values()]
         if without:
             raise ValueError(
-                f"masks cannot be converted by colors: {join_few(without)} has none; write '{without[0]} #rrggbb' "
-                "into the file of classes"
+                f"masks cannot be read by colors: no color is given for {join_few(without)}; write "
+                f"'{without[0]} #rrggbb' into the classes file"
             )
         return codes
 
@@ -116,20 +123,21 @@ class MaskClasses:
 
     @cached_property
     def lookup(self) -> np.ndarray:
-        """(65537,) int16: the index of every value, -1 where it stands for nothing, as it is in the last entry."""
-        table = np.full(_MOST + 2, -1, np.int16)
+        """Array (65537,) int16: class index of every value, -1 for values without a class and in the last entry."""
+        table = np.full(_MAX_VALUE + 2, -1, np.int16)
         table[list(self.values)] = list(self.values.values())
         return table
 
 
 def read_classes(path: Path) -> MaskClasses:
-    """Read a file of classes: UTF-8, a line for every value of the masks.
+    """Read a classes file: UTF-8 text with one line for every value of the masks.
 
-    A line is ``name``, ``name #rrggbb`` or ``name 128 0 64``, after ``7:`` for the value 7; without it the value is one
-    more than that of the line above, and 0 in the first. Empty lines and those that begin with # are passed over.
+    A line is ``name``, ``name #rrggbb`` or ``name 128 0 64``. The value may precede it, as in ``7: name``; without it,
+    the value is that of the line above plus 1, and 0 in the first line. Empty lines and lines that begin with # are
+    skipped.
 
     Raises:
-        ValueError: it cannot be read so; the message names the line.
+        ValueError: The file is not valid. The message contains the number of the line at fault, if there is one.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -154,5 +162,5 @@ def read_classes(path: Path) -> MaskClasses:
 
 
 def known_classes(name: str) -> MaskClasses:
-    """The classes of a public data set: ``ade20k``, ``camvid`` or ``cityscapes``."""
+    """Return the classes of a public data set: ``ade20k``, ``camvid`` or ``cityscapes``."""
     return read_classes(Path(str(files("volo") / "data/segmentation/class_lists" / f"{name}.txt")))

@@ -1,4 +1,4 @@
-"""Batches of images with their masks, drawn as those of :mod:`volo.data.loader` are."""
+"""Data sets and batches of images with their masks, for the loaders of :mod:`volo.data.loader`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +16,14 @@ from volo.data.segmentation.pairs import MaskedImages
 
 
 class PairSample(NamedTuple):
-    """``pixels`` (H, W, channels) and ``mask`` (H, W), uint8, both None where unreadable, and what was wrong."""
+    """One image with its mask.
+
+    Attributes:
+        pixels: (H, W, channels) uint8, 0–255; None if the pair cannot be read.
+        mask: (H, W) uint8, class indices or ``IGNORE``; None if the pair cannot be read.
+        position: index of the pair in its data set.
+        problems: error messages of pairs that could not be read.
+    """
 
     pixels: np.ndarray | None
     mask: np.ndarray | None
@@ -25,10 +32,14 @@ class PairSample(NamedTuple):
 
 
 class SegmentationBatch(NamedTuple):
-    """``images`` (B, channels, H, W) uint8, channels-last in memory; ``masks`` (B, H, W) uint8; ``indices`` (B,) int64.
+    """A batch of images with their masks.
 
-    Masks hold indices of classes, or ``IGNORE``: one byte a pixel until they are on the device. ``problems`` are the
-    messages of pairs that could not be read and are not in the batch.
+    Attributes:
+        images: (B, channels, H, W) uint8, 0–255, channels-last in memory.
+        masks: (B, H, W) uint8, class indices or ``IGNORE``. The device converts them to int64, so that one byte per
+            pixel is transferred.
+        indices: (B,) int64, positions of the pairs in their data set.
+        problems: error messages of pairs that could not be read and are not in the batch.
     """
 
     images: Tensor
@@ -38,7 +49,7 @@ class SegmentationBatch(NamedTuple):
 
 
 class SegmentationTrainSet(Samples):
-    """Augmented pairs; one that cannot be read, or whose mask does not fit, gives way to the next that can."""
+    """Augmented pairs for training. A pair that is unreadable or differs in size is replaced by the next good pair."""
 
     def __init__(self, images: MaskedImages, transform: SegmentationTransform, seed: int) -> None:
         self.images, self.transform, self.seed = images, transform, seed
@@ -59,7 +70,7 @@ class SegmentationTrainSet(Samples):
 
 
 class SegmentationEvalSet(Samples):
-    """Whole images with their masks, as large as they are; one that cannot be read is left out of its batch."""
+    """Whole images with their masks, at their original sizes. A pair that cannot be read is left out of its batch."""
 
     def __init__(self, images: MaskedImages) -> None:
         self.images = images
@@ -78,7 +89,7 @@ class SegmentationEvalSet(Samples):
         return collate_pairs(samples)
 
     def batches(self, indices: Sequence[int], batch_size: int) -> list[list[int]]:
-        """At most ``batch_size`` images of one size at a time."""
+        """Form batches of at most ``batch_size`` images, all of one size."""
         by_size: dict[tuple[int, int], list[int]] = {}
         for index in indices:
             by_size.setdefault(self.images.sizes[index], []).append(index)
@@ -89,7 +100,7 @@ class SegmentationEvalSet(Samples):
 
 
 def collate_pairs(samples: list[PairSample]) -> SegmentationBatch:
-    """Stack samples of one size; those without pixels only leave their problems."""
+    """Stack samples of one size into a batch. Samples without pixels contribute only their error messages."""
     problems = tuple(problem for sample in samples for problem in sample.problems)
     good = [(s.pixels, s.mask, s.position) for s in samples if s.pixels is not None and s.mask is not None]
     if not good:

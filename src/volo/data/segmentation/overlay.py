@@ -1,4 +1,4 @@
-"""A mask laid over its image, for people to look at."""
+"""Pictures of an image with its mask on top."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ from volo.data.segmentation.classes import IGNORE
 
 
 def overlay(image: Image.Image, mask: np.ndarray, colors: Sequence[Color], *, opacity: float = 0.5) -> Image.Image:
-    """The image with every pixel tinted in the color of its class.
+    """Tint every pixel of the image in the color of its class.
 
     Args:
         image: of any mode.
-        mask: (H, W) uint8 of the image's size, class indices; where it is ``IGNORE`` the image stays as it is.
-        colors: of the classes.
-        opacity: share of the color, 0–1.
+        mask: (H, W) uint8, of the image's size: class indices. Pixels with ``IGNORE`` are not tinted.
+        colors: of the classes, by index.
+        opacity: share of the color in the result, 0–1.
 
     Returns:
         An RGB image.

@@ -1,1 +1,1 @@
-"""Where labeled images come from: folders, tables, data sets of torchvision."""
+"""Sources of labeled images: folders, tables, and data sets of torchvision."""

@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class: with train, val and test folders above them, or without."""
+"""Folders with one folder per class, with or without train, val and test folders above them."""
 
 from functools import partial
 from pathlib import Path
@@ -9,41 +9,48 @@ from volo.data.splits import SPLIT_ALIASES, UNSPLIT, Splits
 from volo.messages import join_few
 
 
-def folder_parts(root: Path, *, nested: bool = False) -> Splits:
-    """The parts of ``root``: its folders ``train``, ``val`` and ``test`` (other usual words are known), or the whole.
+def folder_splits(root: Path, *, nested: bool = False) -> Splits:
+    """Return the splits of ``root``: its folders train, val and test, by any of ``SPLIT_ALIASES``, or the whole folder.
 
-    Capitals in these names do not matter. A folder that bears such a name without its counterpart is a part where it
-    holds class folders, and a class like the others where it holds images.
+    Upper and lower case do not matter. If there is no train folder, or no other split beside it, a folder with such a
+    name counts as a split only if it holds class folders and no images; otherwise it is a class.
+
+    Args:
+        root: the folder.
+        nested: as for :func:`list_folder`.
 
     Raises:
-        ValueError: one folder alone looks like a part, and others beside it look like classes.
+        ValueError: One folder looks like a split, but there are class folders beside it.
     """
     folders = {folder.name.lower(): folder for folder in _folders(root)}
     named = {
-        part: folders[word] for part, words in SPLIT_ALIASES.items() for word in reversed(words) if word in folders
+        split: folders[word] for split, words in SPLIT_ALIASES.items() for word in reversed(words) if word in folders
     }
     if not ("train" in named and len(named) > 1):
-        named = {part: folder for part, folder in named.items() if _holds_folders_alone(folder)}
+        named = {split: folder for split, folder in named.items() if _holds_only_folders(folder)}
         classes = [folder.name for folder in _folders(root) if folder not in named.values() and _has_images(folder)]
         if named and classes:
-            part = next(iter(named.values()))
+            first = next(iter(named.values()))
             raise ValueError(
-                f"{part} holds class folders and would be a part of the data, but beside it lie images in "
-                f"{join_few(classes)}; give {part} itself, or put all class folders into train and val folders"
+                f"{first} looks like a split, because it holds class folders, but there are class folders beside it: "
+                f"{join_few(classes)}; give {first} itself, or put all class folders into train and val folders"
             )
     if not named:
         return {UNSPLIT: partial(list_folder, root, nested=nested)}
-    return {part: partial(list_folder, folder, nested=nested) for part, folder in named.items()}
+    return {split: partial(list_folder, folder, nested=nested) for split, folder in named.items()}
 
 
 def list_folder(root: Path, *, nested: bool = False) -> FileImages:
-    """List ``root/<class>/*``, classes in alphabetical order, images at any depth below them.
+    """List the images of ``root/<class>/``, at any depth, with the classes in alphabetical order.
 
-    With ``nested``, every folder that holds images itself is a class, named by its path below ``root``. Hidden
-    folders and files are passed over.
+    Hidden folders and files are skipped.
+
+    Args:
+        root: the folder of class folders.
+        nested: every folder below ``root`` that directly holds images is a class, named by its path below ``root``.
 
     Raises:
-        ValueError: no class folders, or a class folder without images.
+        ValueError: There are no class folders, or a class folder holds no images.
     """
     listed = _nested_classes(root) if nested else {folder.name: list(images_below(folder)) for folder in _folders(root)}
     if not listed:
@@ -62,7 +69,7 @@ def list_folder(root: Path, *, nested: bool = False) -> FileImages:
 def _nested_classes(root: Path) -> dict[str, list[Path]]:
     listed: dict[str, list[Path]] = {}
     for path in images_below(root):
-        if path.parent != root:  # what lies beside the folders belongs to no class
+        if path.parent != root:  # images directly in root belong to no class
             listed.setdefault(path.parent.relative_to(root).as_posix(), []).append(path)
     return listed
 
@@ -75,7 +82,7 @@ def _has_images(folder: Path) -> bool:
     return next(images_below(folder), None) is not None
 
 
-def _holds_folders_alone(folder: Path) -> bool:
-    """Whether a folder has folders in it and no images beside these."""
+def _holds_only_folders(folder: Path) -> bool:
+    """Return whether a folder has subfolders and no images beside them."""
     first = next(images_below(folder), None)
     return bool(_folders(folder)) and (first is None or first.parent != folder)

@@ -1,4 +1,4 @@
-"""Tables of images: a CSV or TSV file with a row for each image, its path and its label, maybe its part."""
+"""Tables of images: CSV or TSV files with the path and the label of one image per row, optionally its split."""
 
 import csv
 import os
@@ -12,10 +12,10 @@ from volo.data.images import FileImages
 from volo.data.splits import SPLIT_ALIASES, UNSPLIT, Splits
 from volo.messages import join_few, nearest, printable
 
-#: Endings of files that are taken for tables.
+#: File extensions of tables.
 TABLE_EXTENSIONS = (".csv", ".tsv", ".tab")
 
-#: What a column is called where nobody says; capitals do not matter.
+#: Names of columns that are looked for if the user names none; upper and lower case do not matter.
 USUAL_COLUMNS = {
     "image_column": ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "img"),
     "label_column": ("label", "class", "class_name", "category", "target"),
@@ -30,33 +30,33 @@ class Row:
     """One image of a table.
 
     Attributes:
-        line: of the file, counted from 1.
-        path: relative ones are relative to the table's folder and have it before them.
-        label: the name of the class.
-        part: a key of ``PART_WORDS``, or ``WHOLE`` where the table has no such column.
+        line: line number in the file, from 1.
+        path: of the image. A relative path in the table is joined to the table's folder.
+        label: name of the class.
+        split: a key of ``SPLIT_ALIASES``, or ``UNSPLIT`` if the table has no split column.
     """
 
     line: int
     path: Path
     label: str
-    part: str
+    split: str
 
 
-def table_parts(
+def table_splits(
     path: Path, *, image_column: str | None = None, label_column: str | None = None, split_column: str | None = None
 ) -> Splits:
-    """The parts of a table by its split column; the whole where it has none.
+    """Return the splits of a table by its split column, or the whole table if it has no such column.
 
-    Classes are the labels in alphabetical order, numbers too.
+    Classes are the labels in alphabetical order, even if they are numbers.
 
     Args:
-        path: a file as :func:`read_table` wants it.
-        image_column: see there.
-        label_column: see there.
-        split_column: see there.
+        path: as for :func:`read_table`.
+        image_column: as for :func:`read_table`.
+        label_column: as for :func:`read_table`.
+        split_column: as for :func:`read_table`.
 
     Raises:
-        ValueError: as :func:`read_table`; or not one of the files exists.
+        ValueError: The table is not valid (see :func:`read_table`), or none of its files exists.
     """
     rows = read_table(path, image_column=image_column, label_column=label_column, split_column=split_column)
     if not any(row.path.exists() for row in rows):
@@ -64,25 +64,26 @@ def table_parts(
             f"none of the {len(rows)} files in {path} exist, the first is {printable(rows[0].path)}; "
             "paths must be relative to the table's folder, or absolute"
         )
-    parts = [part for part in (*SPLIT_ALIASES, UNSPLIT) if any(row.part == part for row in rows)]
-    return {part: partial(_images, [row for row in rows if row.part == part]) for part in parts}
+    splits = [split for split in (*SPLIT_ALIASES, UNSPLIT) if any(row.split == split for row in rows)]
+    return {split: partial(_images, [row for row in rows if row.split == split]) for split in splits}
 
 
 def read_table(
     path: Path, *, image_column: str | None = None, label_column: str | None = None, split_column: str | None = None
 ) -> list[Row]:
-    """The rows of a table, checked.
+    """Read and check the rows of a table.
 
     Args:
-        path: UTF-8, the names of the columns in its first line; cells are parted by commas, semicolons or tabs,
-            whichever the first line has most of.
-        image_column: the column of paths; None takes the first of ``USUAL_COLUMNS`` that is there.
-        label_column: the column of class names, likewise.
-        split_column: the column that says train, val or test; None takes a usual one, or goes without.
+        path: of a UTF-8 file with the names of the columns in its first line. Cells are separated by commas, semicolons
+            or tabs: by the one that is most frequent in the first line.
+        image_column: name of the column of paths; None takes the first of ``USUAL_COLUMNS`` in the table.
+        label_column: name of the column of class names; None takes the first of ``USUAL_COLUMNS`` in the table.
+        split_column: name of the column with train, val or test; None takes the first of ``USUAL_COLUMNS`` in the
+            table, if there is one.
 
     Raises:
-        ValueError: no UTF-8, a column that is missing, no rows, cells that are empty or unknown, or a path that is
-            there twice; the message names the lines.
+        ValueError: The file is not UTF-8 or has no rows, a column is missing, a cell is empty, a split is unknown, or a
+            path occurs twice. The message contains the line numbers.
     """
     header, lines = _read_cells(path)
     columns = [
@@ -98,7 +99,7 @@ def read_table(
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The first line's cells, and those of every other line that is not empty, with its number."""
+    """Return the cells of the first line, and (line number, cells) of every other line that is not empty."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,24 +111,24 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
-        raise ValueError(f"{path} is no table: line {reader.line_num}: {error}") from None
+        raise ValueError(f"{path} is not a table: line {reader.line_num}: {error}") from None
     return (lines[0][1], lines[1:]) if lines else ([], [])
 
 
-def _column(path: Path, header: Sequence[str], option: str, wanted: str | None) -> int | None:
-    """The place of a column; None where the table has no split column."""
+def _column(path: Path, header: Sequence[str], option: str, column: str | None) -> int | None:
+    """Return the index of a column by its name, or by the usual names; None if the table has no split column."""
     names = [name.strip() for name in header]
-    if wanted is not None:
-        if wanted not in names:
-            raise ValueError(f"{path} has no column {wanted!r}{nearest(wanted, names)}")
-        return names.index(wanted)
+    if column is not None:
+        if column not in names:
+            raise ValueError(f"{path} has no column {column!r}{nearest(column, names)}")
+        return names.index(column)
     lower = [name.lower() for name in names]
     found = next((lower.index(usual) for usual in USUAL_COLUMNS[option] if usual in lower), None)
     if found is None and option != "split_column":
         raise ValueError(
             f"{path} has no column named {' or '.join(USUAL_COLUMNS[option][:2])}, its first line has: "
-            f"{join_few(names) if names else 'nothing'}; name the right one with --{option} (in training "
-            f"--data.{option})"
+            f"{join_few(names) if names else 'nothing'}; set the right one with --{option.replace('_', '-')} "
+            f"(volo train: --data.{option.replace('_', '-')})"
         )
     return found
 
@@ -138,22 +139,26 @@ def _row(path: Path, line: int, cells: Sequence[str], header: Sequence[str], col
             f"line {line} of {path} has {len(cells)} cells, its first line {len(header)}; "
             "put names with commas in them between double quotes"
         )
-    image, label, part = ("" if column is None else cells[column].strip() for column in columns)
+    image, label, split = ("" if column is None else cells[column].strip() for column in columns)
     if not image or not label:
         raise ValueError(f"line {line} of {path} has no {'label' if image else 'image'}; fill it in or remove the line")
-    return Row(line, path.parent / image, label, UNSPLIT if columns[2] is None else _part(path, line, part))
+    return Row(line, path.parent / image, label, UNSPLIT if columns[2] is None else _split(path, line, split))
 
 
-def _part(path: Path, line: int, word: str) -> str:
-    for part, words in SPLIT_ALIASES.items():
+def _split(path: Path, line: int, word: str) -> str:
+    for split, words in SPLIT_ALIASES.items():
         if word.lower() in words:
-            return part
+            return split
     known = [word for words in SPLIT_ALIASES.values() for word in words]
-    raise ValueError(f"line {line} of {path} is for an unknown part {word!r}{nearest(word, known)}")
+    raise ValueError(f"line {line} of {path} names an unknown split {word!r}{nearest(word, known)}")
 
 
 def _check_paths_differ(path: Path, rows: Sequence[Row]) -> None:
-    """See that no file has two rows, under whatever names of its folder; links to single files are not followed."""
+    """Check that no file has two rows, even if its folder is reached by two paths. Links to files are not resolved.
+
+    Raises:
+        ValueError: A file has two rows.
+    """
     folders: dict[Path, str] = {}
     seen: dict[tuple[str, str], Row] = {}
     for row in rows:

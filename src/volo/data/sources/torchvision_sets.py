@@ -1,6 +1,6 @@
-"""torchvision's data sets by name, from a local folder; downloaded by torchvision, only where a person says so.
+"""torchvision's data sets by name, from a local folder; torchvision downloads them only if the user asks for it.
 
-A further one is one row here. torchvision checks the files (those that it unpickles, by their checksums).
+To add a data set, add a row to ``SETS``. torchvision checks the files; files that it unpickles, by their checksums.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 from volo.data.images import ArrayImages, FileImages, ImageSet
 from volo.data.splits import UNSPLIT, Splits
 
-#: Where data sets are looked for unless told otherwise.
+#: Default folder of torchvision's data sets.
 DEFAULT_ROOT = "~/.cache/volo/datasets"
 
 
@@ -23,14 +23,14 @@ class TorchvisionSet:
     """One of torchvision's data sets.
 
     Attributes:
-        kind: its class in ``torchvision.datasets``.
-        parts: part → the arguments of the class.
-        images: the attribute with the images: arrays, paths, or pairs of a path and a label.
-        labels: the attribute with the class indices; None where the pairs have them.
+        kind: name of its class in ``torchvision.datasets``.
+        splits: split → arguments of the class.
+        images: name of the attribute that holds the images: arrays, paths, or pairs (path, label).
+        labels: name of the attribute that holds the class indices; None if ``images`` holds pairs (path, label).
     """
 
     kind: str
-    parts: Mapping[str, Mapping[str, Any]]
+    splits: Mapping[str, Mapping[str, Any]]
     images: str
     labels: str | None
 
@@ -61,33 +61,32 @@ SETS: Mapping[str, TorchvisionSet] = {
 }
 
 
-def torchvision_parts(name: str, *, root: str, download: bool) -> Splits:
-    """The parts of a data set of ``SETS``.
+def torchvision_splits(name: str, *, root: str, download: bool) -> Splits:
+    """Return the splits of a data set of ``SETS``, as functions that open them.
+
+    The functions raise ValueError if files of the split are missing and ``download`` is False, and RuntimeError if the
+    download fails.
 
     Args:
         name: a key of ``SETS``.
-        root: the folder that torchvision was, or is, told; ``~`` is the home folder.
-        download: let torchvision fetch what is missing.
-
-    Raises:
-        ValueError: on opening a part that is not there whole and may not be downloaded. RuntimeError: the download
-            failed.
+        root: torchvision's folder of data sets; ``~`` is the home folder.
+        download: let torchvision download missing files.
     """
-    return {part: partial(_open, name, part, root, download) for part in SETS[name].parts}
+    return {split: partial(_open, name, split, root, download) for split in SETS[name].splits}
 
 
-def _open(name: str, part: str, root: str, download: bool) -> ImageSet:
+def _open(name: str, split: str, root: str, download: bool) -> ImageSet:
     from torchvision import datasets
 
     entry, folder = SETS[name], Path(root).expanduser()
     try:
-        opened = getattr(datasets, entry.kind)(str(folder), download=download, **entry.parts[part])
-    except (RuntimeError, OSError) as error:  # of a file that is missing among others, too
+        opened = getattr(datasets, entry.kind)(str(folder), download=download, **entry.splits[split])
+    except (RuntimeError, OSError) as error:  # torchvision raises OSError if only some files are missing
         if download:
             raise RuntimeError(f"cannot download {name} to {folder}: {error}") from error
         raise ValueError(
-            f"{name} is not, or not whole, in {folder}; let torchvision fetch it by --download, "
-            "or name the folder that holds it by --root (in training --data.root)"
+            f"{name} is missing or incomplete in {folder}; let torchvision download it with --download, "
+            "or give the folder that holds it with --root (volo train: --data.root)"
         ) from error
     return _images(opened, entry)
 
@@ -98,7 +97,7 @@ def _images(opened: Any, entry: TorchvisionSet) -> ImageSet:
         labels, images = [label for _, label in images], [path for path, _ in images]
     else:
         labels = [int(label) for label in getattr(opened, entry.labels)]
-    # SVHN and older versions of Flowers102 name none; Imagenette gives every class several names.
+    # SVHN and older versions of Flowers102 have no class names; Imagenette has several names for every class.
     names = getattr(opened, "classes", None) or range(max(labels) + 1)
     class_names = tuple(name[0] if isinstance(name, tuple) else str(name) for name in names)
     if entry.images != "data":

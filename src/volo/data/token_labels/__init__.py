@@ -1,1 +1,1 @@
-"""Token labels: the store, its writer, the files of the authors, and matching with images."""
+"""Token labels: the store, its writer, the authors' files, and matching with images."""

@@ -1,9 +1,9 @@
-"""Token labels as the authors publish them: ``<class>/<stem>.pt``, (2, k, h, w) float16, scores and indices.
+"""Token labels in the authors' layout: ``<class>/<stem>.pt``, (2, k, h, w) float16, scores and class indices.
 
-Float16 counts exactly up to 2048 only, so this layout holds no more classes than that; and it says nothing of the
-teacher, the order of the classes, or the images.
+Float16 holds integers exactly only up to 2048, so this layout is limited to that many classes. It records neither the
+teacher, nor the order of the classes, nor the images.
 
-Source: All Tokens Matter (token labeling), arXiv:2104.10858, and the files that belong to it.
+Source: All Tokens Matter (token labeling), arXiv:2104.10858, and the label files published with it.
 """
 
 import pickle
@@ -16,21 +16,21 @@ from volo.data.classification.label_map import LabelMap
 from volo.data.images import ImageError
 from volo.files import atomic_write
 
-#: Whole numbers up to this one are exact in float16.
+#: Most classes of this layout: integers up to this one are exact in float16.
 MOST_CLASSES = 2048
 
 
 def label_file(name: str) -> str:
-    """Where the label map of an image lies, by its name below the data's folder: dots before the last one stay."""
+    """Return the path of an image's label file from the path of the image; only the last extension is removed."""
     path = Path(name)
     return f"{path.parent.name}/{path.stem}.pt"
 
 
 def read_label_file(path: Path, num_classes: int) -> LabelMap:
-    """Read one map.
+    """Read one label map.
 
     Raises:
-        ImageError: the file is missing, or holds no label map of that many classes.
+        ImageError: The file is missing, or is not a label map of at most ``num_classes`` classes.
     """
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
@@ -39,15 +39,15 @@ def read_label_file(path: Path, num_classes: int) -> LabelMap:
         raise ImageError(f"cannot read the token labels {path}: {getattr(error, 'strerror', None) or first}") from error
     if not isinstance(values, torch.Tensor) or values.ndim != 4 or len(values) != 2 or not values.is_floating_point():
         shape = f"{tuple(values.shape)} {values.dtype}" if isinstance(values, torch.Tensor) else type(values).__name__
-        raise ImageError(f"{path} is no token label map: it must be (2, k, h, w) float16, not {shape}")
+        raise ImageError(f"{path} is not a token label map: it must be (2, k, h, w) float16, not {shape}")
     scores, classes = values.permute(0, 2, 3, 1).float().numpy()
     if not (np.isfinite(scores).all() and (classes >= 0).all() and (classes < num_classes).all()):
-        raise ImageError(f"{path} does not fit: its classes must lie in 0–{num_classes - 1}, its scores be finite")
+        raise ImageError(f"{path} is not valid: its classes must be in 0–{num_classes - 1}, its scores must be finite")
     return LabelMap(scores.astype(np.float16), classes.astype(np.uint16))
 
 
 def write_label_file(path: Path, labels: LabelMap) -> None:
-    """Write one map; its folder is made where it is missing."""
+    """Write one label map; create its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     both = np.stack([labels.scores.astype(np.float16), labels.classes.astype(np.float16)])
     with atomic_write(path) as temporary:
@@ -55,9 +55,13 @@ def write_label_file(path: Path, labels: LabelMap) -> None:
 
 
 def check_class_count(num_classes: int) -> None:
-    """Raises ValueError where the layout cannot hold the indices of so many classes."""
+    """Check that the layout can hold the class indices.
+
+    Raises:
+        ValueError: There are too many classes.
+    """
     if num_classes > MOST_CLASSES:
         raise ValueError(
-            f"the authors' label files hold class indices as float16, exact for {MOST_CLASSES} classes at most, "
-            f"not for {num_classes}; use a store (volo label --out)"
+            f"the authors' label files hold class indices as float16, exact for at most {MOST_CLASSES} classes, "
+            f"not for {num_classes}; use a store (volo label --output)"
         )

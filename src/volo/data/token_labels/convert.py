@@ -1,4 +1,4 @@
-"""Token labels from the authors' layout to a store, and back."""
+"""Conversion of token labels between the authors' layout and a store."""
 
 from pathlib import Path
 
@@ -13,46 +13,62 @@ from volo.data.token_labels.writer import TokenLabelWriter, create_store
 
 
 def folder_to_store(folder: Path, images: ImageSet, out: Path, data: str) -> int:
-    """Make a store of the authors' files. Returns the number of maps.
+    """Convert the authors' files to a store.
+
+    Args:
+        folder: the folder of the label files.
+        images: the images that were labeled.
+        out: path of the store.
+        data: path or name of the data as the user gave it, see :func:`list_images`.
+
+    Returns:
+        The number of label maps.
 
     Raises:
-        ValueError: the store exists, the files do not fit the images, or their maps differ in shape.
+        ValueError: The store exists, the files do not fit the images, or their maps differ in shape.
     """
     if out.exists():
-        raise ValueError(f"{out} exists; choose another --out")
-    labels, listing = FolderLabels(folder, images, data), list_images(images, data)
+        raise ValueError(f"{out} exists; choose another --output")
+    labels, manifest = FolderLabels(folder, images, data), list_images(images, data)
     rows, columns, top_k = labels.read(0).scores.shape
     info = StoreInfo(
         teacher=f"files of {folder}",
         preprocessing={},
         class_names=images.class_names,
-        count=len(listing.names),
+        count=len(manifest.names),
         grid=(rows, columns),
         top_k=top_k,
-        fingerprint=listing.fingerprint(),
+        fingerprint=manifest.fingerprint(),
     )
-    create_store(out, info, listing)
+    create_store(out, info, manifest)
     try:
         with TokenLabelWriter(out) as writer:
-            for index in range(len(listing.names)):
+            for index in range(len(manifest.names)):
                 scores, classes, _ = labels.read(index)
                 if scores.shape != (rows, columns, top_k):
-                    shapes = f"{scores.shape}, the first {(rows, columns, top_k)}"
-                    raise ImageError(f"{labels.root / labels.files[index]} has another shape: {shapes}")
+                    shapes = f"{scores.shape}, not {(rows, columns, top_k)}"
+                    raise ImageError(f"{labels.root / labels.files[index]} differs from the first file: it is {shapes}")
                 writer.write([index], scores[None], classes[None])
     except BaseException:
-        out.unlink()  # half of it would be taken for a labeling to go on with
+        out.unlink()  # else volo label would take it for a store to resume
         raise
-    return len(listing.names)
+    return len(manifest.names)
 
 
 def store_to_folder(store: TokenLabelStore, images: ImageSet, out: Path, data: str) -> int:
-    """Write the maps of a store as the authors' files. Returns the number of maps.
+    """Convert a store to the authors' files; images without labels get no file.
 
-    Images that could not be read have none.
+    Args:
+        store: the store.
+        images: the images that were labeled.
+        out: the folder of the label files.
+        data: path or name of the data as the user gave it, see :func:`list_images`.
+
+    Returns:
+        The number of label maps.
 
     Raises:
-        ValueError: too many classes for that layout, or the store does not fit the images.
+        ValueError: There are too many classes for the layout, or the store does not fit the images.
     """
     check_class_count(len(store.info.class_names))
     labels = StoreLabels(store, images, data)

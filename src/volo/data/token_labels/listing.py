@@ -1,4 +1,4 @@
-"""The files of an image set as a store of token labels remembers them, to see later whether they are still the same."""
+"""The manifest of an image set, which a store of token labels keeps to detect later changes of the images."""
 
 import hashlib
 import os
@@ -12,11 +12,11 @@ from volo.data.images import Converted, FileImages, ImageSet
 
 @dataclass(frozen=True)
 class ImageManifest:
-    """Images by name.
+    """Name, file size and label of every image of a set.
 
     Attributes:
-        names: paths below the folder of the data, or the images' own names where they are no files.
-        sizes: (images,) int64, bytes of every file, -1 where there is none.
+        names: paths relative to the folder of the data; for images that are not in files, their names in the set.
+        sizes: (images,) int64, bytes of every file; -1 for a missing file and for an image that is not in a file.
         labels: (images,) int32, class indices.
     """
 
@@ -25,7 +25,7 @@ class ImageManifest:
     labels: np.ndarray
 
     def fingerprint(self) -> str:
-        """SHA-256 of all three, hexadecimal."""
+        """Return the SHA-256 of names, sizes and labels, hexadecimal."""
         digest = hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape"))
         digest.update(self.sizes.astype("<i8").tobytes())
         digest.update(self.labels.astype("<i4").tobytes())
@@ -33,11 +33,12 @@ class ImageManifest:
 
 
 def list_images(images: ImageSet, data: str) -> ImageManifest:
-    """The images by name, size and label.
+    """List the images with name, file size and label.
 
     Args:
-        images: of a folder, or of a data set that is no folder.
-        data: what the person named to open them: names of files are taken below it.
+        images: the images.
+        data: path or name of the data as the user gave it. File names are stored relative to a folder: the data's own,
+            that of the table, or, for the name of a data set, the folder that all files share.
     """
     labels = np.asarray(images.labels, dtype=np.int32)
     files = image_files(images)
@@ -48,14 +49,14 @@ def list_images(images: ImageSet, data: str) -> ImageManifest:
 
 
 def image_files(images: ImageSet) -> list[Path] | None:
-    """The files of the images, or None where they are no files."""
+    """Return the files of the images, or None if the images are not in files."""
     while isinstance(images, Converted):
         images = images.images
     return list(images.paths) if isinstance(images, FileImages) else None
 
 
 def _names(files: list[Path], data: str) -> list[str]:
-    """Paths below the folder of the data: what was named, where the table lies that was, or what all files share."""
+    """Return the paths relative to the folder of ``data``, see :func:`list_images`."""
     named = Path(data)
     folders = {path.parent for path in files}
     if named.exists():

@@ -1,4 +1,4 @@
-"""Token labels of a set of images: a store, or a folder in the authors' layout, matched with the images by name."""
+"""Matching token labels with images by name; the labels are in a store, or in a folder in the authors' layout."""
 
 import os
 from collections.abc import Callable
@@ -15,26 +15,26 @@ from volo.messages import join_few, printable
 
 
 def open_token_labels(path: str, images: ImageSet, data: str) -> TokenLabels:
-    """Open the token labels of ``images`` and see whether they fit.
+    """Open the token labels of ``images`` and check that they fit.
 
     Args:
         path: a store, or a folder in the authors' layout.
         images: some or all of the images that were labeled, in any order.
-        data: what the person named to open the images.
+        data: path or name of the data as the user gave it, see :func:`list_images`.
 
     Raises:
-        ValueError: there is nothing at ``path``, or it belongs to other classes or other images; the message names
-            what differs.
+        ValueError: ``path`` does not exist, or belongs to other classes or other images; the message lists the
+            differences.
     """
     if Path(path).is_dir():
         return FolderLabels(Path(path), images, data)
     if not Path(path).exists():
-        raise ValueError(f"there are no token labels at {path}; make them by: volo label {data} --out {path}")
+        raise ValueError(f"there are no token labels at {path}; make them with: volo label {data} --output {path}")
     return StoreLabels(TokenLabelStore(path), images, data)
 
 
 class StoreLabels:
-    """Token labels of images, from a store. Arguments and errors are those of :func:`open_token_labels`."""
+    """Token labels of images, from a store. For arguments and errors see :func:`open_token_labels`."""
 
     def __init__(self, store: TokenLabelStore, images: ImageSet, data: str) -> None:
         self.store, self.images = store, images
@@ -45,87 +45,89 @@ class StoreLabels:
     def read(self, index: int) -> LabelMap:
         record = self.records[index]
         if self.store.states[record] != LABELED:
-            raise ImageError(f"{self.images.name(index)} has no token labels: it could not be read by volo label")
+            raise ImageError(f"{self.images.name(index)} has no token labels: volo label could not read it")
         return self.store.read(record)
 
 
 def match(
-    store: TokenLabelStore, listing: ImageManifest, class_names: tuple[str, ...], *, finished: bool = True
+    store: TokenLabelStore, manifest: ImageManifest, class_names: tuple[str, ...], *, finished: bool = True
 ) -> tuple[np.ndarray, list[str]]:
-    """Find images in a store.
+    """Find the records of images in a store.
 
     Args:
-        store: where.
-        listing: the images.
-        class_names: their classes.
-        finished: an image that is still to be labeled does not fit.
+        store: the store.
+        manifest: the images.
+        class_names: the classes of the images.
+        finished: report images that are not labeled yet as a problem.
 
     Returns:
-        The record of every image, (images,) int64, -1 where it has none; and what does not fit, a line for each kind.
+        The index of every image's record, (images,) int64, -1 for an image without a record; and the problems, one line
+        for each kind.
     """
     if store.info.class_names != class_names:
-        return np.full(len(listing.names), -1), [_other_classes(store.info.class_names, class_names)]
+        return np.full(len(manifest.names), -1), [_describe_classes(store.info.class_names, class_names)]
     names = store.names()
-    if names == listing.names:
+    if names == manifest.names:
         records = np.arange(len(names))
     else:
         places = {name: place for place, name in enumerate(names)}
-        records = np.array([places.get(name, -1) for name in listing.names], dtype=np.int64)
+        records = np.array([places.get(name, -1) for name in manifest.names], dtype=np.int64)
     known = records >= 0
-    # An image that could not be read has no labels that a change could spoil.
+    # Only labeled images are compared in size: an image that could not be read has no labels that could be outdated.
     labeled = known & (store.states[records] == LABELED)
     kinds = (
         ("not in the store", ~known),
-        ("changed in size since they were labeled", labeled & (store.sizes()[records] != listing.sizes)),
-        ("of another class than when they were labeled", known & (store.labels()[records] != listing.labels)),
-        ("still to be labeled (go on with volo label)", finished & known & (store.states[records] == PENDING)),
+        ("of another file size than when they were labeled", labeled & (store.sizes()[records] != manifest.sizes)),
+        ("of another class than when they were labeled", known & (store.labels()[records] != manifest.labels)),
+        ("not labeled yet (resume with volo label)", finished & known & (store.states[records] == PENDING)),
     )
-    return records, [line for what, where in kinds if (line := _counted(what, where, listing.names.__getitem__))]
+    return records, [line for kind, mask in kinds if (line := _describe(kind, mask, manifest.names.__getitem__))]
 
 
 def check_store(store: TokenLabelStore, images: ImageSet, data: str) -> tuple[list[str], dict[str, int]]:
     """Compare a store with all of its images.
 
     Returns:
-        What does not fit, a line for each kind, and how many images are in each state.
+        The problems, one line for each kind; and state → number of images.
     """
-    listing = list_images(images, data)
-    _, problems = match(store, listing, images.class_names)
-    present, names = set(listing.names), store.names()
+    manifest = list_images(images, data)
+    _, problems = match(store, manifest, images.class_names)
+    present, names = set(manifest.names), store.names()
     gone = np.array([name not in present for name in names], dtype=bool)
-    if line := _counted("in the store but not in the data", gone, names.__getitem__):
+    if line := _describe("in the store but not in the data", gone, names.__getitem__):
         problems.append(line)
-    kinds = {"labeled": LABELED, "cannot be read": UNREADABLE, "still to be labeled": PENDING}
+    kinds = {"labeled": LABELED, "cannot be read": UNREADABLE, "not labeled yet": PENDING}
     return problems, {kind: int((store.states == state).sum()) for kind, state in kinds.items()}
 
 
-def _counted(what: str, where: np.ndarray, name: Callable[[int], str]) -> str:
-    """How many images are so, and some of their names."""
-    found = [int(place) for place in np.flatnonzero(where)]
-    return f"{len(found):,} images are {what}: {join_few(printable(name(place)) for place in found)}" if found else ""
+def _describe(kind: str, mask: np.ndarray, name: Callable[[int], str]) -> str:
+    """Return the number of images in ``mask``, their kind and some of their names; empty if there are none."""
+    found = [int(place) for place in np.flatnonzero(mask)]
+    return f"{len(found):,} images are {kind}: {join_few(printable(name(place)) for place in found)}" if found else ""
 
 
-def _other_classes(stored: tuple[str, ...], given: tuple[str, ...]) -> str:
-    if len(stored) != len(given):
-        return f"its labels are of {len(stored):,} classes, the data have {len(given):,}"
-    place = next(i for i, (a, b) in enumerate(zip(stored, given, strict=True)) if a != b)
-    return f"its labels are of other classes: class {place} is {stored[place]!r} there and {given[place]!r} in the data"
+def _describe_classes(stored: tuple[str, ...], present: tuple[str, ...]) -> str:
+    """Return the first difference between the classes of the store and those of the data."""
+    if len(stored) != len(present):
+        return f"it has {len(stored):,} classes, the data have {len(present):,}"
+    index = next(i for i, (a, b) in enumerate(zip(stored, present, strict=True)) if a != b)
+    return f"it has other classes: class {index} is {stored[index]!r} in the store and {present[index]!r} in the data"
 
 
 class FolderLabels:
-    """Token labels of images, from ``<class>/<stem>.pt`` files; the order of their classes is taken to be the data's.
+    """Token labels of images, from ``<class>/<stem>.pt`` files. The class indices are taken to be those of the data.
 
-    Arguments and errors are those of :func:`open_token_labels`.
+    For arguments and errors see :func:`open_token_labels`.
     """
 
     def __init__(self, root: Path, images: ImageSet, data: str) -> None:
         check_class_count(len(images.class_names))
-        listing = list_images(images, data)
-        self.files = label_files(listing.names)
+        manifest = list_images(images, data)
+        self.files = label_files(manifest.names)
         self.root, self.num_classes = root, len(images.class_names)
-        there = {f"{folder.name}/{file.name}" for folder in _folders(root) for file in _files(folder)}
-        missing = np.array([file not in there for file in self.files], dtype=bool)
-        if line := _counted("without a label file", missing, listing.names.__getitem__):
+        present = {f"{folder.name}/{file.name}" for folder in _folders(root) for file in _files(folder)}
+        missing = np.array([file not in present for file in self.files], dtype=bool)
+        if line := _describe("without a label file", missing, manifest.names.__getitem__):
             raise ValueError(f"{root} does not fit {data}: {line}")
 
     def read(self, index: int) -> LabelMap:
@@ -133,10 +135,10 @@ class FolderLabels:
 
 
 def label_files(names: list[str]) -> list[str]:
-    """The label file of every image.
+    """Return the path of every image's label file.
 
     Raises:
-        ValueError: two images share one.
+        ValueError: Two images share one label file.
     """
     files = [label_file(name) for name in names]
     first: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Making a store of token labels: whole records only, each of them once, whatever stops the process."""
+"""Writing a store of token labels so that every valid record is whole, even if the process is killed."""
 
 import errno
 import os
@@ -13,33 +13,34 @@ from volo.data.token_labels.listing import ImageManifest
 from volo.data.token_labels.store import LABELED, UNREADABLE, StoreInfo, layout, read_header
 from volo.files import atomic_write
 
-#: Seconds between two syncs with the disk: what a power failure can cost, and a killed process at most.
+#: Seconds between two syncs with the disk; a power failure or a kill loses about this much work.
 SYNC_SECONDS = 2.0
 
 
-def create_store(path: Path, info: StoreInfo, listing: ImageManifest, *, reserve: bool = True) -> None:
-    """Make a store of ``listing`` whose images are all to be labeled.
+def create_store(path: Path, info: StoreInfo, manifest: ImageManifest, *, reserve: bool = True) -> None:
+    """Create a store in which no image is labeled yet.
 
     Args:
         path: the file to write.
-        info: what the store says of itself.
-        listing: the images.
-        reserve: claim the room on the disk now; without it the file is sparse.
+        info: the header.
+        manifest: the images.
+        reserve: reserve the space on the disk now; without it the file is sparse.
 
     Raises:
-        ValueError: the disk has no room for it. OSError: it cannot be written.
+        ValueError: The disk has not enough space.
+        OSError: The file cannot be written.
     """
-    names = "\0".join(listing.names).encode("utf-8", "surrogateescape")
+    names = "\0".join(manifest.names).encode("utf-8", "surrogateescape")
     start, sections, size = layout(info, names)
     with atomic_write(path) as temporary, temporary.open("r+b") as file:
         if reserve:
             _reserve(file.fileno(), size, path)
         file.truncate(size)
-        sizes, labels = listing.sizes.astype("<i8").tobytes(), listing.labels.astype("<i4").tobytes()
+        sizes, labels = manifest.sizes.astype("<i8").tobytes(), manifest.labels.astype("<i4").tobytes()
         file.write(start)
-        for name, part in (("sizes", sizes), ("labels", labels), ("names", names)):
+        for name, content in (("sizes", sizes), ("labels", labels), ("names", names)):
             file.seek(sections[name][0])
-            file.write(part)
+            file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
@@ -50,18 +51,18 @@ def _reserve(descriptor: int, size: int, path: Path) -> None:
             os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            return  # a file system that cannot claim room tells of a full disk when it is full
+            return  # the file system cannot reserve space; a full disk is then reported when records are written
         free = os.statvfs(path.parent).f_bavail * os.statvfs(path.parent).f_frsize
         raise ValueError(
-            f"no room for {path}: it takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free ({error.strerror})"
+            f"no space for {path}: it needs {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free ({error.strerror})"
         ) from error
 
 
 class TokenLabelWriter:
-    """Writes records of a store; several processes may, each its own images.
+    """A writer of the records of an existing store. Several processes may write at once, each for its own images.
 
-    What :meth:`write` was given is on the disk after :meth:`sync`, which it calls by itself every two seconds, and
-    on leaving the context. Only then is an image counted as labeled.
+    :meth:`sync` brings the written records to the disk, and only then marks their images as labeled. :meth:`write`
+    calls it every two seconds, and so does the end of the context.
 
     >>> with TokenLabelWriter(path) as writer:
     ...     writer.write(indices, scores, classes)
@@ -80,14 +81,15 @@ class TokenLabelWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            # After a failed write the disk may be full: what was synced before stays, the rest is labeled again.
+            # After a failed write the disk may be full. The images since the last sync stay unmarked and are labeled
+            # again later.
             if not isinstance(error, OSError):
                 self.sync()
         finally:
             self._file.close()
 
     def write(self, indices: Sequence[int], scores: np.ndarray, classes: np.ndarray) -> None:
-        """Write the maps of some images: ``scores`` (n, h, w, k) float16 and ``classes``, integers."""
+        """Write the label maps of some images: ``scores`` (n, h, w, k) float16, ``classes`` (n, h, w, k) integers."""
         records = np.empty(len(indices), self._type)
         records["scores"], records["classes"] = scores, classes
         offset = self._sections["records"][0]
@@ -98,15 +100,15 @@ class TokenLabelWriter:
             self.sync()
 
     def mark_unreadable(self, index: int) -> None:
-        """Note that an image cannot be read."""
+        """Mark an image as unreadable."""
         self._states[index] = UNREADABLE
 
     def refresh_sizes(self, sizes: np.ndarray) -> None:
-        """Replace the sizes (images,) of the files, before the images whose files changed are labeled."""
+        """Replace the file sizes of all images, (images,), before images whose files changed are labeled."""
         self._put(self._sections["sizes"][0], sizes.astype("<i8").tobytes())
 
     def sync(self) -> None:
-        """Wait until the disk has the records, then note their states."""
+        """Wait until the records are on the disk, then write the states of their images."""
         if self._states:
             os.fsync(self._file.fileno())
             offset = self._sections["states"][0]

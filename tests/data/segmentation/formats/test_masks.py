@@ -1,4 +1,4 @@
-"""Reading masks of every kind, and saying what is wrong with them."""
+"""Reading of masks of every format, and the errors for invalid ones."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_colors_are_converted_exactly(tmp_path_factory, mask, kind):
     np.testing.assert_array_equal(read_mask(path, CLASSES, palette=True), mask)
 
 
-def test_other_kinds_of_gray(tmp_path):
+def test_other_gray_modes(tmp_path):
     indices = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
     pictures = {
         "bits.png": Image.fromarray(indices.astype(bool)),
@@ -58,7 +58,7 @@ def test_values_of_sixteen_bits_are_looked_up(tmp_path):
     assert read_mask(path, classes).tolist() == [[0, 1, IGNORE]]
 
 
-def test_a_mask_is_turned_as_its_metadata_say(tmp_path):
+def test_the_exif_orientation_of_a_mask_is_applied(tmp_path):
     mask = np.array([[0, 1, 2], [3, 3, 3]], np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -77,17 +77,20 @@ def test_a_mask_is_turned_as_its_metadata_say(tmp_path):
         (np.array([[0, -1]], np.int32), r"it holds values of no class: -1 \(1 pixels\)"),
         (np.array([[0, 10**6]], np.int32), r"it holds values of no class: 1000000 \(1 pixels\)"),
         (np.zeros((2, 2), np.float32), r"its values are floating-point numbers; save the indices"),
-        (np.zeros((2, 2, 3), np.uint8), r"it is a color picture \(RGB\), not one of class indices; .* add --palette"),
+        (
+            np.zeros((2, 2, 3), np.uint8),
+            r"it is a color picture \(RGB\), not a picture of class indices; .* add --palette",
+        ),
         (np.zeros((2, 2, 4), np.uint8), r"it is a color picture \(RGBA\)"),
     ],
 )
-def test_what_is_no_mask_of_these_classes_is_named(tmp_path, pixels, message):
+def test_invalid_masks_are_reported(tmp_path, pixels, message):
     path = saved(tmp_path, Image.fromarray(pixels), "mask.tif")
     with pytest.raises(MaskError, match=rf"^mask .*mask\.tif: {message}"):
         read_mask(path, CLASSES)
 
 
-def test_unknown_colors_are_named_with_their_counts(tmp_path):
+def test_unknown_colors_are_reported_with_their_counts(tmp_path):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:] = COLORS[0]
     pixels[0, :3], pixels[1, 0] = (255, 0, 255), (1, 2, 3)
@@ -96,7 +99,7 @@ def test_unknown_colors_are_named_with_their_counts(tmp_path):
         read_mask(path, CLASSES, palette=True)
 
 
-def test_a_jpeg_is_no_mask(tmp_path):
+def test_a_jpeg_is_not_a_mask(tmp_path):
     path = saved(tmp_path, Image.fromarray(np.zeros((8, 8), np.uint8)), "mask.jpg")
     with pytest.raises(
         MaskError, match=r"mask\.jpg: it is a JPEG, which blurs values where classes meet; save masks as"
@@ -104,14 +107,14 @@ def test_a_jpeg_is_no_mask(tmp_path):
         read_mask(path, CLASSES)
 
 
-def test_a_mask_that_cannot_be_read_is_no_mask_that_is_wrong(tmp_path):
+def test_an_unreadable_mask_is_not_a_mask_error(tmp_path):
     (tmp_path / "mask.png").write_text("no picture")
     with pytest.raises(ImageError, match=r"cannot read mask .*mask\.png: not an image") as caught:
         read_mask(tmp_path / "mask.png", CLASSES)
     assert not isinstance(caught.value, MaskError)
 
 
-def test_an_overlay_tints_every_class_and_leaves_what_is_ignored():
+def test_an_overlay_tints_every_class_but_not_ignored_pixels():
     pixels, mask = scene(np.random.default_rng(0))
     drawn = np.asarray(overlay(Image.fromarray(pixels), mask, COLORS, opacity=1.0))
     np.testing.assert_array_equal(drawn[mask == IGNORE], pixels[mask == IGNORE])

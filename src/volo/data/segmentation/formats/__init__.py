@@ -1,1 +1,1 @@
-"""How masks are stored: layouts of folders, and mask files."""
+"""Storage of masks: layouts of folders, and mask files."""

@@ -1,4 +1,4 @@
-"""Reading a mask: from a picture of values or colors to the index of every pixel's class."""
+"""Reading of mask files: from a picture of values or colors to the class index of every pixel."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,26 +14,28 @@ from volo.messages import join_few, printable
 
 
 class MaskError(ImageError):
-    """A mask that can be read and says something else than a class for every pixel."""
+    """A mask that can be read, but does not give a class for every pixel."""
 
 
 def read_mask(
     path: str | Path, classes: MaskClasses, *, palette: bool = False, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """The classes of a mask's pixels.
+    """Read the class of every pixel from a mask file.
 
     Args:
-        path: a gray picture of 1, 8 or 16 bits or one with a palette, whose values are those of ``classes``.
-        classes: what values and colors stand for.
-        palette: look at colors instead, those of a palette or of a color picture: each must be one of ``classes``.
-        max_pixels: more, by the file's header, are not decoded.
+        path: of a gray picture with 1, 8 or 16 bits, or a picture with a palette. Its values are those of ``classes``.
+        classes: values and colors of the classes.
+        palette: read the colors instead of the values, from a palette or a color picture. Every color must be in
+            ``classes``.
+        max_pixels: limit of pixels, checked against the file's header before decoding.
 
     Returns:
         (H, W) uint8, indices of ``classes.names`` or ``IGNORE``.
 
     Raises:
-        MaskError: a color picture where values are expected, or values or colors that stand for nothing.
-        ImageError: the file is missing, unreadable, truncated, too large or no image.
+        MaskError: The mask is a color picture, but ``palette`` is False; it is a JPEG; or it has values or colors of no
+            class.
+        ImageError: The file is missing, unreadable, truncated, too large or not an image.
     """
     with open_image(path, "mask", max_pixels) as image:
         lossy = image.format == "JPEG"
@@ -48,7 +50,12 @@ def read_mask(
 
 
 def mask_values(path: str | Path) -> np.ndarray:
-    """(H, W), the values that a mask holds, whatever they stand for. Raises ImageError or MaskError."""
+    """Read the values (H, W) of a mask without looking up classes.
+
+    Raises:
+        MaskError: The mask is a color picture or has floating-point values.
+        ImageError: The file cannot be read.
+    """
     with open_image(path, "mask", MAX_PIXELS) as image:
         image.load()
         mask = apply_exif_orientation(image)
@@ -60,19 +67,19 @@ def mask_values(path: str | Path) -> np.ndarray:
 
 def _by_value(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     values = _values(mask)
-    # The table's last entry is for all that no 16 bits hold.
-    bytes_alone = values.dtype == np.uint8
-    indices = classes.lookup[values if bytes_alone else values.astype(np.int64).clip(-1, len(classes.lookup) - 1)]
+    # Values outside of 0–65535 are mapped to the last entry of the table, which has no class.
+    small = values.dtype == np.uint8
+    indices = classes.lookup[values if small else values.astype(np.int64).clip(-1, len(classes.lookup) - 1)]
     if indices.min() < 0:
         raise ValueError(
             f"it holds values of no class: {_counted(values[indices < 0])}; the classes have the values "
-            f"{_ranges(sorted(classes.values))}: add a line to the file of classes, or mend the mask"
+            f"{_ranges(sorted(classes.values))}: add a line to the classes file, or correct the mask"
         )
     return indices.astype(np.uint8)
 
 
 def _values(mask: Image.Image) -> np.ndarray:
-    """(H, W) of whole numbers."""
+    """Return the integer values (H, W) of a mask."""
     if mask.mode in ("LA", "PA"):
         mask = mask.getchannel(0)
     if mask.mode in ("1", "L", "P", "I") or mask.mode.startswith("I;16"):
@@ -81,8 +88,8 @@ def _values(mask: Image.Image) -> np.ndarray:
     if mask.mode == "F":
         raise ValueError("its values are floating-point numbers; save the indices of the classes with 8 or 16 bits")
     raise ValueError(
-        f"it is a color picture ({mask.mode}), not one of class indices; give every class its color in the file of "
-        "classes and add --palette, or save it as gray or palette PNG"
+        f"it is a color picture ({mask.mode}), not a picture of class indices; give every class its color in the "
+        "classes file and add --palette, or save the mask as gray or palette PNG"
     )
 
 
@@ -95,13 +102,13 @@ def _by_color(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     if (unknown := known[places] != packed).any():
         raise ValueError(
             f"it holds colors of no class: {_counted(packed[unknown], colors=True)}; add a line with the name of its "
-            "class, or ignore, and the color to the file of classes"
+            "class, or ignore, and the color to the classes file"
         )
     return np.array([codes[int(code)] for code in known], dtype=np.uint8)[places]
 
 
 def _counted(wrong: np.ndarray, *, colors: bool = False) -> str:
-    """The values or packed colors and how many pixels have them, the most frequent first."""
+    """Describe the wrong values or packed colors and their numbers of pixels, the most frequent first."""
     found, counts = np.unique(wrong, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     names = [hex_color((v >> 16, v >> 8 & 255, v & 255)) if colors else f"{v}" for v in found[order].tolist()]
@@ -109,7 +116,7 @@ def _counted(wrong: np.ndarray, *, colors: bool = False) -> str:
 
 
 def _ranges(values: Sequence[int]) -> str:
-    """Rising numbers, neighbors as a range: ``0–10, 255``."""
+    """Format ascending numbers, with consecutive ones as a range: ``0–10, 255``."""
     runs: list[list[int]] = []
     for value in values:
         if runs and value == runs[-1][-1] + 1:
