@@ -1,4 +1,4 @@
-"""The layers against their formulas, written out independently."""
+"""The layers, compared with independent implementations of their formulas."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from volo.layers.attention import FEW, attend
 
 
 def randomized(module: nn.Module) -> nn.Module:
-    """The module in float64 and evaluation mode, with weights large enough that every part shows."""
+    """Return the module in float64 and evaluation mode, with weights so large that every part changes the output."""
     torch.manual_seed(0)
     for parameter in module.double().eval().parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -52,7 +52,7 @@ def test_outlook_attention_is_linear_unfold_softmax_fold_linear(kernel, stride, 
     assert_close(layer(x), folded @ layer.proj.weight.T + layer.proj.bias)
 
 
-def test_outlook_attention_uses_the_backend_it_is_given():
+def test_outlook_attention_uses_the_selected_backend():
     layer = randomized(OutlookAttention(4, 1))
     x = random(1, 4, 4, 4)
     expected = layer(x)
@@ -63,7 +63,7 @@ def test_outlook_attention_uses_the_backend_it_is_given():
         layer(x)
 
 
-def test_outlook_attention_drops_weights_in_training_alone():
+def test_outlook_attention_drops_weights_in_training_only():
     layer = randomized(OutlookAttention(4, 1, attn_drop=0.5))
     x = random(1, 4, 4, 4)
     assert_close(layer(x), layer(x), atol=0, rtol=0)
@@ -72,7 +72,7 @@ def test_outlook_attention_drops_weights_in_training_alone():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [((5, 2), "multiple"), ((4, 2, 4), "odd")])
-def test_outlook_attention_rejects_sizes_that_do_not_fit(arguments, message):
+def test_outlook_attention_rejects_invalid_sizes(arguments, message):
     dim, heads, *kernel = arguments
     with pytest.raises(ValueError, match=message):
         OutlookAttention(dim, heads, **({"kernel_size": kernel[0]} if kernel else {}))
@@ -100,7 +100,7 @@ def test_class_attention_queries_with_the_first_token():
     assert_close(layer(x), mixed @ layer.proj.weight.T + layer.proj.bias)
 
 
-def test_class_block_updates_the_class_token_from_all_tokens_and_leaves_them():
+def test_class_block_updates_the_class_token_from_all_tokens_and_does_not_change_them():
     block = randomized(ClassBlock(8, 2, mlp_ratio=3))
     cls, tokens = random(2, 1, 8), random(2, 5, 8, seed=2)
     before = tokens.clone()
@@ -124,7 +124,7 @@ def test_blocks_are_two_residual_branches_on_normalized_input(kind):
 
 
 @pytest.mark.parametrize("kind", [Outlooker, Transformer])
-def test_drop_path_of_a_block_covers_both_branches_in_training_alone(kind):
+def test_drop_path_of_a_block_acts_on_both_branches_in_training_only(kind):
     block = randomized(kind(8, 2, mlp_ratio=3, drop_path=0.999))
     x = random(4, 2, 2, 8)
     assert not torch.isclose(block(x), x).all(dim=(1, 2, 3)).any()
@@ -202,7 +202,7 @@ def test_downsample_halves_the_map_and_drops_the_odd_row_and_column():
 
 @pytest.mark.parametrize("tokens", [16, FEW, FEW + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_learns_the_same_by_either_kernel(tokens, dtype):
+def test_both_kernels_of_attention_give_the_same_gradients(tokens, dtype):
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, tokens, 8, dtype=dtype, requires_grad=True) for _ in range(3))
     exact = [x.detach().double().requires_grad_() for x in (q, k, v)]

@@ -8,7 +8,7 @@ from volo.training.config import ModelConfig
 
 
 def backward(model, images):
-    """The loss's gradients, and the bytes of the tensors that autograd kept for them."""
+    """Return the gradients of a loss, and the bytes of the tensors that autograd stored for them."""
     kept = {}
 
     def keep(tensor):
@@ -37,5 +37,5 @@ def test_equal_gradients_from_less_memory():
     assert backward(model, images)[1] == kept
 
 
-def test_it_is_no_part_of_the_architecture():
+def test_checkpointing_is_not_part_of_the_architecture():
     assert "grad_checkpointing" not in ModelConfig(grad_checkpointing=True).overrides()

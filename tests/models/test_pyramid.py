@@ -47,7 +47,7 @@ def resized(model, size=(3, 5)):
     return resize_position_embedding(model.pos_embed, size)
 
 
-def test_position_embeddings_are_resized_once_a_size_until_they_change():
+def test_resized_position_embeddings_are_cached_for_each_size_until_they_change():
     model = create_model("volo_micro_32").eval()
     with torch.no_grad():
         first = model._positions((3, 5))

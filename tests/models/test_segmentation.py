@@ -72,7 +72,7 @@ def test_gradients_are_the_same_with_checkpointing():
 
 
 @pytest.mark.parametrize("kind", ["module", "file", "run"])
-def test_a_classifiers_weights_of_any_form_begin_the_backbone(kind, tmp_path, caplog):
+def test_the_backbone_starts_from_a_classifiers_weights_of_any_source(kind, tmp_path, caplog):
     classifier = create_model("volo_micro_32", num_classes=7)
     source = classifier
     if kind == "file":
@@ -90,7 +90,7 @@ def test_a_classifiers_weights_of_any_form_begin_the_backbone(kind, tmp_path, ca
 
 
 def largest_allocation(attention, tokens, backend):
-    """Of forward and backward, in maps."""
+    """Return the peak memory of forward and backward, as a multiple of the size of a map."""
     attention.backend = backend
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         attention(tokens).sum().backward()
@@ -110,19 +110,19 @@ def test_outlook_attention_at_1024_pixels_needs_no_im2col():
     ("options", "message"),
     [
         ({"decoder": "upernett"}, "unknown decoder 'upernett'; did you mean 'upernet'"),
-        ({"decoder": "unet"}, "unet has maps of several widths, its own: leave out decoder_channels"),
+        ({"decoder": "unet"}, "unet has maps of fixed widths: leave out decoder_channels"),
         ({"decoder_channels": 0}, "decoder_channels must be at least 1, not 0"),
         ({"num_classes": 1}, "at least two classes, not 1"),
         ({"patch_size": 6}, "need a patch_size of 2, 4, 8 or 16, not 6"),
         ({"hads": (2, 4)}, "unknown model argument 'hads'; did you mean 'heads'"),
     ],
 )
-def test_what_cannot_be_built_is_refused(options, message):
+def test_an_impossible_model_is_an_error(options, message):
     with pytest.raises(ValueError, match=message):
         segmenter(**options)
 
 
-def test_images_of_another_form_are_refused(kept):
+def test_images_of_another_shape_are_an_error(kept):
     with pytest.raises(ValueError, match=r"images must be \(B, 3, H, W\), not \(3, 64, 64\)"):
         kept(torch.zeros(3, 64, 64))
     with pytest.raises(ValueError, match=r"images must be \(B, 3, H, W\), not \(1, 4, 64, 64\)"):

@@ -24,7 +24,7 @@ def test_a_unet_has_a_volo_for_its_encoder():
     assert model.encoder.out_channels[1] == 0
 
 
-def test_fewer_maps_are_given_where_fewer_are_asked_for():
+def test_a_smaller_depth_returns_fewer_maps():
     model = smp.Unet("volo_micro_32", encoder_weights=None, encoder_depth=4, decoder_channels=(32, 16, 8, 4))
     assert len(model.encoder(torch.randn(1, 3, 64, 64))) == 5
     assert model.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 1, 64, 64)
@@ -46,6 +46,6 @@ def test_published_weights_are_those_of_the_name():
         smp.Unet("volo_micro_32", encoder_weights="imagenet")  # nobody has published any
 
 
-def test_dilation_is_refused():
+def test_dilation_is_an_error():
     with pytest.raises(ValueError, match="cannot be dilated to an output stride of 8"):
         smp.DeepLabV3("volo_micro_32", encoder_weights=None)

@@ -1,4 +1,4 @@
-"""timm builds, describes, adapts and cuts up our models under names of their own."""
+"""Models of this project in timm: building, descriptions, adapted weights and feature maps."""
 
 import subprocess
 import sys
@@ -43,14 +43,14 @@ def test_registering_again_changes_nothing(registered, recwarn):
     assert not recwarn.list
 
 
-def test_nothing_is_registered_until_asked():
+def test_importing_volo_registers_nothing():
     code = "import timm, volo, volo.models; volo.create_model('volo_micro_32'); print(timm.list_models('vision_out*'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_timm_builds_ours(name):
+def test_timm_builds_the_same_model(name):
     with torch.device("meta"):
         model = timm.create_model(name.replace("volo", "vision_outlooker", 1))
     assert type(model) is VOLO
@@ -72,7 +72,7 @@ def test_timms_arguments_reach_the_model():
 
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
-def test_images_are_prepared_as_the_published_weights_want_them(weights):
+def test_the_preprocessing_is_that_of_the_published_weights(weights):
     ours = timm.models.get_pretrained_cfg(weights.name.replace("volo", "vision_outlooker", 1)).to_dict()
     theirs = timm.models.get_pretrained_cfg(weights.name).to_dict()
     same = ("input_size", "crop_pct", "interpolation", "mean", "std", "num_classes", "classifier", "first_conv")
@@ -102,7 +102,7 @@ def test_feature_maps_come_with_the_published_channels_and_reductions(asked, sta
     assert [tuple(m.shape) for m in maps] == [(2, c, 48 // s, 48 // s) for c, s in zip(channels, strides, strict=True)]
 
 
-def test_both_stages_are_given_unless_asked_otherwise():
+def test_feature_maps_of_both_stages_are_the_default():
     torch.manual_seed(0)
     plain = create_model("volo_micro_32").eval()
     model = timm.create_model(SMALL, features_only=True).eval()
@@ -117,8 +117,8 @@ def test_every_parameter_of_a_feature_model_is_used():
 
 
 @pytest.mark.parametrize("asked", [(0, 1, 2), (4,), (), 0, -1])
-def test_stages_that_there_are_not_are_an_error(asked):
-    with pytest.raises(ValueError, match="out_indices must be among 0 and 1, the two stages"):
+def test_unknown_stages_are_an_error(asked):
+    with pytest.raises(ValueError, match="out_indices must be 0 and 1, the two stages, or one of them"):
         timm.create_model(SMALL, features_only=True, out_indices=asked)
 
 
@@ -160,7 +160,7 @@ def test_published_weights_give_feature_maps(published):
     assert_close(load(path, features_only=True)(images(64)), list(model.forward_feature_maps(images(64))))
 
 
-def test_timms_optimizer_spares_what_the_authors_spared():
+def test_timms_optimizer_has_the_authors_parameters_without_weight_decay():
     model = timm.create_model(SMALL)
     groups = create_optimizer_v2(model, "adamw", weight_decay=0.05).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}

@@ -56,7 +56,7 @@ def test_parameter_counts_of_the_small_models_stay_in_their_range(name):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_name_ends_in_the_size_its_position_embedding_is_laid_out_for(name):
+def test_a_name_ends_in_the_image_size_of_its_position_embeddings(name):
     size = int(name.rpartition("_")[2])
     with torch.device("meta"):
         model = create_model(name)
@@ -83,8 +83,8 @@ def test_a_bare_name_is_the_smallest_size(name):
     [
         ("volo_d1_225", "unknown model 'volo_d1_225'; did you mean 'volo_d1_224'"),
         ("volo_mirco_32", "did you mean 'volo_micro_32'"),
-        ("resnext", "unknown model 'resnext'; there are: .*volo_d5_512"),
-        ("", "unknown model ''; there are"),
+        ("resnext", "unknown model 'resnext'; available: .*volo_d5_512"),
+        ("", "unknown model ''; available"),
         ("volo", "unknown model 'volo'"),
     ],
 )
@@ -177,7 +177,7 @@ def test_other_outlook_windows_and_patches_run_at_sizes_that_leave_a_remainder(o
 @pytest.mark.parametrize(
     "shape", [(1, 3, 7, 32), (1, 3, 32, 7), (1, 1, 32, 32), (1, 4, 32, 32), (3, 32, 32), (1, 32, 32, 3)]
 )
-def test_images_that_do_not_fit_are_an_error_that_says_what_came(model, shape):
+def test_images_of_a_wrong_shape_are_an_error_with_the_shape(model, shape):
     expected = "at least 8x8 pixels" if shape[1:2] == (3,) and len(shape) == 4 else r"images must be \(B, 3, H, W\)"
     with pytest.raises(ValueError, match=expected):
         model(torch.zeros(shape))
@@ -197,7 +197,7 @@ def test_other_channels_and_classes():
 # Heads and features
 
 
-def test_logits_are_the_class_tokens_plus_half_the_strongest_of_the_patches(model):
+def test_logits_are_those_of_the_class_token_plus_half_the_maximum_over_patches(model):
     cls, tokens = model.forward_head(model.forward_features(images()))
     assert cls.shape == (2, 10)
     assert tokens.shape == (2, 4, 4, 10)
@@ -244,7 +244,7 @@ def test_feature_maps_have_the_published_channels_and_strides(name, height, widt
     assert [tuple(m.shape) for m in maps] == [(1, c, height // s, width // s) for c, s in published]
 
 
-def test_the_coarse_feature_map_is_what_the_final_norm_makes_tokens_of(model):
+def test_the_final_norm_turns_the_coarse_feature_map_into_the_tokens(model):
     fine, coarse = model.forward_feature_maps(images())
     assert_close(model.norm(coarse.permute(0, 2, 3, 1)), model.forward_features(images()).tokens)
     assert fine.shape[2] == 2 * coarse.shape[2]
@@ -270,7 +270,7 @@ def test_the_last_maps_of_the_stages_are_the_feature_maps(model):
     assert_close(tokens.permute(0, 2, 3, 1), model.forward_features(images()).tokens)
 
 
-def test_blocks_come_in_the_order_asked_for_and_count_from_either_end(model):
+def test_maps_have_the_order_of_the_indices_which_may_be_negative(model):
     everything = model.get_intermediate_layers(images(), 5)
     assert_close(model.get_intermediate_layers(images(), (4, 0, -2)), (everything[4], everything[0], everything[3]))
     assert_close(model.get_intermediate_layers(images(), 2), everything[3:])
@@ -278,7 +278,7 @@ def test_blocks_come_in_the_order_asked_for_and_count_from_either_end(model):
     assert_close(plain, everything[:1])  # the first stage has no norm
 
 
-def test_nothing_behind_the_last_chosen_block_is_computed(model):
+def test_blocks_after_the_last_selected_one_are_not_computed(model):
     def fail(*_):
         raise AssertionError("computed")
 
@@ -289,8 +289,8 @@ def test_nothing_behind_the_last_chosen_block_is_computed(model):
 
 
 @pytest.mark.parametrize("n", [0, -1, 6, [], [5], [0, -6]])
-def test_blocks_that_there_are_not_are_an_error(model, n):
-    with pytest.raises(ValueError, match=r"n must be 1 to 5 blocks, or numbers of blocks from -5 to 4, not"):
+def test_unknown_blocks_are_an_error(model, n):
+    with pytest.raises(ValueError, match=r"n must be 1 to 5 blocks, or indices of blocks from -5 to 4, not"):
         model.get_intermediate_layers(images(), n)
 
 
@@ -310,7 +310,7 @@ def test_gradients_through_the_maps_are_the_same_with_less_memory():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_fresh_heads_for_other_classes_leave_the_rest_alone(training):
+def test_fresh_heads_for_other_classes_change_nothing_else(training):
     model = micro(init_std=0.02).double().train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "head" not in name}
     model.reset_classifier(1000)
@@ -327,7 +327,7 @@ def test_fresh_heads_for_other_classes_leave_the_rest_alone(training):
     assert not torch.equal(model.head.weight, model.aux_head.weight)
 
 
-def test_heads_are_removed_and_come_back():
+def test_heads_can_be_removed_and_added_again():
     model = micro()
     features = model.forward_features(images())
     model.reset_classifier(0)
@@ -341,7 +341,7 @@ def test_heads_are_removed_and_come_back():
     assert_close(model.forward_features(images()), features)
 
 
-def test_a_count_of_classes_that_is_none_changes_nothing():
+def test_an_invalid_number_of_classes_is_an_error_and_changes_nothing():
     model = micro()
     for wrong in (-1, 2.5, "10"):
         with pytest.raises(ValueError, match="num_classes must be an integer of at least 0"):
@@ -359,7 +359,7 @@ def rates(**overrides) -> list[float]:
     return [block.drop_path.rate for group in model.network if isinstance(group, nn.Sequential) for block in group]
 
 
-def test_drop_path_grows_over_all_blocks_but_spares_the_outlookers():
+def test_drop_path_grows_over_all_blocks_and_is_off_in_the_outlookers():
     assert rates() == pytest.approx([0, 0, 0, 0, *(0.01 * i for i in range(4, 18))])
 
 
@@ -368,7 +368,7 @@ def test_drop_path_reaches_the_outlookers_on_request():
 
 
 @pytest.mark.parametrize("option", ["drop_path_rate", "pos_drop_rate", "attn_drop_rate"])
-def test_every_rate_disturbs_training_alone(option):
+def test_every_dropout_rate_acts_in_training_only(option):
     model = micro(**{option: 0.5})
     assert torch.equal(model(images()), model(images()))
     model.train()
@@ -389,7 +389,7 @@ def test_gradients_reach_every_parameter_through_both_heads():
             assert reached != name.startswith(not_reached), f"{name} from the {field} logits"
 
 
-def test_a_few_steps_learn_a_batch_by_heart():
+def test_a_few_steps_overfit_a_batch():
     torch.manual_seed(0)
     model, target = micro().train(), torch.arange(8)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)

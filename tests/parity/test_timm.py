@@ -22,7 +22,7 @@ def timm_model(name: str) -> TimmVOLO:
 
 
 def pair(name: str) -> tuple[VOLO, TimmVOLO]:
-    """Our randomized model and timm's, one set of weights in both."""
+    """Return our model and timm's with the same random weights."""
     ours = randomize(create_model(name)).eval()
     with torch.device("meta"):
         theirs = timm_model(name).eval()
@@ -43,13 +43,13 @@ def assert_same_logits(name: str, batch: int) -> None:
     assert_close(actual, expected, atol=2e-5, rtol=0)
 
 
-def test_every_published_size_has_its_twin():
+def test_every_published_size_has_a_counterpart_in_timm():
     assert set(timm.list_models("volo_*")) == set(PAPER)
     assert OWN == ["volo_micro_32", "volo_small_32", "volo_d0_224"]
 
 
 def head_counts(model: nn.Module) -> list[int]:
-    """No weight shows these, except the Outlookers'."""
+    """Return the numbers of heads, which no weight shows except in the Outlookers."""
     return [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
 
 

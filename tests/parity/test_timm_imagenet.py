@@ -1,4 +1,4 @@
-"""Judging on folders of ImageNet's classes: pixels, logits and scores are those of timm's own pipeline."""
+"""Evaluation on folders of ImageNet's classes: pixels, logits and scores equal those of timm's own pipeline."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ CROPS = (0.96, 1.0, 1.15)
 
 
 def picture(rng: np.random.Generator, path: Path, **options) -> None:
-    """A JPEG of any shape, some of them gray or CMYK, some turned by their EXIF orientation."""
+    """Write a JPEG of random shape; some are gray or CMYK, some are rotated by their EXIF orientation."""
     height, width = rng.integers(20, 90, 2)
     coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((int(width), int(height)))
     exif = Image.Exif()
@@ -43,7 +43,7 @@ def picture(rng: np.random.Generator, path: Path, **options) -> None:
 
 @pytest.fixture(scope="module")
 def val(tmp_path_factory) -> Path:
-    """Forty images of twenty of the 1000 classes, called as ImageNet's are."""
+    """Write forty images of twenty of the 1000 classes, with ImageNet's file names."""
     root, rng = tmp_path_factory.mktemp("imagenet") / "val", np.random.default_rng(0)
     classes = rng.choice(1000, 20, replace=False)
     for number in range(40):
@@ -53,7 +53,7 @@ def val(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, val):
-    """The same random weights in our model, saved, and in timm's; not all images are of the same class to them."""
+    """Return our saved model and timm's with the same random weights, which do not predict one class for all images."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     ours = randomize(VOLO(CONFIG)).eval()
@@ -76,7 +76,7 @@ def timm_loader(root: Path, crop: float, class_map: dict | None = None, size: in
 
 @torch.no_grad()
 def timm_logits(model, root: Path, crop: float = 1.0, class_map: dict | None = None):
-    """Names of files, logits and targets as timm's validate.py makes them."""
+    """Return file names, logits and targets, computed like in timm's validate.py."""
     dataset, loader = timm_loader(root, crop, class_map)
     logits, targets = zip(*((model(images), target) for images, target in loader), strict=True)
     return dataset.filenames(basename=True), torch.cat(logits), torch.cat(targets)
@@ -92,7 +92,7 @@ def of_timm(logits: torch.Tensor, targets: torch.Tensor) -> list[float]:
 
 @pytest.mark.parametrize("crop", CROPS)
 @pytest.mark.parametrize("size", [32, 224])
-def test_the_pixels_and_what_they_are_normalized_to_are_timms_bit_for_bit(val, crop, size):
+def test_pixels_and_normalized_pixels_equal_timms_bit_for_bit(val, crop, size):
     preprocessing = Preprocessing(size=(size, size), crop_pct=crop)
     images = opened(val)
     (batch,) = eval_loader(EvalImages(images, preprocessing.pixels), batch_size=40, workers=0)
@@ -162,7 +162,7 @@ def test_numbered_folders_are_in_the_order_of_numbers(models, tmp_path):
 
 
 @pytest.mark.parametrize("subset", ["imagenet_a", "imagenet_r"])
-def test_answers_among_the_folders_classes_alone_are_scored_as_timm_does(subset, models, tmp_path):
+def test_predictions_among_the_folders_classes_only_have_timms_scores(subset, models, tmp_path):
     predictor, theirs = models
     info = Path(timm.data.__file__).parent / "_info"
     names = (info / f"{subset}_synsets.txt").read_text().split()
@@ -182,6 +182,6 @@ def test_answers_among_the_folders_classes_alone_are_scored_as_timm_does(subset,
 
 
 def _as_listed(images, root: Path) -> list[int]:
-    """Where each of the images stands in timm's order."""
+    """Return the index of each image in timm's order."""
     names = create_dataset("", root=str(root)).filenames(basename=True)
     return [names.index(path.name) for path in images.paths]

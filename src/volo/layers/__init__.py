@@ -1,4 +1,4 @@
-"""The parts of a VOLO as modules."""
+"""The layers of a VOLO."""
 
 from volo.layers.attention import Attention, ClassAttention, ClassBlock, Transformer
 from volo.layers.drop import DropPath

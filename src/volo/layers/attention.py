@@ -1,4 +1,4 @@
-"""The blocks of the second stage: self-attention over the tokens, and class attention.
+"""Self-attention of the second stage, and class attention.
 
 Shape letters: B batch, h w token map, N heads, D head dim, C = N·D, L tokens.
 """
@@ -11,15 +11,28 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from volo.layers.drop import DropPath
 from volo.layers.mlp import Mlp
 
-#: tokens up to which two matrix products learn faster than PyTorch's flash kernel in half precision on a CPU: that
-#: takes 8 times as long forward and back over 16 tokens, the same over 196, and a third over 1024 (bfloat16, Zen 4).
+#: Number of tokens up to which two matrix products train faster than PyTorch's flash kernel in half precision on a CPU.
+#: Forward and backward together, the flash kernel takes 8 times as long for 16 tokens, the same time for 196 tokens,
+#: and a third of the time for 1024 tokens (bfloat16, Zen 4).
 FEW = 128
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, dropout: float = 0.0) -> Tensor:
-    """Scaled dot-product attention of (B, N, L, D) each, by the kernel that suits."""
-    plain = q.device.type == "cpu" and q.dtype != torch.float32 and k.shape[-2] <= FEW and torch.is_grad_enabled()
-    if not plain:
+    """Compute scaled dot-product attention of tensors (B, N, L, D) with the fastest kernel.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        dropout: dropout probability of the attention weights.
+
+    Returns:
+        (B, N, L, D), one vector for each query.
+    """
+    matrix_products = (
+        q.device.type == "cpu" and q.dtype != torch.float32 and k.shape[-2] <= FEW and torch.is_grad_enabled()
+    )
+    if not matrix_products:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     with sdpa_kernel(SDPBackend.MATH):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -68,7 +81,7 @@ class Transformer(nn.Module):
 
 
 class ClassAttention(nn.Module):
-    """One query, the class token, attends to all tokens: (B, 1+L, C) to (B, 1, C).
+    """Attention of one query, the class token, to itself and all tokens: (B, 1+L, C) to (B, 1, C).
 
     Source: CaiT, arXiv:2103.17239, section 3.
     """
@@ -90,7 +103,7 @@ class ClassAttention(nn.Module):
 
 
 class ClassBlock(nn.Module):
-    """A pre-norm residual block that updates the class token (B, 1, C) from itself and the tokens (B, L, C)."""
+    """A pre-norm residual block that computes a new class token (B, 1, C) from the old one and the tokens (B, L, C)."""
 
     def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float, attn_drop: float = 0.0) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Drop whole samples of a residual branch (B, ...) in training, and rescale those that stay.
+    """Drop a residual branch (B, ...) for random samples in training, and rescale the other samples.
 
     Source: Deep Networks with Stochastic Depth, arXiv:1603.09382.
     """

@@ -1,4 +1,4 @@
-"""From pixels to tokens, and from one token grid to the next.
+"""Conversion of pixels to tokens, and of a token grid to another size.
 
 Shape letters: B batch, H W image, h w tokens, C channels.
 """
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """A convolutional stem at half the resolution, then one convolution that cuts it into patches.
+    """A convolutional stem at half the resolution, and a convolution that turns each patch into a token.
 
     Maps (B, in_chans, H, W) to channels-last tokens (B, h, w, dim) with h = ceil(H / 2) // (patch_size / 2).
 
@@ -16,7 +16,7 @@ class PatchEmbed(nn.Module):
         in_chans: channels of the image.
         width: channels of the stem.
         dim: channels of the tokens.
-        patch_size: image pixels along the side of a token, even; 8 in the paper.
+        patch_size: side of a token in image pixels, even; 8 in the paper.
     """
 
     def __init__(self, in_chans: int, width: int, dim: int, patch_size: int) -> None:
@@ -35,7 +35,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(width, dim, kernel_size=patch_size // 2, stride=patch_size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        # What follows works along the channels: left in the convolution's layout, every block would copy it again.
+        # All blocks work on channels-last memory. Without contiguous(), each of them would copy its input again.
         return self.proj(self.conv(x)).permute(0, 2, 3, 1).contiguous()
 
 
@@ -51,7 +51,10 @@ class Downsample(nn.Module):
 
 
 def resize_position_embedding(embedding: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (1, h, w, C) position embeddings to a token grid of ``size``, bicubic as the authors do."""
+    """Resize position embeddings (1, h, w, C) to a token grid of ``size``, bicubically as in the authors' code.
+
+    Embeddings that already have this size are returned without a copy.
+    """
     if tuple(embedding.shape[1:3]) == tuple(size):
         return embedding
     resized = F.interpolate(embedding.permute(0, 3, 1, 2), size=size, mode="bicubic", align_corners=False)

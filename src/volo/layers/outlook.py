@@ -12,19 +12,22 @@ from volo.ops import outlook_attention
 
 
 class OutlookAttention(nn.Module):
-    """Attention whose weights are predicted by a linear layer at the center of every K×K window.
+    """Attention whose weights a linear layer predicts from the center of every K×K window.
 
     Maps (B, H, W, C) channels-last to the same shape.
 
     Args:
         dim: C, a multiple of ``num_heads``.
         num_heads: N.
-        kernel_size: K, odd; the padding is (K - 1) / 2, so that every position is covered.
-        stride: distance between windows; the map the weights are predicted from is average-pooled by it.
+        kernel_size: K, odd; the padding is (K - 1) / 2, so that the windows cover every position.
+        stride: distance between windows; the input of the linear layer is the map, average-pooled by the stride.
         attn_drop: dropout probability of the attention weights in training.
 
     Attributes:
         backend: name of the operator's backend; None lets the operator choose.
+
+    Raises:
+        ValueError: ``dim`` is not a multiple of ``num_heads``, or ``kernel_size`` is even.
 
     Source: VOLO, arXiv:2106.13112, section 3.1.
     """

@@ -1,4 +1,4 @@
-"""VOLO models: their configurations, the network, models by name, and their weights."""
+"""VOLO models: configurations, the network, models by name, and weights."""
 
 from volo.models.config import VARIANTS, VOLOConfig
 from volo.models.factory import create_model, create_segmenter, list_models, model_config

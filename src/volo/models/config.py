@@ -1,4 +1,4 @@
-"""Every size of VOLO in one table.
+"""The architecture of a VOLO, and the table of all named sizes.
 
 Sources: VOLO, arXiv:2106.13112, table 2 (D1 to D5). The other sizes are this project's: ``volo_d0`` for
 ordinary photos on small machines, ``volo_small_32``, ``volo_tiny_32`` and ``volo_micro_32`` for images of 32 pixels.
@@ -16,25 +16,27 @@ class VOLOConfig:
     """The architecture of a VOLO.
 
     Attributes:
-        img_size: pixels (height, width) for which the position embeddings are laid out; other sizes run too.
+        img_size: image size (height, width), in pixels, for which the position embeddings are built; the model also
+            runs on other sizes.
         in_chans: channels of the image.
-        num_classes: outputs of both heads; 0 for a model without heads.
-        patch_size: image pixels along a stage-1 token; a stage-2 token covers twice as many.
+        num_classes: outputs of each of the two heads; 0 for a model without heads.
+        patch_size: side of a stage-1 token in image pixels; the side of a stage-2 token is twice as long.
         stem_width: channels of the convolutional stem.
         dims: channels of the two stages.
         depths: blocks of the Outlooker stage, then of the three groups of transformer blocks.
         heads: attention heads of the two stages.
-        mlp_ratio: hidden width of every MLP by the block's width.
-        class_depth: class-attention blocks.
+        mlp_ratio: hidden width of every MLP, divided by the block's width.
+        class_depth: number of class-attention blocks.
         outlook_kernel: K, the side of an outlook window, odd.
         outlook_stride: distance between outlook windows, in stage-1 tokens.
-        drop_path_rate: stochastic depth of the last block; grows linearly over all blocks, Outlookers counted.
-        drop_path_outlookers: apply it to the Outlookers as well; the authors' training, and so the default,
-            never does.
+        drop_path_rate: stochastic depth of the last block; the rate grows linearly from 0 over all blocks, the
+            Outlookers included.
+        drop_path_outlookers: apply stochastic depth to the Outlookers, too; the default is False, as in the authors'
+            training.
         pos_drop_rate: dropout after the position embedding (the authors' ``drop_rate``).
         attn_drop_rate: dropout of attention weights.
-        init_std: standard deviation of the linear layers' first weights. The paper's 0.02 suits its widths; None
-            takes 1 / sqrt(inputs) of every layer, with which the small sizes learn faster.
+        init_std: standard deviation of the linear layers' initial weights. The paper's 0.02 suits its widths; None
+            means 1 / sqrt(inputs) for each layer, which lets the small sizes learn faster.
     """
 
     img_size: tuple[int, int] = (224, 224)
@@ -88,7 +90,11 @@ class VOLOConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "VOLOConfig":
-        """Build from JSON values: lists become tuples, an unknown key is an error that names the nearest."""
+        """Build a configuration from JSON values; lists become tuples.
+
+        Raises:
+            ValueError: A key is unknown (the message suggests the most similar one), or a value is not allowed.
+        """
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
@@ -121,7 +127,7 @@ def _at(config: VOLOConfig, size: int) -> VOLOConfig:
     return replace(config, img_size=(size, size))
 
 
-#: name → configuration. A name without its size, ``volo_d1``, means the first row that begins with it.
+#: Name → configuration. A name without its image size, such as ``volo_d1``, means the first row of this name.
 VARIANTS: dict[str, VOLOConfig] = {
     "volo_micro_32": _MICRO,
     "volo_tiny_32": _TINY,

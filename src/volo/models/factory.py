@@ -1,4 +1,4 @@
-"""Models by name."""
+"""Creation of models by name."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,15 +13,15 @@ from volo.models.weights.published import weights_name
 
 
 def list_models() -> list[str]:
-    """The names that :func:`create_model` knows, smallest first."""
+    """Return the names for :func:`create_model`, the smallest model first."""
     return list(VARIANTS)
 
 
 def model_config(name: str) -> VOLOConfig:
-    """The configuration of a named model; ``volo_d1`` without a size means its smallest form.
+    """Return the configuration of a named model; ``volo_d1`` without image size means the smallest one.
 
     Raises:
-        ValueError: the name is unknown; the message gives the nearest.
+        ValueError: The name is unknown; the message suggests the most similar one.
     """
     for full in VARIANTS:
         if name in (full, full.rpartition("_")[0]):
@@ -38,35 +38,34 @@ def create_model(
     img_size: int | tuple[int, int] | None = None,
     **overrides: Any,
 ) -> VOLO:
-    """Build a VOLO with fresh weights, or with trained ones fitted to what is asked for.
+    """Build a VOLO with fresh weights, or with pretrained weights that are adapted to the arguments.
 
-    Position embeddings are resized to ``img_size``, the projection of patches is resampled to ``patch_size``, the first
-    convolution is adapted to ``in_chans``, and heads of another class count are replaced by fresh ones where
-    ``num_classes`` is given, and heads that were trained for other ``class_names`` wherever the weights tell theirs;
-    each of these is logged. Anything else that does not fit is an error.
+    Pretrained position embeddings are resized to ``img_size``, the patch projection is resampled to ``patch_size``, and
+    the first convolution is adapted to ``in_chans``. Fresh heads replace heads of another number of classes if
+    ``num_classes`` is given, and heads of other classes if ``class_names`` is given and the class names of the weights
+    are known. Each change is logged. Any other mismatch is an error.
 
     Args:
-        name: one of :func:`list_models`, or such a name without its size, or with the ``.tag`` of its weights.
-        pretrained: False for fresh weights; True for those that have this name, published or in the package; or where
-            they are: a name with its tag, a file, a run folder, ``hf-hub:org/name``, a web address, a module, a state
-            dict.
-        ema: of weights that are there averaged over the training steps as well: take these (True), the last ones
-            (False), or the averaged ones where there are any (None).
-        class_names: what the outputs are to mean, in order; gives ``num_classes``.
-        img_size: pixels, a side or (height, width), for which the position embeddings are laid out.
-        **overrides: fields of :class:`volo.models.VOLOConfig`: ``num_classes``, ``in_chans``,
-            ``drop_path_rate`` and every other.
+        name: one of :func:`list_models`, also without its image size, or with the ``.tag`` of its weights.
+        pretrained: False for fresh weights; True for the published or shipped weights of this name; or a source of
+            weights: a name with tag, a file, a run folder, ``hf-hub:org/name``, a URL, a module or a state dict.
+        ema: for sources that also hold weights averaged over the training steps: True takes the averaged weights,
+            False the last ones; None takes the averaged weights if there are any.
+        class_names: the class of each output, in order; sets ``num_classes``.
+        img_size: image size for which the position embeddings are built, in pixels: a side, or (height, width).
+        **overrides: any fields of :class:`volo.models.VOLOConfig`, such as ``num_classes``, ``in_chans`` or
+            ``drop_path_rate``.
 
     Returns:
         The model, in training mode.
 
     Raises:
-        ValueError: the name or an argument is unknown (the message gives the nearest), a value is not allowed, or
-            the weights cannot be found, read, or fitted to the model.
+        ValueError: The name or an argument is unknown (the message suggests the most similar one), a value is not
+            allowed, or the weights cannot be found, read, or adapted to the model.
     """
     model_name, _, tag = name.partition(".")
     if tag:
-        weights_name(name)  # an unknown tag is an error, whatever the weights
+        weights_name(name)  # raises for an unknown tag, even if other weights are loaded
     if class_names is not None:
         overrides["num_classes"] = len(class_names)
     if img_size is not None:
@@ -74,7 +73,7 @@ def create_model(
     config = VOLOConfig.from_dict({**asdict(model_config(model_name)), **overrides})
     if pretrained is False:
         if ema is not None:
-            raise ValueError("ema chooses among trained weights; give pretrained as well")
+            raise ValueError("ema selects among pretrained weights; give pretrained, too")
         return VOLO(config)
     source = weights_name(name) if pretrained is True else pretrained
     return load_weights(source, config, ema=ema, new_heads="num_classes" in overrides, class_names=class_names)
@@ -90,15 +89,16 @@ def create_segmenter(
     ema: bool | None = None,
     **overrides: Any,
 ) -> SegmentationModel:
-    """Build a segmentation model with a fresh decoder, and a VOLO with fresh weights or a trained classifier's.
+    """Build a segmentation model: a VOLO with fresh weights or a classifier's, and a fresh decoder.
 
     Args:
-        name: of the VOLO, as :func:`volo.create_model` takes it.
-        num_classes: outputs for every pixel.
+        name: name of the VOLO, as in :func:`volo.create_model`.
+        num_classes: outputs for each pixel.
         decoder: one of ``DECODERS``, of segmentation-models-pytorch.
         decoder_channels: see :class:`SegmentationConfig`.
-        pretrained: False for fresh weights, True for the published ones of this name, or where a classifier's are: a
-            file, a run folder, ``hf-hub:org/name``, a web address, a module, a state dict. Its heads are left out.
+        pretrained: False for fresh weights, True for the published or shipped weights of this name, or a source of a
+            classifier's weights: a file, a run folder, ``hf-hub:org/name``, a URL, a module or a state dict. The
+            classifier's heads are left out.
         ema: see :func:`volo.create_model`.
         **overrides: ``img_size``, and fields of :class:`volo.models.VOLOConfig`.
 
@@ -106,7 +106,7 @@ def create_segmenter(
         The model, in training mode.
 
     Raises:
-        ValueError: as :func:`volo.create_model`, and for a decoder that there is not.
+        ValueError: See :func:`volo.create_model`; or the decoder is unknown.
     """
     check_decoder(decoder, decoder_channels)
     volo = create_model(name, pretrained=pretrained, ema=ema, num_classes=0, **overrides)

@@ -1,4 +1,4 @@
-"""VOLO's two maps as the four that decoders of dense prediction read.
+"""A VOLO as a backbone of four feature maps, for decoders of dense prediction.
 
 Shape letters: B batch, H W image, C1 C2 channels of VOLO's stages.
 """
@@ -8,32 +8,32 @@ from torch import Tensor, nn
 from volo.models.config import VOLOConfig
 from volo.models.volo import VOLO
 
-#: Image pixels along a position of each map.
+#: Stride of each map, in image pixels.
 STRIDES = (4, 8, 16, 32)
 
 
 class Pyramid(nn.Module):
-    """A VOLO as a backbone: images (B, in_chans, H, W) to maps at strides 4, 8, 16 and 32.
+    """A VOLO as a backbone: images (B, in_chans, H, W) to maps of strides 4, 8, 16 and 32.
 
-    In the paper's sizes VOLO's own maps are those of strides 8 and 16, each behind a LayerNorm (the second behind the
-    one that stands before the classifier's heads, which comes with trained weights). A transposed 2×2 convolution of
-    stride 2 makes the finer map and a 2×2 convolution of stride 2 the coarser one; the small sizes, whose tokens are
-    smaller, take more steps down, each behind BatchNorm and GELU.
+    In the paper's sizes, the maps of strides 8 and 16 are VOLO's own, each after a LayerNorm; the second LayerNorm is
+    the classifier's last one, which pretrained weights contain. A transposed 2×2 convolution of stride 2 computes the
+    finer map, and a 2×2 convolution of stride 2 the coarser one. The small sizes have smaller tokens and need more of
+    these convolutions downwards; each one after the first follows a BatchNorm and a GELU.
 
-    Source: transposed convolutions are how BEiT (arXiv:2106.08254) and ViTDet (arXiv:2203.16527, section 3) make a
-    pyramid of a plain transformer's one map; they pool for stride 32, where a convolution that learns is taken here,
-    as VOLO itself and Swin (arXiv:2103.14030) do between their stages. The paper does not say what its authors did.
+    Source: BEiT (arXiv:2106.08254) and ViTDet (arXiv:2203.16527, section 3) compute a pyramid from the single map of a
+    plain transformer with transposed convolutions. They pool for stride 32; here it is a learned convolution, as
+    between the stages of VOLO and Swin (arXiv:2103.14030). The VOLO paper does not describe the authors' pyramid.
 
     Args:
-        volo: the network; what no map depends on is removed from it.
+        volo: the network; the parts that no map depends on are removed from it.
 
     Attributes:
-        volo: see above.
-        strides: image pixels along a position of each map.
-        channels: of each map: C1 up to the stride of VOLO's first map, C2 beyond.
+        volo: the network.
+        strides: stride of each map, in image pixels.
+        channels: channels of each map: C1 up to the stride of VOLO's first map, C2 beyond.
 
     Raises:
-        ValueError: the patch size is none of 2, 4, 8 and 16.
+        ValueError: The patch size is not 2, 4, 8 or 16.
     """
 
     def __init__(self, volo: VOLO) -> None:
@@ -55,7 +55,10 @@ class Pyramid(nn.Module):
         return self.volo.config
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images (B, in_chans, H, W), both sides multiples of 32, to maps (B, C, H/s, W/s) for the strides s."""
+        """Compute maps (B, C, H/s, W/s) for the strides s from images (B, in_chans, H, W).
+
+        H and W must be multiples of 32.
+        """
         fine, coarse = self.volo.forward_feature_maps(images)
         maps = [_normalized(self.volo.norm, coarse)]
         if self.fine_norm is not None:
@@ -68,12 +71,12 @@ class Pyramid(nn.Module):
 
 
 def _normalized(norm: nn.LayerNorm, channels_first: Tensor) -> Tensor:
-    """LayerNorm over the channels of (B, C, h, w), whose memory is channels-last."""
+    """Apply LayerNorm over the channels of a map (B, C, h, w) in channels-last memory."""
     return norm(channels_first.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _steps(convolution: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: int, count: int) -> nn.ModuleList:
-    """``count`` steps to maps of twice, or half, the resolution, each from the one before it."""
+    """Build ``count`` modules, each of which doubles or halves the resolution of the previous map."""
     first = [convolution(channels, channels, kernel_size=2, stride=2)]
     others = [
         nn.Sequential(nn.BatchNorm2d(channels), nn.GELU(), convolution(channels, channels, kernel_size=2, stride=2))

@@ -1,4 +1,4 @@
-"""A VOLO that says what every pixel belongs to. Needs the extra ``volo[segment]``, once a model is built.
+"""Semantic segmentation with a VOLO. Building a model needs the extra ``volo[segment]``.
 
 Shape letters: B batch, H W image, K classes.
 """
@@ -16,8 +16,9 @@ from volo.models.config import VOLOConfig
 from volo.models.pyramid import STRIDES, Pyramid
 from volo.models.volo import VOLO
 
-#: Decoder of segmentation-models-pytorch that can read the pyramid → its setting for the width, where it has one.
-#: Its others want a backbone that can be dilated (DeepLabV3, PAN), a plain ViT (DPT), or leave stage 2 unused (PSPNet).
+#: Decoder of segmentation-models-pytorch that can use the pyramid → the name of its setting for the width, or None.
+#: The other decoders need a backbone that can be dilated (DeepLabV3, PAN) or a plain ViT (DPT), or do not use stage 2
+#: (PSPNet).
 DECODERS: Mapping[str, str | None] = {
     "upernet": "decoder_channels",
     "fpn": "decoder_pyramid_channels",
@@ -27,9 +28,9 @@ DECODERS: Mapping[str, str | None] = {
     "manet": None,
     "linknet": None,
 }
-#: Of whole maps, before the last convolution of either head, as in mmsegmentation's.
+#: Dropout of whole maps before the last convolution of both heads, as in mmsegmentation.
 _DROPOUT = 0.1
-#: Width of UPerNet's maps and of the auxiliary head's in the usual recipes.
+#: Width of the maps of UPerNet and of the auxiliary head in the usual recipes.
 _CHANNELS = 256
 
 
@@ -45,11 +46,11 @@ class SegmentationConfig:
     """The architecture of a segmentation model.
 
     Attributes:
-        backbone: of the VOLO, without heads; ``img_size`` is the crop for which its position embeddings are laid out.
-        num_classes: outputs for every pixel.
+        backbone: the architecture of the VOLO, without heads; its ``img_size`` is the size of the training crops.
+        num_classes: outputs for each pixel.
         decoder: one of ``DECODERS``.
-        decoder_channels: width of the decoder's maps and of the auxiliary head; None takes the decoder's own, 256 in
-            UPerNet, and 256 for the head.
+        decoder_channels: width of the decoder's maps and of the auxiliary head. None means 256 for both; decoders
+            without a setting for the width keep their own.
     """
 
     backbone: VOLOConfig
@@ -64,15 +65,15 @@ class SegmentationConfig:
 
 
 def check_decoder(decoder: str, channels: int | None) -> None:
-    """See that there is such a decoder, and that it can have such a width.
+    """Check the name of a decoder and its width.
 
     Raises:
-        ValueError: there is not, or it cannot.
+        ValueError: The decoder is unknown, has no setting for the width, or the width is below 1.
     """
     if decoder not in DECODERS:
         raise ValueError(f"unknown decoder {decoder!r}{nearest(decoder, DECODERS)}")
     if channels is not None and DECODERS[decoder] is None:
-        raise ValueError(f"decoder {decoder} has maps of several widths, its own: leave out decoder_channels")
+        raise ValueError(f"decoder {decoder} has maps of fixed widths: leave out decoder_channels")
     if channels is not None and channels < 1:
         raise ValueError(f"decoder_channels must be at least 1, not {channels}")
 
@@ -80,25 +81,25 @@ def check_decoder(decoder: str, channels: int | None) -> None:
 class SegmentationModel(nn.Module):
     """A pyramid of a VOLO, a decoder of segmentation-models-pytorch, and an auxiliary head for training.
 
-    Images are (B, in_chans, H, W), floating, normalized, of any height and width: they are padded with zeros, the mean
-    color, at the right and at the bottom to multiples of 32, and the logits are cropped again.
+    Images are (B, in_chans, H, W), floating, normalized, of any height and width. They are padded at the right and at
+    the bottom to multiples of 32, with zeros, which is the mean color; the logits are cropped to the size of the image.
 
-    The last step, from the decoder's resolution to the image's, is bilinear between the centers of pixels
-    (``align_corners=False``), unlike that of segmentation-models-pytorch: a pixel's logits then do not move with the
-    size of the window that it lies in.
+    Logits are resized from the decoder's resolution to the image's with ``align_corners=False``, unlike in
+    segmentation-models-pytorch: the logits of a pixel then do not depend on the size of the window around it.
 
     Attributes:
         config: the architecture.
         backbone: the pyramid.
-        decoder: from maps to features of every position.
-        head: from these to logits.
-        aux_head: from the map of stride 16 to logits (one convolution, as mmsegmentation's FCN head), for the loss.
+        decoder: module from maps to features of every position.
+        head: module from features to logits.
+        aux_head: module from the map of stride 16 to logits, for the loss; one 3×3 convolution and a classifier, as in
+            mmsegmentation's FCN head.
 
     Source: VOLO, arXiv:2106.13112, section 4.4 (UPerNet, arXiv:1807.10221); the authors' code for it is not public.
     """
 
     def __init__(self, config: SegmentationConfig, volo: VOLO | None = None) -> None:
-        """Build it around ``volo``, or around a new network of ``config.backbone``."""
+        """Build the model around ``volo``, or around a new network of ``config.backbone``."""
         super().__init__()
         self.config = config
         self.backbone = Pyramid(volo or VOLO(config.backbone))
@@ -115,29 +116,29 @@ class SegmentationModel(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Outputs for every pixel."""
+        """Outputs for each pixel."""
         return self.config.num_classes
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that, beside those of one dimension, are trained without weight decay."""
+        """Return the names of the parameters to train without weight decay, beside those of one dimension."""
         return {"backbone.volo.pos_embed"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only the maps between the VOLO's blocks for the backward pass, and compute the rest again."""
+        """Enable or disable gradient checkpointing in the VOLO: see :meth:`VOLO.set_grad_checkpointing`."""
         self.backbone.volo.set_grad_checkpointing(enable)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, K, H, W)."""
+        """Compute logits (B, K, H, W) from images (B, in_chans, H, W)."""
         return self._decode(*self._maps(images), images.shape[2:])
 
     def forward_with_aux(self, images: Tensor) -> SegmentationLogits:
-        """The same, and the auxiliary head's logits beside them, for training."""
+        """Compute the logits of the decoder and of the auxiliary head from images (B, in_chans, H, W), for training."""
         padded, maps = self._maps(images)
         aux = _resized(self.aux_head(maps[STRIDES.index(16)]), padded, images.shape[2:])
         return SegmentationLogits(self._decode(padded, maps, images.shape[2:]), aux)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The images padded to multiples of the coarsest stride, and their maps."""
+        """Return the images, padded to multiples of the coarsest stride, and their maps."""
         if images.ndim != 4:
             raise ValueError(f"images must be (B, {self.config.backbone.in_chans}, H, W), not {tuple(images.shape)}")
         bottom, right = (-side % STRIDES[-1] for side in images.shape[2:])
@@ -148,30 +149,30 @@ class SegmentationModel(nn.Module):
         return _resized(self.head(self.decoder(smp_features(padded, maps))), padded, size)
 
 
-#: What stands before the VOLO's names in the state dict of a segmentation model.
+#: Prefix of the VOLO's names in the state dict of a segmentation model.
 BACKBONE = "backbone.volo."
 
 
 def backbone_of(model: VOLO | SegmentationModel) -> VOLO:
-    """The VOLO in a model of either task."""
+    """Return the VOLO of a model of either task."""
     return model if isinstance(model, VOLO) else model.backbone.volo
 
 
 def smp_features(images: Tensor, maps: list[Tensor]) -> list[Tensor]:
-    """The maps as decoders of segmentation-models-pytorch want them: behind the image and an empty map of stride 2."""
+    """Return the inputs of segmentation-models-pytorch's decoders: the images, an empty map of stride 2, the maps."""
     batch, _, height, width = images.shape
     return [images, images.new_empty(batch, 0, height // 2, width // 2), *maps]
 
 
 def _resized(logits: Tensor, padded: Tensor, size: torch.Size) -> Tensor:
-    """Logits of a padded image at its resolution, without the padding."""
+    """Resize logits to the size of the padded images, and crop them to ``size``, the size before padding."""
     if logits.shape[2:] != padded.shape[2:]:
         logits = F.interpolate(logits, padded.shape[2:], mode="bilinear", align_corners=False)
     return logits if padded.shape[2:] == size else logits[..., : size[0], : size[1]]
 
 
 class _Channels(nn.Module):
-    """What segmentation-models-pytorch asks of an encoder to build a decoder for it."""
+    """The attributes of an encoder that segmentation-models-pytorch reads to build a decoder."""
 
     output_stride = STRIDES[-1]
 
@@ -180,17 +181,18 @@ class _Channels(nn.Module):
         self.out_channels = [3, 0, *channels]
 
     def set_in_channels(self, *_: Any, **__: Any) -> None:
-        """The decoders do not look at the image."""
+        """Ignore the number of image channels: the decoders do not use the image."""
 
 
 def _decoder_and_head(config: SegmentationConfig, channels: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
-    """A new decoder for maps of ``channels``, and the convolution from it to the logits."""
+    """Build a decoder for maps of ``channels``, and the convolution from its features to the logits."""
     import segmentation_models_pytorch as smp
 
     width = DECODERS[config.decoder]
     options = {width: config.decoder_channels or _CHANNELS} if width else {}
-    encoders, name = smp.encoders.encoders, "volo decoder in the making"
-    # Its models are built around an encoder by name: this is its documented way to bring one's own.
+    encoders, name = smp.encoders.encoders, "temporary volo encoder"
+    # Models of segmentation-models-pytorch find their encoder by name; an entry in this dict is its documented way to
+    # add one.
     encoders[name] = {"encoder": lambda **_: _Channels(channels), "params": {}, "pretrained_settings": {}}
     try:
         model = smp.create_model(config.decoder, name, encoder_weights=None, classes=config.num_classes, **options)

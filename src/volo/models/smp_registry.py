@@ -1,11 +1,11 @@
-"""This project's models among the encoders of segmentation-models-pytorch. Needs the extra ``volo[segment]``."""
+"""Registration of VOLOs as encoders of segmentation-models-pytorch. Needs the extra ``volo[segment]``."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from segmentation_models_pytorch.encoders import encoders
-from segmentation_models_pytorch.encoders._base import EncoderMixin  # where its documentation takes it from
+from segmentation_models_pytorch.encoders._base import EncoderMixin  # its documentation imports it from here
 from torch import Tensor
 
 from volo.models.config import VARIANTS
@@ -18,14 +18,15 @@ from volo.models.weights.read import ANCHOR
 
 
 def register_with_smp() -> list[str]:
-    """Let models of segmentation-models-pytorch have a VOLO as their encoder: ``smp.Unet("volo_d1", …)``.
+    """Register VOLOs as encoders of segmentation-models-pytorch: ``smp.Unet("volo_d1", …)``.
 
-    Every name of :func:`volo.list_models` is one, and so is the name without its size. ``encoder_weights=None`` gives
-    fresh weights; ``"imagenet"``, where there are any, fetches the published ones, as for its own encoders. There is no
-    map of stride 2: the decoders get an empty one, as from its own transformers. Calling this again changes nothing.
+    The names are those of :func:`volo.list_models`, with and without image size. ``encoder_weights=None`` gives fresh
+    weights; ``"imagenet"`` downloads the published weights, if there are any, in the library's usual way. A VOLO has no
+    map of stride 2: the decoders get an empty map, as from the library's own transformers. Another call changes
+    nothing.
 
     Returns:
-        The names that it knows now.
+        The registered names.
     """
     names = {**{name.rpartition("_")[0]: name for name in reversed(VARIANTS)}, **{name: name for name in VARIANTS}}
     for name, variant in names.items():
@@ -36,7 +37,7 @@ def register_with_smp() -> list[str]:
 
 
 class VOLOEncoder(Pyramid, EncoderMixin):
-    """A pyramid as segmentation-models-pytorch wants its encoders."""
+    """A pyramid with the interface of segmentation-models-pytorch's encoders."""
 
     def __init__(self, name: str, depth: int = 5, output_stride: int = STRIDES[-1]) -> None:
         super().__init__(create_model(name, num_classes=0))
@@ -44,7 +45,7 @@ class VOLOEncoder(Pyramid, EncoderMixin):
         self._out_channels = [3, 0, *self.channels]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images to themselves, an empty map of stride 2, and the maps of the pyramid: ``depth`` maps in all."""
+        """Return the images, an empty map of stride 2 and the maps of the pyramid; ``depth`` maps in total."""
         return smp_features(images, super().forward(images))[: self._depth + 1]
 
     def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:
@@ -52,10 +53,12 @@ class VOLOEncoder(Pyramid, EncoderMixin):
         self.volo.config = replace(self.volo.config, in_chans=in_channels)
 
     def make_dilated(self, output_stride: int) -> None:
-        raise ValueError(f"a VOLO cannot be dilated to an output stride of {output_stride}: take a decoder without")
+        raise ValueError(
+            f"a VOLO cannot be dilated to an output stride of {output_stride}: choose a decoder that does not dilate"
+        )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
-        """Its own weights, or a classifier's, whose heads are left out."""
+        """Load an encoder's weights, or a classifier's without its heads."""
         if ANCHOR not in state_dict:
             return super().load_state_dict(state_dict, *arguments, **options)
         volo = load_weights(state_dict, self.config, ema=None, new_heads=True, class_names=None)

@@ -1,4 +1,4 @@
-"""This project's models in timm's registry, beside timm's own. Needs the extra ``volo[train]``."""
+"""Registration of this project's models in timm. Needs the extra ``volo[train]``."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,19 +13,19 @@ from volo.models.factory import create_model
 from volo.models.volo import VOLO
 from volo.models.weights.published import WEIGHTS, PublishedWeights
 
-#: Name in timm → name here; timm has a ``volo_d1_224`` of its own, and keeps it.
+#: Name in timm → name here; the names differ because timm has a ``volo_d1_224`` of its own.
 TIMM_NAMES = {name.replace("volo", "vision_outlooker", 1): name for name in VARIANTS}
 
 
 def register_with_timm() -> list[str]:
-    """Let ``timm.create_model`` build this project's models: ``volo_d1_224`` as ``vision_outlooker_d1_224``.
+    """Register this project's models with timm, ``volo_d1_224`` as ``vision_outlooker_d1_224``.
 
-    They take the fields of :class:`volo.models.VOLOConfig` as arguments, and timm's ``features_only`` with
-    ``out_indices`` 0 and 1 for the maps of the two stages. ``pretrained=True`` reads the published weights, as timm
-    reads those of its own models. Calling this again changes nothing.
+    The models accept the fields of :class:`volo.models.VOLOConfig` as arguments, and timm's ``features_only`` with
+    ``out_indices`` 0 and 1 for the maps of the two stages. ``pretrained=True`` loads the published weights in timm's
+    usual way. Another call changes nothing.
 
     Returns:
-        The names that timm knows now.
+        The registered names.
     """
     for name in TIMM_NAMES:
         if not is_model(name):
@@ -34,10 +34,17 @@ def register_with_timm() -> list[str]:
 
 
 class FeatureMaps(nn.Module):
-    """A VOLO that gives the maps of its stages alone, as timm's ``features_only`` models do.
+    """A VOLO whose outputs are the maps of its stages, as in timm's ``features_only`` models.
+
+    Args:
+        model: the network; the parts that no map depends on are removed from it.
+        out_indices: indices of the stages, 0 and 1, also negative; or the number of stages, counted from the end.
 
     Attributes:
-        feature_info: timm's record of the maps' channels and reductions.
+        feature_info: timm's record of the channels and reductions of the maps.
+
+    Raises:
+        ValueError: There are no such stages.
     """
 
     def __init__(self, model: VOLO, out_indices: int | tuple[int, ...] = (0, 1)) -> None:
@@ -45,7 +52,7 @@ class FeatureMaps(nn.Module):
         last = {1: (1,), 2: (0, 1)}
         indices = last.get(out_indices, ()) if isinstance(out_indices, int) else tuple(out_indices)
         if not indices or not set(indices) <= {0, 1, -1, -2}:
-            raise ValueError(f"out_indices must be among 0 and 1, the two stages, not {out_indices}")
+            raise ValueError(f"out_indices must be 0 and 1, the two stages, or one of them, not {out_indices}")
         model.keep_feature_maps()
         del model.norm
         self.model = model
@@ -58,13 +65,13 @@ class FeatureMaps(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images (B, in_chans, H, W) to maps (B, C, h, w), one for each of ``out_indices``."""
+        """Compute one map (B, C, h, w) for each of ``out_indices`` from images (B, in_chans, H, W)."""
         ends = (self.model.config.depths[0] - 1, -1)
         return list(self.model.get_intermediate_layers(images, [ends[i] for i in self.feature_info.out_indices]))
 
 
 def _entrypoint(timm_name: str) -> Callable[..., nn.Module]:
-    """The function that timm calls; its name is the model's."""
+    """Return the function that timm registers under its name, the model's."""
 
     def entrypoint(pretrained: bool = False, *, out_indices: Any = (0, 1), **options: Any) -> nn.Module:
         return build_model_with_cfg(
@@ -90,7 +97,7 @@ def _build(
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> VOLO:
-    """A model from the arguments that timm and its scripts pass."""
+    """Build a model from the arguments of timm and of its scripts."""
     if drop_rate:
         raise ValueError(f"VOLO has no dropout before its heads: drop_rate must be 0, not {drop_rate}")
     return create_model(name, **options).to(device=device, dtype=dtype)
@@ -102,9 +109,9 @@ def _fit_position_embedding(weights: dict[str, Tensor], model: VOLO) -> dict[str
 
 
 def _pretrained_cfg(name: str, weights: PublishedWeights | None) -> dict[str, Any]:
-    """What timm is to know of a model, and of weights that are published for it."""
+    """Return timm's description of a model and of its published weights."""
     config = VARIANTS[name]
-    plain = 0.96 if min(config.img_size) >= 128 else 1.0  # the whole image where there are few pixels
+    plain = 0.96 if min(config.img_size) >= 128 else 1.0  # small images are not cropped
     described = {
         "num_classes": config.num_classes,
         "input_size": (config.in_chans, *config.img_size),
@@ -125,5 +132,5 @@ def _pretrained_cfgs() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{timm_name}.{weights.tag}", _pretrained_cfg(name, weights)
 
 
-#: Where timm looks for them: beside the functions that are registered.
+#: Descriptions of the models, which timm reads under this name from the module of a registered function.
 default_cfgs = generate_default_cfgs(dict(_pretrained_cfgs()))

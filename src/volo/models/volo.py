@@ -1,4 +1,4 @@
-"""The Vision Outlooker.
+"""The Vision Outlooker (VOLO), the network.
 
 Shape letters: B batch, H W image, h1 w1 stage-1 tokens (H/8 in the paper's sizes), h2 w2 stage-2 tokens
 (H/16), C1 C2 channels of the stages, K classes.
@@ -16,36 +16,36 @@ from torch.utils.checkpoint import checkpoint
 from volo.layers import ClassBlock, Downsample, Outlooker, PatchEmbed, Transformer, resize_position_embedding
 from volo.models.config import VOLOConfig
 
-#: Token grids whose resized position embeddings are kept: of the scales of a test, and of a few photos.
+#: Size of the cache of resized position embeddings, one entry for each token grid. This is enough for the scales of
+#: multi-scale testing and for a few photos.
 _SIZES_KEPT = 16
 
 
 class Features(NamedTuple):
-    """What the network knows before its heads: ``cls`` (B, C2) and ``tokens`` (B, h2, w2, C2), normalized."""
+    """Outputs of the network before its heads, normalized: ``cls`` (B, C2) and ``tokens`` (B, h2, w2, C2)."""
 
     cls: Tensor
     tokens: Tensor
 
 
 class Logits(NamedTuple):
-    """What the heads say: ``cls`` (B, K) of the class token and ``tokens`` (B, h2, w2, K) of every patch token."""
+    """Outputs of the heads: ``cls`` (B, K) of the class token and ``tokens`` (B, h2, w2, K) of the patch tokens."""
 
     cls: Tensor
     tokens: Tensor
 
 
 class VOLO(nn.Module):
-    """Vision Outlooker: Outlookers on a fine token grid, then transformer blocks on one half as fine.
+    """Vision Outlooker: Outlookers on a fine token grid, then transformer blocks on a grid half as fine.
 
-    Images are (B, in_chans, H, W), floating, normalized; any height and width of at least one stage-2 token
-    (2·patch_size pixels) runs. The stem halves a size rounding up, the two steps after it round down: what is left
-    over beyond whole tokens is ignored. Parameter names and
-    shapes are those of the authors' and of timm's checkpoints.
+    Images are (B, in_chans, H, W), floating, normalized, of any height and width of at least one stage-2 token
+    (2·patch_size pixels). The stem halves a side and rounds up; the two steps after the stem round down, and ignore the
+    pixels beyond whole tokens. Parameter names and shapes are those of the authors' and of timm's checkpoints.
 
     Attributes:
         config: the architecture.
-        feature_channels: channels of the maps that :meth:`forward_feature_maps` gives.
-        feature_strides: image pixels by map position of these maps.
+        feature_channels: channels of the maps of :meth:`forward_feature_maps`.
+        feature_strides: strides of these maps, in image pixels.
         grad_checkpointing: see :meth:`set_grad_checkpointing`.
 
     Source: VOLO, arXiv:2106.13112, section 3.
@@ -120,12 +120,12 @@ class VOLO(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Outputs of both heads; 0 without heads."""
+        """Outputs of each head; 0 without heads."""
         return self.config.num_classes
 
     @property
     def num_features(self) -> int:
-        """Channels of the class token and of the patch tokens that the heads read."""
+        """Channels of the class token and of the patch tokens, the inputs of the heads."""
         return self.config.dims[1]
 
     @property
@@ -135,24 +135,25 @@ class VOLO(nn.Module):
 
     @property
     def block_strides(self) -> tuple[int, ...]:
-        """Image pixels by position of the map after each block, the Outlookers first."""
+        """Stride, in image pixels, of the map after each block, the Outlookers first."""
         return self._of_blocks(self.feature_strides)
 
     def _of_blocks(self, stages: tuple[int, int]) -> tuple[int, ...]:
+        """Repeat the values of the two stages for each of their blocks."""
         outlookers, *transformers = self.config.depths
         return stages[:1] * outlookers + stages[1:] * sum(transformers)
 
     def get_classifier(self) -> nn.Linear | None:
-        """The head that reads the class token (``aux_head`` reads the patch tokens); None without heads."""
+        """Return the head of the class token, or None without heads; ``aux_head`` is the head of the patch tokens."""
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace both heads by fresh ones for ``num_classes`` classes; 0 removes them. ``config`` follows.
+        """Replace both heads by fresh ones for ``num_classes`` classes, and update ``config``; 0 removes the heads.
 
-        Do this before an optimizer is made: it would hold on to the old heads' parameters.
+        Call this before creating an optimizer: an older optimizer keeps the parameters of the old heads.
 
         Raises:
-            ValueError: ``num_classes`` is no whole number from 0 on; the model stays as it was.
+            ValueError: ``num_classes`` is not an integer of at least 0; the model is unchanged.
         """
         self.config = replace(self.config, num_classes=num_classes)
         self.head, self.aux_head = self._new_head(), self._new_head()
@@ -162,23 +163,24 @@ class VOLO(nn.Module):
                 head.to(self.norm.weight).train(self.training)
 
     def keep_feature_maps(self) -> None:
-        """Remove what no map depends on: heads, class token and class attention, whose parameters would never learn.
+        """Remove the parts that no map depends on: heads, class token and class attention.
 
-        :meth:`forward_feature_maps` and :meth:`get_intermediate_layers` remain.
+        Their parameters would get no gradients. :meth:`forward_feature_maps` and :meth:`get_intermediate_layers` still
+        work.
         """
         self.reset_classifier(0)
         self.post_network = nn.ModuleList()
         del self.cls_token
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that, beside those of one dimension, are trained without weight decay."""
+        """Return the names of the parameters to train without weight decay, beside those of one dimension."""
         return {"pos_embed", "cls_token"}
 
     def embed(self, images: Tensor) -> Tensor:
         """Cut images (B, in_chans, H, W) into stage-1 tokens (B, h1, w1, C1).
 
         Raises:
-            ValueError: the images have another layout, too few pixels, or another number of channels.
+            ValueError: The images have another layout, another number of channels, or too few pixels.
         """
         config, smallest = self.config, 2 * self.config.patch_size
         if images.ndim != 4 or images.shape[1] != config.in_chans:
@@ -190,7 +192,7 @@ class VOLO(nn.Module):
         return self.patch_embed(images)
 
     def _stages(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage-1 tokens to the output maps of both stages: (B, h1, w1, C1) and (B, h2, w2, C2)."""
+        """Compute the output maps (B, h1, w1, C1) and (B, h2, w2, C2) of both stages from stage-1 tokens."""
         fine = self._blocks(self.network[0], tokens)
         coarse = self._coarsen(fine)
         for group in self.network[2:]:
@@ -198,18 +200,20 @@ class VOLO(nn.Module):
         return fine, coarse
 
     def _coarsen(self, fine: Tensor) -> Tensor:
-        """What the second stage starts from: the first stage's map at half its resolution, with positions."""
+        """Compute the second stage's input: the first stage's map at half the resolution, with position embeddings."""
         coarse = self.network[1](fine)
         return self.pos_drop(coarse + self._positions((coarse.shape[1], coarse.shape[2])))
 
     def _positions(self, size: tuple[int, int]) -> Tensor:
-        """Position embeddings (1, h2, w2, C2) of a token grid; where nobody asks for gradients, resized once a size."""
+        """Return position embeddings (1, h2, w2, C2) for a token grid of ``size``; without gradients, from a cache."""
         embedding = self.pos_embed
-        plain = torch.is_grad_enabled() or embedding.is_inference() or torch.compiler.is_compiling()
-        if plain or size == tuple(embedding.shape[1:3]):
+        uncached = torch.is_grad_enabled() or embedding.is_inference() or torch.compiler.is_compiling()
+        if uncached or size == tuple(embedding.shape[1:3]):
             return resize_position_embedding(embedding, size)
         source, version, resized = self._resized.get(size, (None, 0, embedding))
-        # What was resized is still there: the record holds on to its memory, so that no other tensor can be in it.
+        # An entry is valid while the parameter has the same memory (data_ptr) and was not changed in place (_version).
+        # The cache keeps the source tensor alive, so an equal data_ptr means the same tensor and not a new one in freed
+        # memory. A dict keeps the order of insertion: the first entry is the oldest one, which a full cache drops.
         if source is None or source.data_ptr() != embedding.data_ptr() or version != embedding._version:
             source, version = embedding.detach(), embedding._version
             resized = resize_position_embedding(source, size)
@@ -220,7 +224,7 @@ class VOLO(nn.Module):
         return resized
 
     def _blocks(self, blocks: nn.Module, tokens: Tensor) -> Tensor:
-        """Carry a map through a group of blocks, keeping for backward all they make, or the maps between them alone."""
+        """Apply a group of blocks to a map; with gradient checkpointing, only the maps between blocks are stored."""
         if not self._checkpoints:
             return blocks(tokens)
         for block in blocks.children():
@@ -232,7 +236,7 @@ class VOLO(nn.Module):
         return self.grad_checkpointing and torch.is_grad_enabled()
 
     def _block_maps(self, tokens: Tensor) -> Iterator[Tensor]:
-        """The map after each block of both stages, computed when it is asked for."""
+        """Yield the map after each block of both stages; a map is computed when it is requested."""
         for number, group in enumerate(self.network):
             if number == 1:
                 tokens = self._coarsen(tokens)
@@ -242,19 +246,20 @@ class VOLO(nn.Module):
                 yield tokens
 
     def train(self, mode: bool = True) -> "VOLO":
-        self._resized.clear()  # FSDP gives parameters the same memory, and the same version, time and again
+        self._resized.clear()  # FSDP reuses memory and version for other values, so old entries would look valid
         super().train(mode)
         return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Keep only the maps between the blocks of both stages for the backward pass, and compute the rest again.
+        """Enable or disable gradient checkpointing: the backward pass recomputes the blocks of both stages.
 
-        Gradients are the same; training takes much less memory, and the blocks are computed forward twice.
+        Only the maps between the blocks are stored. Gradients are the same and training needs much less memory, but the
+        forward pass of the blocks is computed twice.
         """
         self.grad_checkpointing = enable
 
     def forward_tokens(self, tokens: Tensor) -> Features:
-        """Carry stage-1 tokens (B, h1, w1, C1) through both stages and the class attention."""
+        """Apply both stages and the class attention to stage-1 tokens (B, h1, w1, C1)."""
         _, coarse = self._stages(tokens)
         flat = coarse.flatten(1, 2)
         cls = self.cls_token.expand(flat.shape[0], -1, -1)
@@ -263,46 +268,49 @@ class VOLO(nn.Module):
         return Features(self.norm(cls.squeeze(1)), self.norm(coarse))
 
     def forward_features(self, images: Tensor) -> Features:
-        """Images (B, in_chans, H, W) to normalized class and patch tokens."""
+        """Compute normalized class and patch tokens from images (B, in_chans, H, W)."""
         return self.forward_tokens(self.embed(images))
 
     def forward_head(self, features: Features) -> Logits:
         """Apply both heads: the class head to the class token, the token head to every patch token.
 
         Raises:
-            RuntimeError: the model was made with ``num_classes=0``.
+            RuntimeError: The model has no heads (``num_classes=0``).
         """
         if self.head is None or self.aux_head is None:
             raise RuntimeError("this model has no heads (num_classes=0); use forward_features or forward_feature_maps")
         return Logits(self.head(features.cls), self.aux_head(features.tokens))
 
     def forward_feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to the maps of both stages, channels first: (B, C1, h1, w1) and (B, C2, h2, w2)."""
+        """Compute the maps of both stages from images, channels first: (B, C1, h1, w1) and (B, C2, h2, w2)."""
         fine, coarse = self._stages(self.embed(images))
         return fine.permute(0, 3, 1, 2), coarse.permute(0, 3, 1, 2)
 
     def get_intermediate_layers(
         self, images: Tensor, n: int | Sequence[int] = 1, *, norm: bool = False
     ) -> tuple[Tensor, ...]:
-        """Images to the maps after chosen blocks of both stages, channels first, in the order asked for.
+        """Compute the maps after selected blocks of both stages from images, channels first.
 
-        Block i gives (B, block_channels[i], h, w), where a position stands for ``block_strides[i]`` pixels a side.
-        What lies behind the last chosen block is not computed.
+        The map after block i is (B, block_channels[i], h, w) and of stride ``block_strides[i]``. The blocks after the
+        last selected one are not computed.
 
         Args:
             images: (B, in_chans, H, W).
-            n: how many blocks, counted from the end; or the numbers of blocks, the Outlookers first, negative ones
+            n: the number of blocks, counted from the end; or the indices of blocks, the Outlookers first, negative ones
                 counted from the end.
             norm: apply the last LayerNorm to the second stage's maps; the first stage has none.
 
+        Returns:
+            One map for each index in ``n``, in the same order.
+
         Raises:
-            ValueError: there are no such blocks.
+            ValueError: There are no such blocks.
         """
         count = len(self.block_strides)
         numbers = list(range(count))[-n:] if isinstance(n, int) and 0 < n <= count else n
         if isinstance(numbers, int) or not numbers or not all(-count <= number < count for number in numbers):
             raise ValueError(
-                f"n must be 1 to {count} blocks, or numbers of blocks from {-count} to {count - 1}, not {n}"
+                f"n must be 1 to {count} blocks, or indices of blocks from {-count} to {count - 1}, not {n}"
             )
         chosen = [number % count for number in numbers]
         maps = {}
@@ -313,12 +321,15 @@ class VOLO(nn.Module):
         return tuple(maps[number] for number in chosen)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, K): the class token's, plus half the strongest of the patches'."""
+        """Compute logits (B, K) from images (B, in_chans, H, W).
+
+        They are the class token's logits plus half of the maximum over the patch tokens' logits.
+        """
         logits = self.forward_head(self.forward_features(images))
         return logits.cls + 0.5 * logits.tokens.amax(dim=(1, 2))
 
 
 def _drop_path_rates(config: VOLOConfig) -> Iterator[float]:
-    """The rate of every block in order, from 0 to ``drop_path_rate``; class blocks have none."""
+    """Return the rate of every block in order, from 0 to ``drop_path_rate``; class blocks have none."""
     last = max(1, sum(config.depths) - 1)
     return (config.drop_path_rate * i / last for i in range(sum(config.depths)))

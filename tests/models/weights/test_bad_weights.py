@@ -1,4 +1,4 @@
-"""What is wrong with a file of weights is told in one line, runs nothing, and writes nothing."""
+"""Bad files of weights: each is an error of one line, runs no code and writes nothing."""
 
 import argparse
 import io
@@ -225,39 +225,43 @@ def quantized(folder, state):
 
 
 BAD = [
-    (truncated, r"is a damaged zip archive|is damaged|no readable pickle"),
+    (truncated, r"is a damaged zip archive|is damaged|not a readable pickle"),
     (truncated_old, "is damaged"),
-    (truncated_safetensors, "is no safetensors file"),
+    (truncated_safetensors, "is not a valid safetensors file"),
     (compressed, r"a/data\.pkl in it is compressed|is compressed, which could fill the memory; nothing was read"),
     (overlapping, "it claims 1,099,511,.* bytes and has"),
     (petabytes, "is damaged"),
-    (expanded, r"pos_embed claims [\d,]+ bytes, more than are stored of it"),
+    (expanded, r"pos_embed claims [\d,]+ bytes, more than the file stores of it"),
     (pickled(lambda folder: RunsCode(folder / "ran")), r"holds posix\.mkdir, which could run code: nothing was loaded"),
     (pickled_old(lambda folder: RunsCode(folder / "ran")), r"holds posix\.mkdir, which could run code"),
     (plain_pickle, r"holds posix\.mkdir, which could run code"),
     (pickled(lambda folder: TakesMemory()), r"holds builtins\.bytearray"),
     (pickled_old(lambda folder: TakesMemory()), r"holds builtins\.bytearray"),
-    (pickled(lambda folder: NumberOfAnySize()), "it holds numpy's 'V2000000000', no number"),
+    (pickled(lambda folder: NumberOfAnySize()), "it holds numpy's 'V2000000000', which is not a number"),
     (pickled(lambda folder: argparse.ArgumentParser), r"holds argparse\.ArgumentParser, which could run code"),
-    (lying_header, "is no safetensors file"),
-    (lying_offsets, "is no safetensors file"),
-    (resnet, r"a\.pth is no VOLO: it has no patch_embed\.conv\.0\.weight, and looks like a ResNet \(its 122 tensors"),
+    (lying_header, "is not a valid safetensors file"),
+    (lying_offsets, "is not a valid safetensors file"),
+    (
+        resnet,
+        r"a\.pth is not a VOLO: it has no patch_embed\.conv\.0\.weight, and looks like a ResNet "
+        r"\(the first of its 122 tensors: ",
+    ),
     (looping, "cannot be read: Too many levels of symbolic links"),
     (written("a.pth", b""), "is empty"),
-    (written("a.pth", b"hello " * 20), "is no file of weights: it is of no known form"),
+    (written("a.pth", b"hello " * 20), "is not a file of weights: it is of an unknown format"),
     (written("a.pth", b"<!DOCTYPE html><html>not found</html>"), "it is a web page or XML"),
-    (written("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "a pointer of Git LFS"),
+    (written("a.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "a Git LFS pointer"),
     (written("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(100)), "is a damaged HDF5 file"),
     (written("gone/../nothing.pth", b""), "cannot be read"),
-    (folder_alone, r"empty is no trained model: .*config\.json does not exist; give a run folder, or a file$"),
-    (pipe, "is no regular file"),
+    (folder_alone, r"empty is not a trained model: .*config\.json does not exist; give a run folder or a file$"),
+    (pipe, "is not a regular file"),
     (
         lacking,
         r"looks like volo_micro .* but lacks network\.2\.0\.mlp\.fc1\.weight, network\.2\.0\.mlp\.fc1\.bias and 2 more",
     ),
-    (having_more, r"but has, unknown to it, network\.2\.0\.gamma"),
-    (misshapen, r"but has misshapen norm\.weight"),
-    (two_models, "holds 2 models, 'teacher.', 'student.'; save one by itself"),
+    (having_more, r"but has unexpected network\.2\.0\.gamma"),
+    (misshapen, r"but has wrong shapes for norm\.weight"),
+    (two_models, "holds 2 models, 'teacher.', 'student.'; save one of them alone"),
     (quantized, r"holds torch\.int8 weights; those of a VOLO are floating point"),
 ]
 
@@ -306,27 +310,27 @@ def test_an_unreadable_file_is_an_error(tmp_path, state):
     ("change", "message"),
     [
         (lambda w: {**{f"module.{k}": v for k, v in w.items()}, "head.bias": w["head.bias"]}, "has head.bias twice"),
-        (lambda w: {**w, "_orig_mod.head.bias": w["head.bias"]}, "has head.bias twice, under a wrapper's name too"),
-        (lambda w: {"model": w, "state_dict": w}, "has weights in state_dict and in model; save one by itself"),
+        (lambda w: {**w, "_orig_mod.head.bias": w["head.bias"]}, "has head.bias twice, once under a wrapper's name"),
+        (lambda w: {"model": w, "state_dict": w}, "has weights in state_dict and in model; save one of them alone"),
     ],
 )
-def test_of_two_tensors_for_one_place_none_is_taken_in_silence(state, change, message):
+def test_two_tensors_of_the_same_name_are_an_error(state, change, message):
     with pytest.raises(ValueError, match=message):
         create_model(NAME, pretrained=change(state))
 
 
-def test_a_token_head_alone_is_left_out_aloud(state, caplog):
+def test_a_token_head_without_a_class_head_is_left_out_which_is_logged(state, caplog):
     given = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
-    with pytest.raises(ValueError, match="has a token head alone, the model asked for 10; "):
+    with pytest.raises(ValueError, match="has only a token head, the requested model 10 classes; "):
         create_model(NAME, pretrained=given)
     create_model(NAME, pretrained=given, num_classes=0)
-    assert "a token head alone left out, as asked" in caplog.text
+    assert "only a token head left out, as requested" in caplog.text
 
 
-def test_a_pointer_of_git_lfs_is_known_by_its_usual_name_too(tmp_path):
+def test_a_git_lfs_pointer_is_recognized_under_the_usual_file_name_too(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
-    with pytest.raises(ValueError, match="a pointer of Git LFS in the place of the weights: run git lfs pull"):
+    with pytest.raises(ValueError, match="a Git LFS pointer instead of the weights: run git lfs pull"):
         create_model(NAME, pretrained=path)
 
 
@@ -335,13 +339,13 @@ def test_d5_weights_into_d1_are_an_error_that_names_d5(tmp_path):
         shapes = {name: tensor.shape for name, tensor in timm_from_config(VARIANTS["volo_d5_448"]).state_dict().items()}
     # Names and shapes are all that is looked at before the error: one value for all, stored once.
     content = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
-    with pytest.raises(ValueError, match=r"more than are stored"):
+    with pytest.raises(ValueError, match=r"more than the file stores"):
         create_model("volo_d1_224", pretrained=content)
     slim = timm_micro(num_classes=3).state_dict()
     with pytest.raises(
         ValueError,
-        match=r"is volo_micro at 32x32 pixels, 3 classes \(dims 64/128, blocks 2/1/1/1\), not the model asked for "
-        r"\(dims \(192, 384\), .*\); create_model\('volo_micro_32', pretrained=…\) takes it$",
+        match=r"is volo_micro at 32x32 pixels, 3 classes \(dims 64/128, blocks 2/1/1/1\), not the requested model "
+        r"\(dims \(192, 384\), .*\); create_model\('volo_micro_32', pretrained=…\) loads it$",
     ):
         create_model("volo_d1_224", pretrained=slim)
 
@@ -356,10 +360,10 @@ def test_real_d5_weights_into_d1_are_an_error_that_names_d5(tmp_path):
         create_model("volo_d1_224", pretrained=path)
 
 
-def test_21_classes_into_the_models_own_number_are_an_error_that_says_what_to_do(tmp_path):
+def test_21_classes_into_the_models_own_number_are_an_error_with_a_solution(tmp_path):
     weights = timm_micro(num_classes=21).state_dict()
     with pytest.raises(
-        ValueError, match="has heads of 21 classes, the model asked for 10; give num_classes=21 to keep"
+        ValueError, match="has heads of 21 classes, the requested model 10 classes; give num_classes=21 to keep"
     ):
         create_model(NAME, pretrained=weights)
     assert create_model(NAME, pretrained=weights, num_classes=21).config.num_classes == 21
@@ -368,7 +372,7 @@ def test_21_classes_into_the_models_own_number_are_an_error_that_says_what_to_do
 def test_a_description_of_other_class_counts_is_an_error(tmp_path, state):
     save_file(state, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "x", "label_names": ["a", "b"]}))
-    with pytest.raises(ValueError, match=r"has 10 classes, config\.json names 2"):
+    with pytest.raises(ValueError, match=r"has 10 classes, but config\.json names 2"):
         load_model(tmp_path)
 
 
@@ -395,10 +399,10 @@ def test_a_file_with_broken_bytes_loads_or_is_one_line(tmp_path, old, data):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_what_is_no_source_at_all_is_told(tmp_path, monkeypatch):
+def test_unknown_sources_are_errors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"volo_d1_225 is no file or folder, and no weights .* did you mean 'volo_d1_224'"
+        ValueError, match=r"volo_d1_225 is not a file or folder, and no weights .* did you mean 'volo_d1_224'"
     ):
         load_model("volo_d1_225")
     with pytest.raises(ValueError, match="no weights are published as 'volo_d0_224'"):
@@ -407,6 +411,6 @@ def test_what_is_no_source_at_all_is_told(tmp_path, monkeypatch):
         create_model("volo_d1_224.sail_in22k")
     with pytest.raises(ValueError, match="holds no tensors"):
         load_model({})
-    with pytest.raises(ValueError, match=r"norm\.weight is no plain tensor"):
+    with pytest.raises(ValueError, match=r"norm\.weight is not a plain tensor"):
         load_model({"norm.weight": torch.ones(3).to_sparse()})
     assert not list(Path().iterdir())

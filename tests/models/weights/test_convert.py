@@ -65,7 +65,7 @@ def test_a_model_of_a_size_of_ours_comes_back(tmp_path, to):
 
 
 def test_the_authors_loader_finds_its_entry_and_names(tmp_path, d1):
-    """Theirs takes ``state_dict``, without ``module.``, and loads it strictly."""
+    """The authors' loader reads ``state_dict``, removes ``module.``, and loads strictly."""
     convert(d1.state_dict(), tmp_path / "deep" / "d1.pth.tar", to="official")
     content = torch.load(tmp_path / "deep" / "d1.pth.tar", weights_only=True)
     theirs = timm_from_config(d1.config)
@@ -73,21 +73,23 @@ def test_the_authors_loader_finds_its_entry_and_names(tmp_path, d1):
 
 
 @pytest.mark.parametrize("settings", [{"heads": (6, 8)}, {"outlook_stride": 1}])
-def test_nobody_gets_a_model_that_they_would_compute_otherwise(tmp_path, settings):
-    """Anybody's D1 takes the tensors, and gives other logits."""
+def test_a_model_that_the_other_system_would_compute_differently_is_an_error(tmp_path, settings):
+    """Any D1 loads these tensors without an error, but computes other logits."""
     model = create_model("volo_d1_224", num_classes=3, **settings)
     described = {"class_names": ("a", "b", "c"), "preprocessing": {"size": [224, 224]}}
     save_model(tmp_path, model.config, model.state_dict(), **described)
     with pytest.raises(ValueError, match="timm has no model of the size of this one"):
         convert(tmp_path, tmp_path / "out", to="timm")
-    with pytest.raises(ValueError, match=r"does not hold what no tensor shows, (heads|outlook).*; --to volo does$"):
+    with pytest.raises(ValueError, match=r"cannot store (heads|outlook).*, which no tensor shows; use --to volo$"):
         convert(tmp_path, tmp_path / "out", to="official")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path):
+def test_a_failed_conversion_leaves_no_files(tmp_path):
     peer = timm_micro()
-    with pytest.raises(ValueError, match=r"timm has no model of the size of volo_micro; .* --to official writes them"):
+    with pytest.raises(
+        ValueError, match=r"timm has no model of the size of volo_micro; .* --to official writes as one file"
+    ):
         convert(peer, tmp_path / "out", to="timm")
     with pytest.raises(ValueError, match="unknown system 'tim'; did you mean 'timm'"):
         convert(peer, tmp_path / "out", to="tim")
@@ -117,7 +119,7 @@ MAP = torch.randn(2, 9, 8, 24, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("settings", [{}, {"stride": 2}, {"kernel_size": 5, "padding": 2}])
-def test_the_authors_layer_is_ours(settings):
+def test_the_authors_layer_gives_the_same_outputs_here(settings):
     theirs = TimmOutlookAttention(24, 4, **settings).eval()  # timm's is the authors', name for name
     expected = theirs(MAP)
     assert_close(outlook_attention_layer(theirs).eval()(MAP), expected, atol=1e-6, rtol=0)
@@ -125,7 +127,7 @@ def test_the_authors_layer_is_ours(settings):
     assert_close(ours(MAP), expected, atol=1e-6, rtol=0)
 
 
-def test_external_attentions_layer_is_ours_at_stride_1_and_padding_1():
+def test_external_attentions_layer_gives_the_same_outputs_at_stride_1_and_padding_1():
     theirs = ExternalAttention(24, num_heads=4).eval()
     ours = outlook_attention_layer(theirs).eval()
     assert_close(ours(MAP), theirs(MAP), atol=1e-6, rtol=0)
@@ -134,7 +136,7 @@ def test_external_attentions_layer_is_ours_at_stride_1_and_padding_1():
 
 
 @pytest.mark.parametrize("settings", [{"stride": 2}, {"padding": 2}, {"kernel_size": 5, "padding": 2}])
-def test_external_attentions_layer_of_other_settings_is_refused(settings):
+def test_external_attentions_layer_with_other_settings_is_an_error(settings):
     theirs = ExternalAttention(24, num_heads=4, **settings)
     with pytest.raises(
         ValueError, match=r"nn\.Unfold as dilation and padding: .* at kernel_size 3, stride 1 and padding 1"
@@ -142,8 +144,8 @@ def test_external_attentions_layer_of_other_settings_is_refused(settings):
         outlook_attention_layer(theirs)
 
 
-def test_what_ours_cannot_compute_is_refused():
-    with pytest.raises(ValueError, match=r"has no v\.bias here: build it with qkv_bias=False"):
+def test_settings_that_outlook_attention_does_not_have_are_an_error():
+    with pytest.raises(ValueError, match=r"has no v\.bias: build the other layer with qkv_bias=False"):
         outlook_attention_layer(TimmOutlookAttention(24, 4, qkv_bias=True))
     with pytest.raises(ValueError, match="the padding must be 1 for windows of 3, not 0"):
         outlook_attention_layer(TimmOutlookAttention(24, 4, padding=0))
@@ -152,13 +154,13 @@ def test_what_ours_cannot_compute_is_refused():
     with pytest.raises(ValueError, match=r"the scale must be .* = 0\.408248, not 1"):
         outlook_attention_layer(scaled)
     state = scaled.state_dict()
-    with pytest.raises(ValueError, match="does not show its number of heads: give num_heads"):
+    with pytest.raises(ValueError, match="does not show the number of heads: give num_heads"):
         outlook_attention_layer(state)
     with pytest.raises(ValueError, match="324 attention weights are not 5 heads"):
         outlook_attention_layer(state, num_heads=5)
-    with pytest.raises(ValueError, match="Linear is no outlook attention: it has no num_heads"):
+    with pytest.raises(ValueError, match="Linear is not an outlook attention: it has no num_heads"):
         outlook_attention_layer(nn.Linear(3, 3))
-    with pytest.raises(ValueError, match=r"no outlook attention of the authors .*: no v\.weight"):
+    with pytest.raises(ValueError, match=r"not an outlook attention of the authors .*: it lacks v\.weight"):
         outlook_attention_layer({"w": torch.ones(1)}, num_heads=1)
 
 
@@ -179,8 +181,8 @@ def test_keras_weights_give_the_logits_of_the_weights_they_were_made_of(tmp_path
     assert trained.model.config.depths == (4, 4, 8, 2)
 
 
-def test_an_array_of_keras_that_has_no_place_here_is_an_error(tmp_path):
-    """A bias of the query, say, without which the logits would be others."""
+def test_an_unexpected_array_of_keras_is_an_error(tmp_path):
+    """Ignoring it, such as the bias of a query, would change the logits."""
     import h5py
     from peers import write_keras
 
@@ -190,7 +192,7 @@ def test_an_array_of_keras_that_has_no_place_here_is_an_error(tmp_path):
     with h5py.File(path, "a") as file:
         file.create_dataset("MHSA_block3_attn_mhsa/MHSA_block3_attn_mhsa/query/bias:0", data=np.ones((12, 32), "f4"))
         file.create_dataset("adapter/adapter/kernel:0", data=np.ones((3, 3), "f4"))
-    with pytest.raises(ValueError, match=r"that has no MHSA_block3_attn_mhsa/query/bias, adapter/kernel$"):
+    with pytest.raises(ValueError, match=r"it has unexpected MHSA_block3_attn_mhsa/query/bias, adapter/kernel$"):
         load_model(path)
 
 
@@ -200,7 +202,7 @@ def test_bad_keras_files_are_one_line(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("conv1_conv/conv1_conv/kernel:0", data=np.zeros(3))
-    with pytest.raises(ValueError, match=r"a\.h5 is no VOLO of keras_cv_attention_models: it has no stem_1_conv"):
+    with pytest.raises(ValueError, match=r"a\.h5 is not a VOLO of keras_cv_attention_models: it has no stem_1_conv"):
         load_model(path)
     with h5py.File(path, "w") as file:  # a petabyte of which nothing is stored
         file.create_dataset("stem_1_conv/kernel:0", shape=(1 << 48,), dtype="f4", chunks=(1 << 20,))

@@ -1,4 +1,4 @@
-"""The Hugging Face hub without the internet: a hub of our own on this machine, and the client's own cache."""
+"""The Hugging Face hub without the internet: a local server as the hub, and the client's real cache."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ COMMITS = {"main": "a" * 40, "v1": "b" * 40}
 
 
 class Hub:
-    """What a hub serves: (repository, commit, file) → content; and what it was asked."""
+    """The files of a hub, (repository, commit, file) → content, and the requests that it got."""
 
     def __init__(self):
         self.files: dict[tuple[str, str, str], bytes] = {}
@@ -75,7 +75,7 @@ def handler(hub: Hub):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A hub that the client believes to be the hub, and an empty cache."""
+    """Start a local hub that the client uses as the hub, with an empty cache."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -117,7 +117,7 @@ def assert_same(model, peer):
         torch.testing.assert_close(model.eval()(x), peer(x), atol=2e-5, rtol=0)
 
 
-def test_a_repository_is_fetched_once_and_then_loads_offline(served, monkeypatch):
+def test_a_repository_is_downloaded_once_and_then_loads_offline(served, monkeypatch):
     peer = timm_micro()
     serve(served, peer)
     assert not cached(REPO)
@@ -145,7 +145,7 @@ def test_a_revision_is_pinned(served, monkeypatch):
         fetch(REPO, revision="v9")
 
 
-def test_the_cache_is_taken_until_the_hub_is_asked_anew(served):
+def test_the_cache_is_used_until_a_refresh(served):
     old, new = timm_micro(seed=1), timm_micro(seed=2)
     serve(served, old)
     fetch(REPO)
@@ -181,7 +181,7 @@ def test_a_published_name_means_its_repository(served, monkeypatch):
     assert main(["weights", "fetch", NAME]) == 0
 
 
-def test_what_is_not_cached_while_offline_is_one_line_with_two_ways_on(served, monkeypatch, capsys):
+def test_uncached_weights_while_offline_are_one_line_with_two_solutions(served, monkeypatch, capsys):
     offline(monkeypatch)
     for arguments in (["weights", "fetch", "volo_d1_224"], ["weights", "inspect", "volo_d1_224.sail_in1k"]):
         assert main(arguments) == 2
@@ -190,12 +190,12 @@ def test_what_is_not_cached_while_offline_is_one_line_with_two_ways_on(served, m
         assert "timm/volo_d1_224.sail_in1k is not in the cache" in said
         assert "HF_HUB_OFFLINE is set" in said
         assert "go online and run `volo weights fetch hf-hub:timm/volo_d1_224.sail_in1k`" in said
-        assert "or give a file" in said
+        assert "or give a local file" in said
     assert not served.asked
 
 
 @pytest.mark.slow  # the client tries for 20 seconds
-def test_a_hub_that_cannot_be_reached_is_the_same(served, monkeypatch):
+def test_an_unreachable_hub_is_the_same_error(served, monkeypatch):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match=r"is not in the cache .* and the hub cannot be reached: go online"):
@@ -206,13 +206,13 @@ def test_a_token_opens_a_private_repository(served, monkeypatch):
     peer = timm_micro()
     serve(served, peer)
     served.private.add(REPO)
-    with pytest.raises(ValueError, match=f"there is no {REPO} on the hub, or it is private: set HF_TOKEN"):
+    with pytest.raises(ValueError, match=f"{REPO} does not exist on the hub, or is private: set HF_TOKEN"):
         fetch(REPO)
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert_same(create_model(NAME, pretrained=f"hf-hub:{REPO}"), peer)
 
 
-def test_a_file_that_is_not_what_the_hub_said_is_an_error(served, capsys):
+def test_a_file_whose_hash_differs_from_the_hubs_is_an_error(served, capsys):
     serve(served, timm_micro())
     path = fetch(REPO) / "model.safetensors"
     blob = path.resolve()
@@ -227,23 +227,23 @@ def test_a_file_that_is_not_what_the_hub_said_is_an_error(served, capsys):
         create_model(NAME, pretrained=f"hf-hub:{REPO}")
 
 
-def test_what_the_hub_does_not_have_is_told(served):
+def test_missing_repositories_revisions_and_files_are_errors(served):
     serve(served, timm_micro())
-    with pytest.raises(ValueError, match="there is no someone/else on the hub"):
+    with pytest.raises(ValueError, match="someone/else does not exist on the hub"):
         fetch("someone/else")
     with pytest.raises(ValueError, match=f"{REPO} has no revision 'v1'"):
         fetch(REPO, revision="v1")
-    with pytest.raises(ValueError, match="'a/b/c' is no name of a repository; one is hf-hub:org/name"):
+    with pytest.raises(ValueError, match="'a/b/c' is not a repository name; give hf-hub:org/name"):
         fetch("a/b/c")
     del served.files[REPO, COMMITS["main"], "model.safetensors"]
-    with pytest.raises(ValueError, match=r"holds none of model\.safetensors, pytorch_model\.bin"):
+    with pytest.raises(ValueError, match=r"has neither model\.safetensors nor pytorch_model\.bin"):
         fetch(REPO)
 
 
 # Web addresses
 
 
-def test_an_address_is_fetched_once(served, tmp_path, monkeypatch):
+def test_a_url_is_downloaded_once(served, tmp_path, monkeypatch):
     peer = timm_micro()
     torch.save(of_authors(peer), tmp_path / "d1.pth.tar")
     served.files["plain", "", "d1_224_84.2.pth.tar"] = (tmp_path / "d1.pth.tar").read_bytes()
@@ -256,17 +256,17 @@ def test_an_address_is_fetched_once(served, tmp_path, monkeypatch):
         fetch_url(f"{served.address}/plain/other/d1_224_84.2.pth.tar")
 
 
-def test_an_address_that_lies_about_its_hash_or_does_not_answer_is_an_error(served, tmp_path):
+def test_a_url_with_a_wrong_hash_or_without_an_answer_is_an_error(served, tmp_path):
     served.files["plain", "", "x-0123456789.pth"] = b"hello"
     with pytest.raises(ValueError, match=r"x-0123456789\.pth is damaged: its SHA-256 does not begin with 0123"):
         fetch_url(f"{served.address}/plain/x-0123456789.pth")
-    with pytest.raises(ValueError, match=r"cannot be fetched .*404.*; fetch it elsewhere and give the file"):
+    with pytest.raises(ValueError, match=r"cannot be downloaded .*404.*; download it elsewhere and give the file"):
         fetch_url(f"{served.address}/none/at/all/x.pth")
     assert not list((tmp_path / "torch").rglob("*.pth"))
 
 
 @pytest.mark.usefixtures("served")
-def test_an_address_that_ends_in_a_number_has_no_hash(tmp_path):
+def test_a_url_that_ends_in_a_short_number_has_no_hash(tmp_path):
     torch.save(timm_micro().state_dict(), tmp_path / "volo-micro-32.pth")
     create_model(NAME, pretrained=(tmp_path / "volo-micro-32.pth").as_uri())
 
@@ -274,7 +274,9 @@ def test_an_address_that_ends_in_a_number_has_no_hash(tmp_path):
 def test_a_connection_that_breaks_leaves_nothing_in_the_cache(served, tmp_path):
     served.files["plain", "", "broken.pth"] = b"x" * 100
     served.broken.add("/plain/broken.pth")
-    with pytest.raises(ValueError, match=r"broken\.pth cannot be fetched \(the connection ended after 50 of 100 bytes"):
+    with pytest.raises(
+        ValueError, match=r"broken\.pth cannot be downloaded \(the connection ended after 50 of 100 bytes"
+    ):
         fetch_url(f"{served.address}/plain/broken.pth")
     assert not list(tmp_path.rglob("*broken.pth*"))
 

@@ -1,4 +1,4 @@
-"""Weights from every source system, written by the peers themselves, give the peers' logits here."""
+"""Weights in the format of each other system, written by its own code, give its logits here."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ def saved(path, content, **how):
 
 
 def forms(peer):
-    """Name → how it is written, one for each that is met with."""
+    """Return file name → function that writes the file, one for each known format."""
     state = peer.state_dict()
     compiled = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
     blocks = {name.replace("network.0.0.", "network.0.0._orig_mod."): tensor for name, tensor in state.items()}
@@ -103,7 +103,7 @@ def test_our_state_dict_goes_back_into_timm(peer):
     assert_same(model, back)
 
 
-def test_what_trainers_store_beside_the_weights_is_read_and_harmless(tmp_path, peer):
+def test_the_other_entries_of_a_checkpoint_are_read_and_harmless(tmp_path, peer):
     beside = {
         "best": np.float64(84.2),
         "path": pathlib.Path("/data/x"),
@@ -121,11 +121,11 @@ def test_what_trainers_store_beside_the_weights_is_read_and_harmless(tmp_path, p
     ("raw", "average"),
     [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("current_model_state", "state_dict")],
 )
-def test_the_average_is_taken_where_there_is_one_unless_asked_and_said(tmp_path, peer, other, caplog, raw, average):
+def test_averaged_weights_are_the_default_which_is_logged(tmp_path, peer, other, caplog, raw, average):
     content = {raw: peer.state_dict(), average: other.state_dict(), "epoch": 1}
     path = saved(tmp_path / "a.pth", content)
     assert_same(create_model(NAME, pretrained=path), other)
-    assert caplog.messages == [f"{path}: the averaged weights ({average}) were taken; ema=False takes the last ones"]
+    assert caplog.messages == [f"{path}: the averaged weights ({average}) were loaded; ema=False loads the last ones"]
     assert_same(create_model(NAME, pretrained=path, ema=True), other)
     assert_same(create_model(NAME, pretrained=path, ema=False), peer)
     assert_same(load_model(path, ema=False).model, peer)
@@ -137,13 +137,13 @@ def test_torchs_averaged_model_loads(tmp_path, peer):
     assert_same(create_model(NAME, pretrained=path, ema=True), peer)
 
 
-def test_notes_about_an_average_are_no_average(tmp_path, peer, caplog):
+def test_settings_of_an_average_are_not_taken_for_averaged_weights(tmp_path, peer, caplog):
     path = saved(tmp_path / "a.pth", {"state_dict": peer.state_dict(), "ema": {"decay": 0.999}})
     assert_same(create_model(NAME, pretrained=path), peer)
     assert not caplog.records
 
 
-def test_tied_parameters_are_parameters_of_their_own(tmp_path, peer):
+def test_tied_parameters_become_separate_parameters(tmp_path, peer):
     tied = {**peer.state_dict(), "aux_head.weight": peer.head.weight.detach()}
     trained = load_model(saved(tmp_path / "a.pth", tied))
     trained.save_pretrained(tmp_path / "again")  # safetensors refuses shared memory
@@ -153,14 +153,14 @@ def test_tied_parameters_are_parameters_of_their_own(tmp_path, peer):
     assert load_model(tmp_path / "again").model.head.weight.any()
 
 
-def test_an_average_that_is_not_there_is_an_error(tmp_path, peer):
+def test_missing_averaged_weights_are_an_error(tmp_path, peer):
     path = saved(tmp_path / "a.pth", of_authors(peer))
     with pytest.raises(ValueError, match=r"a\.pth has no averaged weights; leave ema out$"):
         create_model(NAME, pretrained=path, ema=True)
     path = saved(tmp_path / "b.pth", {"state_dict_ema": peer.state_dict()})
-    with pytest.raises(ValueError, match=r"b\.pth has no other than averaged weights"):
+    with pytest.raises(ValueError, match=r"b\.pth has only averaged weights"):
         create_model(NAME, pretrained=path, ema=False)
-    with pytest.raises(ValueError, match="ema chooses among trained weights"):
+    with pytest.raises(ValueError, match="ema selects among pretrained weights"):
         create_model(NAME, ema=True)
 
 
@@ -181,7 +181,7 @@ def test_position_embeddings_are_resized_as_the_authors_do(peer, size, caplog):
     model = create_model(NAME, pretrained=peer, img_size=size)
     assert model.config.img_size == size
     assert_same(model, resized, images(size))
-    assert caplog.messages == [f"the VOLO given: position embeddings resized from 4x4 to {grid[0]}x{grid[1]}"]
+    assert caplog.messages == [f"the given VOLO: position embeddings resized from 4x4 to {grid[0]}x{grid[1]}"]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 7])
@@ -192,21 +192,21 @@ def test_the_first_convolution_is_adapted_as_timm_does(peer, channels, caplog):
     adapted.load_state_dict({**state, stem: adapt_input_conv(channels, state[stem])})
     model = create_model(NAME, pretrained=peer, in_chans=channels)
     assert_same(model, adapted, images(channels=channels))
-    assert caplog.messages == [f"the VOLO given: first convolution adapted from 3 to {channels} channels"]
+    assert caplog.messages == [f"the given VOLO: first convolution adapted from 3 to {channels} channels"]
 
 
 @pytest.mark.parametrize("patch", [2, 8, 16])
 def test_the_projection_of_patches_is_resampled_as_timm_does(peer, patch, caplog):
-    """FlexiViT's, which timm has; micro's patches are of 4 pixels, so its projection is of 2×2."""
+    """timm implements FlexiViT's resampling. The patches of micro have 4 pixels, so its projection is 2×2."""
     proj = "patch_embed.proj.weight"
     model = create_model(NAME, pretrained=peer, patch_size=patch, img_size=8 * patch)
     expected = resample_patch_embed(peer.state_dict()[proj], [patch // 2] * 2, interpolation="bilinear")
     assert_close(model.state_dict()[proj], expected, atol=1e-5, rtol=1e-5)
-    assert caplog.messages == [f"the VOLO given: projection of patches resampled from 4 to {patch} pixels"]
+    assert caplog.messages == [f"the given VOLO: patch projection resampled from 4 to {patch} pixels"]
 
 
 @pytest.mark.parametrize("patch", [8, 16])
-def test_patches_of_twice_the_size_give_the_tokens_they_gave(peer, patch):
+def test_patches_resized_to_twice_the_size_give_the_same_tokens(peer, patch):
     projection = create_model(NAME, pretrained=peer, patch_size=patch).patch_embed.proj
     maps = torch.randn(3, projection.in_channels, 2, 2, generator=torch.Generator().manual_seed(0))
     larger = F.interpolate(maps, scale_factor=patch // 4, mode="bilinear", antialias=True)
@@ -218,10 +218,10 @@ def test_heads_are_kept_when_the_class_count_fits(peer, caplog):
     assert not caplog.records
 
 
-def test_heads_are_replaced_when_asked_for_and_said(peer, caplog):
+def test_heads_are_replaced_on_request_which_is_logged(peer, caplog):
     torch.manual_seed(0)
     model = create_model(NAME, pretrained=peer, num_classes=21).eval()
-    assert caplog.messages == ["the VOLO given: heads of 10 classes replaced by fresh ones of 21"]
+    assert caplog.messages == ["the given VOLO: heads of 10 classes replaced by fresh ones of 21"]
     assert model(images()).shape == (2, 21)
     for head in (model.head, model.aux_head):
         assert 0.05 < head.weight.std() < 0.12  # 1 / sqrt(128) = 0.088
@@ -230,9 +230,9 @@ def test_heads_are_replaced_when_asked_for_and_said(peer, caplog):
     assert_close(model.forward_features(images()).cls, peer.forward_features(images())[:, 0], atol=2e-5, rtol=0)
 
 
-def test_heads_are_left_out_when_asked_for_and_said(peer, caplog):
+def test_heads_are_left_out_on_request_which_is_logged(peer, caplog):
     model = create_model(NAME, pretrained=peer, num_classes=0).eval()
-    assert caplog.messages == ["the VOLO given: heads of 10 classes left out, as asked"]
+    assert caplog.messages == ["the given VOLO: heads of 10 classes left out, as requested"]
     assert model.head is None
     assert_close(model.forward_features(images()).cls, peer.forward_features(images())[:, 0], atol=2e-5, rtol=0)
 
@@ -243,7 +243,9 @@ def test_a_model_without_heads_loads_as_one(tmp_path, caplog):
     model = create_model(NAME, pretrained=path, num_classes=0).eval()
     assert_close(model.forward_features(images()).cls, headless.forward_features(images())[:, 0], atol=2e-5, rtol=0)
     assert not caplog.records
-    with pytest.raises(ValueError, match="has no class head, the model asked for 10; give num_classes=0 to keep"):
+    with pytest.raises(
+        ValueError, match="has no class head, the requested model 10 classes; give num_classes=0 to keep"
+    ):
         create_model(NAME, pretrained=path)
 
 
@@ -251,17 +253,17 @@ def test_a_model_without_a_token_head_gives_its_logits(tmp_path, caplog):
     tokenless = timm_micro(use_aux_head=False)
     path = saved(tmp_path / "a.pth", tokenless.state_dict())
     assert_same(create_model(NAME, pretrained=path), tokenless)
-    assert caplog.messages == [f"{path}: there is no token head: a zero one gives the same logits"]
+    assert caplog.messages == [f"{path}: token head is missing and set to zero, which does not change the logits"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_another_precision_becomes_float32_and_a_loss_is_said(tmp_path, peer, dtype, caplog):
+def test_another_precision_becomes_float32_and_a_loss_is_logged(tmp_path, peer, dtype, caplog):
     other = copy.deepcopy(peer).to(dtype)
     path = tmp_path / "a.safetensors"
     save_file(other.state_dict(), path)
     model = create_model(NAME, pretrained=path)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert caplog.messages == ([f"{path}: float64 became float32"] if dtype == torch.float64 else [])
+    assert caplog.messages == ([f"{path}: float64 converted to float32"] if dtype == torch.float64 else [])
     assert_same(model, other.float())
 
 
@@ -284,7 +286,7 @@ def test_training_changes_the_model_and_not_the_file(tmp_path, peer):
     assert_same(create_model(NAME, pretrained=path), peer)
 
 
-def test_a_model_outlives_its_replaced_file(tmp_path, peer, other):
+def test_a_loaded_model_does_not_change_with_its_file(tmp_path, peer, other):
     path = tmp_path / "model.safetensors"
     save_model(tmp_path, CONFIG, peer.state_dict(), class_names=tuple("abcdefghij"), preprocessing={"size": [32, 32]})
     model = load_model(tmp_path).model
@@ -297,7 +299,7 @@ def test_a_model_outlives_its_replaced_file(tmp_path, peer, other):
 # What belongs to weights: names and preprocessing
 
 
-def test_a_file_of_a_published_size_brings_its_preprocessing_and_imagenets_names(tmp_path):
+def test_a_file_of_a_published_size_has_its_preprocessing_and_imagenets_names(tmp_path):
     config = VARIANTS["volo_d1_384"]
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in timm_from_config(config).state_dict().items()}
@@ -310,7 +312,7 @@ def test_a_file_of_a_published_size_brings_its_preprocessing_and_imagenets_names
     assert trained.class_names[134] == "crane bird"
 
 
-def test_timms_folder_brings_names_and_preprocessing(tmp_path, peer):
+def test_timms_folder_gives_names_and_preprocessing(tmp_path, peer):
     save_file(peer.state_dict(), tmp_path / "model.safetensors")
     settings = {
         "input_size": [3, 32, 32],
@@ -363,13 +365,13 @@ def test_our_folders_of_any_channels_load(tmp_path, channels):
     assert ("mean" in trained.preprocessing) == (channels == 1)
 
 
-def test_a_size_of_no_name_loads_with_its_description_or_its_heads_alone(tmp_path):
+def test_a_custom_size_loads_with_its_description_or_with_given_heads(tmp_path):
     config = replace(CONFIG, depths=(1, 1, 1, 1), heads=(2, 8))
     model = randomize(create_model(NAME, depths=config.depths, heads=config.heads)).eval()
     save_model(tmp_path, config, model.state_dict(), class_names=tuple("abcdefghij"), preprocessing={"size": [32, 32]})
     assert_close(load_model(tmp_path).model(images()), model(images()), atol=0, rtol=0)
     bare = saved(tmp_path / "bare.pth", model.state_dict())
-    with pytest.raises(ValueError, match=r"a VOLO of no named size .* no tensor shows its number of heads"):
+    with pytest.raises(ValueError, match=r"a VOLO of a custom size .* no tensor shows its number of heads"):
         load_model(bare)
     again = create_model(NAME, pretrained=bare, depths=(1, 1, 1, 1), heads=(2, 8))
     assert_close(again.eval()(images()), model(images()), atol=0, rtol=0)

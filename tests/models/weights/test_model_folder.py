@@ -1,4 +1,4 @@
-"""Saving and loading a trained model: what is stored, what is said about damage, and nothing half-written."""
+"""Saving and loading of a trained model: the stored files, the errors for damaged files, and no partial files."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PREPROCESSING = {"size": [32, 32], "crop_pct": 0.9, "interpolation": "bicubic", 
 
 
 def micro(seed: int = 0):
-    """A small model whose every tensor differs from a fresh one's."""
+    """Return a small model whose tensors all differ from those of a fresh one."""
     torch.manual_seed(seed)
     model = create_model("volo_micro_32", num_classes=3, in_chans=1, drop_path_rate=0.1).eval()
     with torch.no_grad():
@@ -53,7 +53,7 @@ def describe(folder, **changes) -> None:
 
 
 def error_of(folder, file: str) -> str:
-    """The one-line message of loading, which names the file at fault."""
+    """Return the error message of loading, one line that begins with the file."""
     with pytest.raises(ValueError, match=f"^{re.escape(str(folder / file))} ") as error:
         load_model(folder)
     message = str(error.value)
@@ -64,7 +64,7 @@ def error_of(folder, file: str) -> str:
 # There and back
 
 
-def test_a_model_comes_back_bit_for_bit(folder, model):
+def test_a_loaded_model_equals_the_saved_one_bit_for_bit(folder, model):
     loaded = load_model(folder)
     assert loaded.class_names == NAMES
     assert loaded.preprocessing == PREPROCESSING
@@ -87,7 +87,7 @@ def test_a_model_comes_back_bit_for_bit(folder, model):
         {"class_depth": 1},
     ],
 )
-def test_a_model_of_any_settings_comes_back(tmp_path, settings):
+def test_a_model_of_any_settings_is_loaded_as_saved(tmp_path, settings):
     model = create_model("volo_micro_32", num_classes=3, **settings).eval()
     save(tmp_path, model)
     images = torch.randn(2, 3, 36, 50)
@@ -100,21 +100,21 @@ def test_a_model_of_any_settings_comes_back(tmp_path, settings):
 
 
 @pytest.mark.parametrize("settings", [{"heads": (2, 8)}, {"outlook_stride": 1}])
-def test_what_no_shape_shows_is_never_guessed_against_the_description(tmp_path, settings):
+def test_the_description_determines_the_settings_that_no_shape_shows(tmp_path, settings):
     model = create_model("volo_micro_32", num_classes=3, **settings)
     save(tmp_path, model)
-    with pytest.raises(ValueError, match=r"is a VOLO of no named size .*, not the model asked for \((heads|outlook)"):
+    with pytest.raises(ValueError, match=r"is a VOLO of a custom size .*, not the requested model \((heads|outlook)"):
         create_model("volo_micro_32", num_classes=3, pretrained=tmp_path)
 
 
-def test_a_loaded_model_is_in_evaluation_mode_and_says_the_same(folder, model):
+def test_a_loaded_model_is_in_evaluation_mode_and_gives_the_same_logits(folder, model):
     loaded = load_model(folder).model
     images = torch.randn(2, 1, 32, 32)
     assert not any(module.training for module in loaded.modules())
     assert_close(loaded(images), model(images), rtol=0, atol=0)
 
 
-def test_an_image_size_of_broken_tokens_comes_back(tmp_path):
+def test_an_image_size_of_partial_tokens_is_kept(tmp_path):
     odd = create_model("volo_micro_32", num_classes=3, img_size=(31, 45))
     save(tmp_path, odd)
     assert load_model(tmp_path).model.config.img_size == (31, 45)
@@ -128,7 +128,7 @@ def test_the_folder_holds_two_files_and_the_description_is_readable(folder, mode
     assert description["architecture"]["dims"] == list(model.config.dims)
 
 
-def test_the_folder_may_be_named_by_its_weights_or_as_text(folder):
+def test_the_source_may_be_the_folder_or_its_weights_as_path_or_text(folder):
     for path in (folder / WEIGHTS_FILE, str(folder), str(folder / WEIGHTS_FILE)):
         assert load_model(path).class_names == NAMES
 
@@ -154,14 +154,14 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
 @pytest.mark.parametrize("file", [MODEL_CONFIG_FILE, WEIGHTS_FILE])
 def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
-    with pytest.raises(ValueError, match=f"is no trained model: {re.escape(str(folder / file))} does not exist"):
+    with pytest.raises(ValueError, match=f"is not a trained model: {re.escape(str(folder / file))} does not exist"):
         load_model(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"format_version": 1,', b"hello", b"[]", b"null", b"{}", b"\xff\xfe\x00"])
-def test_a_description_that_is_none_is_an_error(folder, content):
+def test_an_invalid_description_is_an_error(folder, content):
     (folder / MODEL_CONFIG_FILE).write_bytes(content)
-    assert "is no description of a volo model: " in error_of(folder, MODEL_CONFIG_FILE)
+    assert "is not a description of a volo model: " in error_of(folder, MODEL_CONFIG_FILE)
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, "1"])
@@ -186,7 +186,7 @@ def test_a_description_that_lacks_a_part_is_an_error(folder, key):
         ({"patch_size": 3}, "patch_size must be even"),
     ],
 )
-def test_an_architecture_that_cannot_be_is_an_error(folder, model, changes, reason):
+def test_an_impossible_architecture_is_an_error(folder, model, changes, reason):
     describe(folder, architecture={**asdict(model.config), **changes})
     message = error_of(folder, MODEL_CONFIG_FILE)
     assert "does not describe a model: " in message
@@ -199,31 +199,31 @@ def test_an_empty_weights_file_is_an_error(folder):
 
 
 @pytest.mark.parametrize("content", [b"hello", b"no safetensors at all\n" * 100])
-def test_a_file_that_is_no_safetensors_is_an_error(folder, content):
+def test_a_file_that_is_not_safetensors_is_an_error(folder, content):
     (folder / WEIGHTS_FILE).write_bytes(content)
-    assert "is no safetensors file: " in error_of(folder, WEIGHTS_FILE)
+    assert "is not a valid safetensors file: " in error_of(folder, WEIGHTS_FILE)
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.5, 0.999])
 def test_a_truncated_weights_file_is_an_error(folder, share):
     data = (folder / WEIGHTS_FILE).read_bytes()
     (folder / WEIGHTS_FILE).write_bytes(data[: max(1, int(share * len(data)))])
-    assert "is no safetensors file: " in error_of(folder, WEIGHTS_FILE)
+    assert "is not a valid safetensors file: " in error_of(folder, WEIGHTS_FILE)
 
 
 def test_a_pickled_file_is_never_loaded(folder, model):
     torch.save(model.state_dict(), folder / WEIGHTS_FILE)
-    assert "is no safetensors file: " in error_of(folder, WEIGHTS_FILE)
+    assert "is not a valid safetensors file: " in error_of(folder, WEIGHTS_FILE)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"num_classes": 4}, "has misshapen aux_head.bias"),
-        ({"in_chans": 3}, "has misshapen patch_embed.conv.0.weight"),
+        ({"num_classes": 4}, "has wrong shapes for aux_head.bias"),
+        ({"in_chans": 3}, "has wrong shapes for patch_embed.conv.0.weight"),
         ({"depths": (2, 1, 1, 2)}, "lacks network.4.1."),
-        ({"depths": (1, 1, 1, 1)}, "has, unknown to it, network.0.1."),
-        ({"num_classes": 0}, "has, unknown to it, aux_head.bias"),
+        ({"depths": (1, 1, 1, 1)}, "has unexpected network.0.1."),
+        ({"num_classes": 0}, "has unexpected aux_head.bias"),
     ],
 )
 def test_weights_of_another_architecture_are_an_error(folder, model, changes, problem):
@@ -231,7 +231,9 @@ def test_weights_of_another_architecture_are_an_error(folder, model, changes, pr
     describe(folder, architecture=asdict(config), class_names=[str(number) for number in range(config.num_classes)])
     message = error_of(folder, WEIGHTS_FILE)
     assert f"does not fit the architecture in config.json: it {problem}" in message
-    assert message.endswith("by its shapes it is volo_micro at 32x32 pixels, 3 classes (dims 64/128, blocks 2/1/1/1)")
+    assert message.endswith(
+        "its shapes are those of volo_micro at 32x32 pixels, 3 classes (dims 64/128, blocks 2/1/1/1)"
+    )
 
 
 @pytest.mark.parametrize("names", [["ant", "bee"], ["ant", "bee", "cat", "dog"], "abc"])
@@ -247,7 +249,7 @@ def contents(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_saving_anew_replaces_the_model(folder):
+def test_saving_again_replaces_the_model(folder):
     other = micro(seed=1)
     save(folder, other, class_names=("x", "y", "z"))
     loaded = load_model(folder)

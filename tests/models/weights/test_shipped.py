@@ -1,4 +1,4 @@
-"""The weights that lie in the package: whole, small, loaded without a download."""
+"""The weights inside the package: complete, small, and loaded without a download."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def images():
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_it_is_there():
+def test_the_package_contains_one_model():
     assert list(shipped_weights()) == [NAME]
 
 
@@ -44,7 +44,7 @@ def test_the_files_are_small_of_16_bits_and_fit_the_size_they_are_named_after(na
     assert identity.config.img_size == VARIANTS[model].img_size
 
 
-def test_the_card_tells_what_one_must_know():
+def test_the_card_has_all_sections():
     card = ModelCard.load(shipped_weights()[NAME] / "README.md")
     assert card.data.license == "apache-2.0"
     assert card.data.eval_results[0].metric_name == "top-1 accuracy"
@@ -52,7 +52,7 @@ def test_the_card_tells_what_one_must_know():
     assert all(f"\n## {heading}" in card.text for heading in headings)
 
 
-def test_every_way_of_naming_it_gives_the_same_model_in_32_bits_and_says_nothing(caplog):
+def test_every_name_of_the_weights_gives_the_same_model_in_32_bits_without_a_log_line(caplog):
     trained = load_model(NAME)
     assert trained.class_names == CIFAR
     assert {parameter.dtype for parameter in trained.model.parameters()} == {torch.float32}
@@ -69,7 +69,7 @@ def test_every_way_of_naming_it_gives_the_same_model_in_32_bits_and_says_nothing
     assert not caplog.records
 
 
-def test_heads_of_other_classes_are_replaced_even_by_as_many_and_gray_is_the_sum_of_the_colors(caplog):
+def test_heads_of_as_many_other_classes_are_replaced_and_gray_is_the_sum_of_the_colors(caplog):
     tuned = create_model("volo_tiny_32", pretrained=NAME, class_names=CLOTHES, in_chans=1).state_dict()
     before = load_file(shipped_weights()[NAME] / "model.safetensors")
     for head in ("head.weight", "aux_head.weight"):
@@ -90,7 +90,7 @@ def test_heads_of_the_same_classes_are_kept(caplog):
     assert not caplog.records
 
 
-def test_a_thousand_classes_are_imagenets_by_whatever_names(tmp_path, caplog):
+def test_heads_of_a_thousand_classes_are_kept_whatever_their_names(tmp_path, caplog):
     model = create_model("volo_micro_32", num_classes=1000)
     names = tuple(f"n{number:08d}" for number in range(1000))
     save_model(tmp_path, model.config, model.state_dict(), class_names=names, preprocessing={"size": (32, 32)})
@@ -99,7 +99,7 @@ def test_a_thousand_classes_are_imagenets_by_whatever_names(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_class_names_count_the_classes_of_fresh_weights_too():
+def test_class_names_set_the_number_of_classes_of_fresh_weights_too():
     assert create_model("volo_micro_32", class_names=("a", "b", "c")).num_classes == 3
 
 

@@ -1,4 +1,4 @@
-"""Sharing a trained model: what is written, what is sent to the hub, and what comes back, without the internet."""
+"""Sharing of a trained classifier: saving, uploading to a local hub, and loading from it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def assert_same(loaded: TrainedModel, trained: TrainedModel) -> None:
 # Folders
 
 
-def test_a_saved_folder_comes_back_bit_for_bit(trained, tmp_path):
+def test_a_saved_folder_gives_the_same_model_bit_for_bit(trained, tmp_path):
     trained.save_pretrained(tmp_path / "a" / "insects")
     assert sorted(path.name for path in (tmp_path / "a" / "insects").iterdir()) == [
         "README.md",
@@ -46,7 +46,7 @@ def test_a_saved_folder_comes_back_bit_for_bit(trained, tmp_path):
         assert_same(load(tmp_path / "a" / "insects"), trained)
 
 
-def test_the_card_tells_the_hub_and_people_what_they_ask(trained, tmp_path):
+def test_the_card_describes_a_classifier(trained, tmp_path):
     folder = tmp_path / "insects"
     trained.save_pretrained(folder, results=RESULTS, license="apache-2.0")
     card = ModelCard.load(folder / "README.md")
@@ -75,7 +75,7 @@ def test_the_three_lines_of_the_card_run(trained, tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out.strip() in NAMES
 
 
-def test_without_scores_and_license_the_card_says_nothing_of_them(trained, tmp_path):
+def test_without_scores_and_license_the_card_has_no_entries_for_them(trained, tmp_path):
     trained.save_pretrained(tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.license is card.data.metrics is card.data.eval_results is None
@@ -94,7 +94,7 @@ def test_names_that_do_not_fit_the_outputs_are_an_error_and_nothing_is_written(t
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch):
-    """Whatever the environment says: the hub of these tests is on this machine."""
+    """Ignore HF_HUB_OFFLINE: the hub of these tests is local."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
@@ -104,7 +104,7 @@ def hub(tmp_path, monkeypatch):
         yield server
 
 
-def test_what_is_sent_to_the_hub_comes_back_from_it(trained, hub, monkeypatch):
+def test_a_model_from_the_hub_is_the_one_that_was_pushed(trained, hub, monkeypatch):
     url = trained.push_to_hub("me/insects", results=RESULTS, private=True, token="hf_secret", message="First")
     assert url == f"{hub.address}/me/insects/commit/{COMMIT}"
     assert sorted(hub.files) == ["README.md", "config.json", "model.safetensors"]
@@ -121,21 +121,27 @@ def test_what_is_sent_to_the_hub_comes_back_from_it(trained, hub, monkeypatch):
     assert volo.Predictor("hf-hub:me/insects", device="cpu").class_names == NAMES
 
 
-def test_a_repository_that_is_not_there_is_one_line(hub):
-    with pytest.raises(ValueError, match=r"^there is no folder me/other, and on the hub: there is no me/other on .*$"):
+def test_a_missing_repository_is_one_line(hub):
+    with pytest.raises(
+        ValueError, match=r"^there is no folder me/other, and the hub gave an error: me/other does not exist on .*$"
+    ):
         from_pretrained("me/other")
 
 
-def test_offline_nothing_is_sent_and_what_is_not_cached_is_said_in_one_line(trained, hub, monkeypatch):
+def test_offline_uploads_and_uncached_downloads_are_errors_of_one_line(trained, hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"^HF_HUB_OFFLINE is set, .* me/insects: unset it, or save_pretrained.*$"):
+    with pytest.raises(
+        ValueError, match=r"^HF_HUB_OFFLINE is set, .* me/insects: unset it, or call save_pretrained.*$"
+    ):
         trained.push_to_hub("me/insects")
     assert not hub.seen
-    with pytest.raises(ValueError, match=r"^there is no folder me/other, and on the hub: .*not in the cache.*$"):
+    with pytest.raises(
+        ValueError, match=r"^there is no folder me/other, and the hub gave an error: .*not in the cache.*$"
+    ):
         from_pretrained("me/other")
 
 
-def test_a_folder_goes_before_the_hub_and_has_no_revisions(trained, hub, tmp_path, monkeypatch):
+def test_an_existing_folder_has_priority_over_the_hub_and_no_revisions(trained, hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trained.save_pretrained("me/insects")
     assert_same(from_pretrained("me/insects"), trained)
@@ -146,25 +152,25 @@ def test_a_folder_goes_before_the_hub_and_has_no_revisions(trained, hub, tmp_pat
 @pytest.mark.parametrize(
     ("status", "error", "message"),
     [
-        (401, ValueError, "the token may not write to me/insects: give one that may in HF_TOKEN"),
-        (403, ValueError, "the token may not write to me/insects"),
-        (418, RuntimeError, "the hub did not take me/insects: .*418"),
+        (401, ValueError, "the token has no write access to me/insects: set HF_TOKEN to a token that has"),
+        (403, ValueError, "the token has no write access to me/insects"),
+        (418, RuntimeError, "the hub rejected me/insects: .*418"),
     ],
 )
-def test_a_hub_that_refuses_is_one_line(trained, hub, status, error, message):
+def test_a_rejected_upload_is_one_line(trained, hub, status, error, message):
     hub.refuses = status
     with pytest.raises(error, match=message) as raised:
         trained.push_to_hub("me/insects", token="hf_wrong")
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(trained, monkeypatch):
+def test_an_unreachable_hub_is_one_line(trained, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
-    with pytest.raises(RuntimeError, match=r"^me/insects is not sent: .*$"):
+    with pytest.raises(RuntimeError, match=r"^me/insects was not uploaded: .*$"):
         trained.push_to_hub("me/insects", token="hf_any")
 
 
 @pytest.mark.parametrize("name", ["me/in/sects", "me insects", ""])
-def test_a_name_that_the_hub_does_not_know_how_to_read_is_one_line(trained, name):
-    with pytest.raises(ValueError, match=r"is no name of a repository; one is org/name$"):
+def test_an_invalid_repository_name_is_one_line(trained, name):
+    with pytest.raises(ValueError, match=r"is not a repository name; give org/name$"):
         trained.push_to_hub(name, token="hf_any")

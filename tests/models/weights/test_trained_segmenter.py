@@ -1,12 +1,20 @@
+"""Saving, loading and sharing of a trained segmentation model."""
+
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard, constants
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_hub import COMMIT, running_hub
 from torch.testing import assert_close
 
 import volo
-from volo.models import create_segmenter, load_segmenter, save_model, save_segmenter, task_of
+from volo.models import TrainedSegmenter, create_segmenter, load_segmenter, save_model, save_segmenter, task_of
 
 COLORS = ((0, 0, 0), (255, 128, 0), (1, 2, 3))
 KNOWN = {
@@ -35,7 +43,7 @@ def change(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_what_is_saved_is_loaded(model, folder):
+def test_load_segmenter_reads_a_saved_model(model, folder):
     trained = load_segmenter(folder)
     assert not trained.model.training
     images = torch.randn(1, 3, 50, 70)
@@ -55,10 +63,8 @@ def test_half_precision_is_widened(model, folder):
     assert_close(loaded, model.state_dict(), rtol=1e-3, atol=1e-4)
 
 
-def test_neither_kind_of_model_is_taken_for_the_other(folder, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"is a segmentation model, not a classifier; .* volo\.load_segmenter reads it"
-    ):
+def test_a_model_of_the_other_task_is_an_error(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"is a segmentation model, not a classifier; use .* or volo\.load_segmenter"):
         volo.load_model(folder)
     with pytest.raises(ValueError, match="is a segmentation model, not a classifier"):
         volo.create_model("volo_micro_32", pretrained=folder)
@@ -74,29 +80,136 @@ def test_neither_kind_of_model_is_taken_for_the_other(folder, tmp_path):
     )
     assert "task" not in json.loads((tmp_path / "other/config.json").read_text())  # written as ever
     assert task_of(tmp_path / "other") == task_of(classifier) == "classification"
-    with pytest.raises(ValueError, match=r"is no segmentation model"):
+    with pytest.raises(ValueError, match=r"is not a segmentation model"):
         load_segmenter(tmp_path / "other")
 
 
-def test_what_does_not_fit_is_said_in_one_line(model, folder):
+def test_tensors_or_descriptions_that_do_not_fit_are_errors(model, folder):
     weights = load_file(folder / "model.safetensors")
     save_file({name: t for name, t in weights.items() if name != "head.1.bias"}, folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"does not fit the architecture in config\.json: .* lacks head\.1\.bias"):
+    with pytest.raises(ValueError, match=r"does not fit the architecture in config\.json: it lacks head\.1\.bias"):
         load_segmenter(folder)
     save_file({**weights, "more": torch.zeros(1)}, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="it has 1 others"):
+    with pytest.raises(ValueError, match="it has 1 unexpected tensors"):
         load_segmenter(folder)
     change(folder, task="detection")
-    with pytest.raises(
-        ValueError, match="its task is 'detection', and this volo knows classification and segmentation"
-    ):
+    with pytest.raises(ValueError, match="its task is 'detection'; this volo supports classification and segmentation"):
         load_segmenter(folder)
     change(folder, task="segmentation", segmentation={"num_classes": 3, "decoder": "upernet"})
     with pytest.raises(ValueError, match="does not describe a segmentation model"):
         load_segmenter(folder)
 
 
-def test_names_and_colors_must_be_as_many_as_classes(model, tmp_path):
+def test_the_number_of_names_and_colors_must_be_the_number_of_classes(model, tmp_path):
     with pytest.raises(ValueError, match="3 classes need as many names and colors, not 2 and 3"):
         save_segmenter(tmp_path, model.config, model.state_dict(), **{**KNOWN, "class_names": ("road", "sky")})
     assert not list(tmp_path.iterdir())
+
+
+# Saving and sharing
+
+
+@pytest.fixture
+def trained(model):
+    return TrainedSegmenter(model=model, **KNOWN)
+
+
+def assert_same(loaded, trained):
+    images = torch.randn(1, 3, 50, 70, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert_close(loaded.model(images), trained.model(images), rtol=0, atol=0)
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
+    assert not loaded.model.training
+    assert loaded.model.config == trained.model.config
+    assert (loaded.class_names, loaded.class_colors) == (trained.class_names, trained.class_colors)
+    assert (loaded.ignore_index, loaded.short_side) == (trained.ignore_index, trained.short_side)
+    assert loaded.preprocessing == json.loads(json.dumps(trained.preprocessing))
+
+
+def test_a_saved_folder_gives_the_same_model(trained, tmp_path):
+    trained.save_pretrained(tmp_path / "a" / "streets")
+    files = sorted(path.name for path in (tmp_path / "a" / "streets").iterdir())
+    assert files == ["README.md", "config.json", "model.safetensors"]
+    assert_same(load_segmenter(tmp_path / "a" / "streets"), trained)
+
+
+def test_the_card_describes_a_segmentation_model(trained, tmp_path):
+    folder = tmp_path / "streets"
+    results = {"images": 1200, "miou": 0.5128, "pixel_accuracy": 0.9, "top1": 0.7, "iou": {"road": 0.8}}
+    trained.save_pretrained(folder, results=results, license="apache-2.0", notes="## Data\n\nStreets.")
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.library_name == "volo"
+    assert card.data.pipeline_tag == "image-segmentation"
+    assert card.data.tags == ["volo", "vision-outlooker", "semantic-segmentation"]
+    assert card.data.metrics == ["mean_iou", "accuracy"]
+    scores = [(result.metric_type, result.metric_name, result.metric_value) for result in card.data.eval_results]
+    assert scores == [("mean_iou", "mean IoU", 0.5128), ("accuracy", "pixel accuracy", 0.9)]
+    assert {result.task_type for result in card.data.eval_results} == {"image-segmentation"}
+    assert {result.dataset_name for result in card.data.eval_results} == {"1,200 images"}
+    text = card.text
+    assert text.strip().startswith("# streets\n")
+    assert "segments images, with the decoder upernet: 3 classes,\ncrops of 64×96 pixels, " in text
+    assert "\nOn 1,200 images: mean IoU 51.28%, pixel accuracy 90.00%.\n" in text
+    assert 'volo.Segmenter("streets")' in text
+    assert "size (64, 96), mean (0.5, 0.5, 0.5), short_side 120" in text
+    assert '["road", "sky", "tree"]' in text
+    assert text.endswith("## Data\n\nStreets.")
+    assert "top-1" not in text
+    assert "Predictor" not in text
+
+
+def test_without_scores_and_license_the_card_has_no_entries_for_them(trained, tmp_path):
+    trained.save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.license is card.data.metrics is card.data.eval_results is None
+    assert "IoU" not in card.text
+    assert "accuracy" not in card.text
+
+
+def test_the_code_of_the_card_runs(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained.save_pretrained("streets")
+    Image.new("RGB", (140, 120)).save("photo.jpg")
+    (code,) = re.findall(r"```python\n(.*?)```", Path("streets/README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+    with Image.open("mask.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (140, 120))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ("road", "sky")}, "class_names must be 3 names, not 2"),
+        ({"class_colors": COLORS[:2]}, "3 classes need as many names and colors, not 3 and 2"),
+    ],
+)
+def test_names_or_colors_that_do_not_fit_the_outputs_are_an_error_and_nothing_is_written(
+    trained, tmp_path, changes, message
+):
+    with pytest.raises(ValueError, match=message):
+        replace(trained, **changes).save_pretrained(tmp_path / "new" / "folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_from_the_hub_is_the_one_that_was_pushed(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the hub of this test is on this machine
+    with running_hub(monkeypatch, tmp_path / "hub") as hub:
+        url = trained.push_to_hub("me/streets", results={"images": 3, "miou": 0.5}, token="hf_secret", message="First")
+        assert url == f"{hub.address}/me/streets/commit/{COMMIT}"
+        assert sorted(hub.files) == ["README.md", "config.json", "model.safetensors"]
+        assert (hub.seen["token"], hub.seen["message"]) == ("Bearer hf_secret", "First")
+        card = ModelCard(hub.files["README.md"].decode())
+        assert card.text.strip().startswith("# me/streets\n")
+        assert 'volo.Segmenter("hf-hub:me/streets")' in card.text
+        assert_same(load_segmenter("hf-hub:me/streets"), trained)
+        assert task_of("hf-hub:me/streets") == "segmentation"
+        with pytest.raises(ValueError, match="is a segmentation model, not a classifier"):
+            volo.load_model("hf-hub:me/streets")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # only the cache is left
+        hub.files.clear()
+        assert_same(load_segmenter(f"hf-hub:me/streets@{COMMIT}"), trained)
+        assert volo.Segmenter("hf-hub:me/streets", device="cpu").class_names == KNOWN["class_names"]
+        with pytest.raises(ValueError, match=r"^HF_HUB_OFFLINE is set, .* me/streets: unset it"):
+            trained.push_to_hub("me/streets")

@@ -1,1 +1,1 @@
-"""Any file of weights ↔ tensors ↔ a model: read, identify, adapt, load, save, share."""
+"""Weights of models: reading from any file, recognition, adaptation, loading, saving and sharing."""

@@ -1,4 +1,4 @@
-"""Weights of one system for another: whole models as files, and the outlook attention of others as our layer."""
+"""Conversion of models to files of other systems, and of other implementations' layers to ``OutlookAttention``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from volo.models.weights.model_folder import save_model, save_model_folder
 from volo.models.weights.published import WEIGHTS
 from volo.models.weights.trained import TrainedModel
 
-#: What :func:`convert` writes for whom.
+#: System → the kind of file that :func:`convert` writes for it.
 SYSTEMS = {
     "volo": "a folder that every command of this package reads",
     "timm": "a folder for timm.create_model('local-dir:FOLDER'), with its weights as model.safetensors",
@@ -25,11 +25,11 @@ SYSTEMS = {
 
 
 def convert(source: Source, destination: str | Path, *, to: str, ema: bool | None = None) -> TrainedModel:
-    """Write a model for another system; what that system reads gives the same logits.
+    """Write a model in the format of another system; the model gives the same logits there.
 
     Args:
         source: see :func:`volo.models.load_model`.
-        destination: the folder or file to write, which must not exist; see :data:`SYSTEMS`.
+        destination: the folder or file to write, which must not exist yet; see :data:`SYSTEMS`.
         to: volo, timm or official.
         ema: see :func:`volo.models.load_model`.
 
@@ -37,8 +37,9 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
         The model that was written.
 
     Raises:
-        ValueError: the source cannot be loaded, the system is unknown or has no model of this size, or the
+        ValueError: The source cannot be loaded, the system is unknown or has no model of this size, or the
             destination exists.
+        OSError: The files cannot be written.
     """
     destination = Path(destination)
     if to not in SYSTEMS:
@@ -52,7 +53,7 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
     if to == "official":
         if hidden := differences(identify(weights), trained.model.config):
             raise ValueError(
-                f"the authors' form does not hold what no tensor shows, {', '.join(hidden)}; --to volo does"
+                f"the authors' format cannot store {', '.join(hidden)}, which no tensor shows; use --to volo"
             )
         with created_folder(destination.parent), atomic_write(destination) as temporary, temporary.open("wb") as file:
             try:
@@ -77,20 +78,21 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
 def outlook_attention_layer(
     source: nn.Module | Mapping[str, Tensor], *, num_heads: int | None = None, stride: int | None = None
 ) -> OutlookAttention:
-    """Our layer with the weights of another implementation's, in evaluation the same function.
+    """Build an ``OutlookAttention`` with the weights of another implementation; in evaluation, both compute the same.
 
-    Two are known: the authors' (``v``, ``attn``, ``proj``), and External-Attention-pytorch's (``v_pj``, ``attn``,
-    ``proj``). The latter hands padding and stride to ``nn.Unfold`` by position, where they become dilation and
-    padding: it computes outlook attention at stride 1 and padding 1 alone, and no other is taken. Dropout after the
-    projection, which both have, is not carried over.
+    Two implementations are supported: the authors' (``v``, ``attn``, ``proj``), and External-Attention-pytorch's
+    (``v_pj``, ``attn``, ``proj``). The latter passes padding and stride to ``nn.Unfold`` by position, where they
+    become dilation and padding: it computes outlook attention only at stride 1 and padding 1, and other settings are
+    an error. The dropout after the projection, which both have, is not converted.
 
     Args:
         source: the layer, or its state dict.
-        num_heads: needed with a state dict, whose shapes do not show it.
-        stride: likewise; the authors' default, and so this one's for a state dict, is 1.
+        num_heads: the number of heads, required with a state dict, whose shapes do not show it.
+        stride: the stride, used with a state dict only; None means 1, the authors' default.
 
     Raises:
-        ValueError: the layer is another one, or ours cannot compute what it does.
+        ValueError: The layer is not an outlook attention of these two, or has settings that ``OutlookAttention`` cannot
+            compute.
     """
     if isinstance(source, nn.Module):
         weights, settings = source.state_dict(), _settings(source)
@@ -100,20 +102,22 @@ def outlook_attention_layer(
     names = {("v" if name == "v_pj" else name, kind): f"{name}.{kind}" for name, kind in _tensors(positional)}
     if missing := [name for name in names.values() if name not in weights]:
         raise ValueError(
-            f"this is no outlook attention of the authors or of External-Attention-pytorch: no {missing[0]}"
+            f"this is not an outlook attention of the authors or of External-Attention-pytorch: it lacks {missing[0]}"
         )
     if not settings["num_heads"]:
-        raise ValueError("a state dict does not show its number of heads: give num_heads")
+        raise ValueError("a state dict does not show the number of heads: give num_heads")
     if unexpected := set(weights) - set(names.values()):
-        raise ValueError(f"outlook attention has no {', '.join(sorted(unexpected))} here: build it with qkv_bias=False")
+        raise ValueError(
+            f"OutlookAttention has no {', '.join(sorted(unexpected))}: build the other layer with qkv_bias=False"
+        )
     dim, outputs = weights["proj.weight"].shape[0], weights["attn.weight"].shape[0]
     kernel = round((outputs / settings["num_heads"]) ** 0.25)
     if kernel**4 * settings["num_heads"] != outputs:
         raise ValueError(f"{outputs} attention weights are not {settings['num_heads']} heads times the 4th power of K")
     if positional and (settings["stride"], settings.get("padding", 1), kernel) != (1, 1, 3):
         raise ValueError(
-            "External-Attention-pytorch hands padding and stride to nn.Unfold as dilation and padding: its layer "
-            "is outlook attention at kernel_size 3, stride 1 and padding 1 only"
+            "External-Attention-pytorch passes padding and stride to nn.Unfold as dilation and padding: its layer "
+            "is an outlook attention only at kernel_size 3, stride 1 and padding 1"
         )
     if settings.get("padding", kernel // 2) != kernel // 2:
         raise ValueError(f"the padding must be {kernel // 2} for windows of {kernel}, not {settings['padding']}")
@@ -131,25 +135,25 @@ def _tensors(positional: bool) -> list[tuple[str, str]]:
 
 
 def _settings(layer: nn.Module) -> dict[str, Any]:
-    """What a layer's attributes say; both implementations have the same ones."""
+    """Return the settings in a layer's attributes, which have the same names in both implementations."""
     settings = {name: getattr(layer, name, None) for name in ("num_heads", "stride", "padding", "scale")}
     if unknown := [name for name, value in settings.items() if value is None]:
-        raise ValueError(f"{type(layer).__name__} is no outlook attention: it has no {unknown[0]}")
+        raise ValueError(f"{type(layer).__name__} is not an outlook attention: it has no {unknown[0]}")
     return {**settings, "attn_drop": getattr(getattr(layer, "attn_drop", None), "p", 0.0)}
 
 
 def _for_timm(trained: TrainedModel) -> dict[str, Any]:
-    """The ``config.json`` that timm writes for a model of its hub."""
+    """Return the content of ``config.json`` in the format that timm writes for the hub."""
     config, settings = trained.model.config, trained.preprocessing
     identity = identify(trained.model.state_dict(), described=config)
-    named = [name for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
-    if not named:
+    timm_names = [name for name in identity.names if f"{name}.sail_in1k" in WEIGHTS]
+    if not timm_names:
         raise ValueError(
-            f"timm has no model of the size of {identity.variant or 'this one'}; its class timm.models.volo.VOLO takes "
-            "the weights all the same: --to official writes them as one file"
+            f"timm has no model of the size of {identity.variant or 'this one'}; its class timm.models.volo.VOLO "
+            "can load the weights that --to official writes as one file"
         )
     return {
-        "architecture": named[0],
+        "architecture": timm_names[0],
         "num_classes": config.num_classes,
         "num_features": config.dims[1],
         "label_names": list(trained.class_names),

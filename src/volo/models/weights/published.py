@@ -1,8 +1,8 @@
-"""Weights that have a name: every published VOLO checkpoint in one table, and those that lie in the package.
+"""Weights with a name: the table of all published VOLO checkpoints, and the weights inside this package.
 
-Sources: the files, ``authors_top1`` and the crop are the authors' (https://github.com/sail-sg/volo, release ``volo_1``;
-the crop also timm's configurations), the other scores timm's results files and GMACs timm's count. Nobody else has
-published weights of these sizes for ImageNet-1k under a free license.
+Sources: the files, ``authors_top1`` and the crop are from the authors (https://github.com/sail-sg/volo, release
+``volo_1``; the crop is also in timm's configurations). The other scores are from timm's results files, and GMACs are
+timm's count. Nobody else has published weights of these sizes for ImageNet-1k under a free license.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,20 @@ _RELEASE = "https://github.com/sail-sg/volo/releases/download/volo_1"
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:
-    """One published checkpoint, trained on ImageNet-1k; images bicubic, ImageNet's mean and deviation.
+    """One published checkpoint, trained on ImageNet-1k, with bicubic resizing and ImageNet's mean and deviation.
 
     Attributes:
         model: the name of its size, a key of :data:`volo.models.VARIANTS`.
         file: the authors' file.
-        crop_pct: the share of the resized image's side that the center crop keeps; above 1 it pads with black.
+        crop_pct: the share of the resized image's side that the center crop keeps; above 1, the crop is padded with
+            black.
         gmacs: 10⁹ multiply-adds for one image.
-        authors_top1: on ImageNet-1k's validation images, by the authors, %.
+        authors_top1: top-1 accuracy on ImageNet-1k's validation images, as the authors report it, %.
         top1: the same, measured by timm, %.
-        real_top1: on the ReaL labels, measured by timm, %.
-        v2_top1: on ImageNet-V2 (matched frequency), measured by timm, %.
-        tag: who trained it on what; the name of the checkpoint is ``model.tag``.
-        license: of the weights.
+        real_top1: top-1 accuracy on the ReaL labels, measured by timm, %.
+        v2_top1: top-1 accuracy on ImageNet-V2 (matched frequency), measured by timm, %.
+        tag: the authors and the training data; the name of the checkpoint is ``model.tag``.
+        license: the license of the weights.
     """
 
     model: str
@@ -45,7 +46,7 @@ class PublishedWeights:
 
     @property
     def name(self) -> str:
-        """The name of the checkpoint, timm's too."""
+        """The name of the checkpoint, here and in timm."""
         return f"{self.model}.{self.tag}"
 
     @property
@@ -55,12 +56,12 @@ class PublishedWeights:
 
     @property
     def url(self) -> str:
-        """Where the authors' own file of these weights is."""
+        """The URL of the authors' own file of these weights."""
         return f"{_RELEASE}/{self.file}"
 
     @property
     def size(self) -> int:
-        """Pixels along the side of the images it was trained and judged on."""
+        """Side of the images of training and evaluation, in pixels."""
         return VARIANTS[self.model].img_size[0]
 
 
@@ -79,7 +80,7 @@ def _row(
     )
 
 
-#: name with tag → the checkpoint, in the order of the sizes.
+#: Name with tag → the checkpoint, in the order of the sizes.
 WEIGHTS: dict[str, PublishedWeights] = {
     row.name: row
     for row in (
@@ -99,16 +100,19 @@ WEIGHTS: dict[str, PublishedWeights] = {
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Name with tag → folder of the weights that lie in the package and need no download."""
+    """Return name with tag → folder of the weights inside this package, which need no download."""
     folders = sorted(Path(__file__).with_name("shipped").iterdir())
     return {folder.name: folder for folder in folders if (folder / MODEL_CONFIG_FILE).is_file()}
 
 
 def weights_name(name: str) -> str:
-    """The name with its tag of weights named with or without it; ``volo_d1`` means the first of its size.
+    """Return the full name, with tag, of published or shipped weights.
+
+    Args:
+        name: the name with its tag, without it, or without image size; ``volo_d1`` means the first of its sizes.
 
     Raises:
-        ValueError: there are none of this name; the message gives the nearest.
+        ValueError: The name is unknown; the message suggests the most similar one.
     """
     known = [*WEIGHTS, *shipped_weights()]
     for full in known:

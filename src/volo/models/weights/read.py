@@ -1,7 +1,8 @@
-"""Weights from any file, as plain tensors under VOLO's names.
+"""Reading of weights from any file, as plain tensors under VOLO's names.
 
-A file may be safetensors, of ``torch.save`` in either form, or Keras' HDF5; it may hold the tensors at once or beside
-much else, once or also averaged, and under the names of a wrapper. What was chosen is told, never guessed in silence.
+A file may be safetensors, a file of ``torch.save`` in its new or old format, or Keras' HDF5. It may hold the tensors
+alone or among other entries, may hold averaged weights as well, and may have the prefixes of a wrapper in its names.
+:class:`Checkpoint` records which of its weights were chosen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,21 +16,21 @@ from torch import Tensor, nn
 
 from volo.models.weights.readers.torch_pickle import read_pickled
 
-#: The tensor by which a VOLO is found, whatever stands before its name.
+#: The tensor that every VOLO has; the text before this name is the prefix of a wrapper.
 ANCHOR = "patch_embed.proj.weight"
 
-#: Where trainers put the weights, and where the average over the steps.
-#: timm, the authors: state_dict, state_dict_ema; torchvision: model, model_ema; Lightning: see :func:`_parts`.
+#: Entries in which training programs store the weights, and their average over the training steps.
+#: timm, the authors: state_dict, state_dict_ema; torchvision: model, model_ema; Lightning: see :func:`_weight_entries`.
 _TRAINED = ("state_dict", "model", "model_state_dict")
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 
-#: What compiling, sharding and checkpointing put into names, at any depth.
+#: Parts of names that torch.compile, FSDP and activation checkpointing insert, at any depth.
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
-#: What the beginning of a file that is no weights file gives away.
-_STRANGERS = {
-    b"version https://git-lfs": "a pointer of Git LFS in the place of the weights: run git lfs pull",
-    b"<": "a web page or XML, not what was to be downloaded",
+#: First bytes of files that are not weights → the kind of file, for the error message.
+_OTHER_FILES = {
+    b"version https://git-lfs": "a Git LFS pointer instead of the weights: run git lfs pull",
+    b"<": "a web page or XML instead of the download",
     b"{": "JSON",
     b"\x1f\x8b": "a gzip archive: unpack it first",
 }
@@ -37,17 +38,18 @@ _STRANGERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The weights of one model, and how they were found.
+    """The weights of one model, and the place in the file where they were found.
 
     Attributes:
-        origin: the file, or what else they came from, as messages name it.
-        form: how the file is written.
-        weights: name → tensor; memory-mapped and private to this process where the file allows it.
-        averaged: whether these are the average over the training steps; None where the file has one set alone.
-        part: the entry of the file that holds them, or "".
-        prefix: what stood before VOLO's names, or "".
+        origin: the file or the object, as messages name it.
+        form: the file format.
+        weights: name → tensor; memory-mapped and private to this process if the file format allows it.
+        averaged: True for the average over the training steps, False for the last weights; None if the file does not
+            have both.
+        part: the entry of the file that holds the weights, or "".
+        prefix: the prefix that was removed from every name, or "".
         beside: the other entries of the file.
-        about: what the file says about them in words and numbers.
+        about: the numbers and texts that the file stores beside the weights.
     """
 
     origin: str
@@ -61,24 +63,24 @@ class Checkpoint:
 
     @property
     def choice(self) -> str | None:
-        """One line about which of two sets of weights this is; None where there was no choice."""
+        """A phrase that states which of two sets of weights was loaded; None if the file has one set."""
         if self.averaged is None:
             return None
-        taken, left = ("averaged", "last") if self.averaged else ("last", "averaged")
-        return f"the {taken} weights ({self.part}) were taken; ema={not self.averaged} takes the {left} ones"
+        loaded, other = ("averaged", "last") if self.averaged else ("last", "averaged")
+        return f"the {loaded} weights ({self.part}) were loaded; ema={not self.averaged} loads the {other} ones"
 
 
 def read_checkpoint(path: str | Path, *, ema: bool | None = None) -> Checkpoint:
     """Read a file of weights.
 
     Args:
-        path: the file, whatever its name ends in.
-        ema: take the weights that were averaged over the training steps (True) or not (False); None takes them
-            where the file has them.
+        path: the file; its content gives the format, not its suffix.
+        ema: True loads the weights averaged over the training steps, False the last weights; None loads the averaged
+            weights if the file has them.
 
     Raises:
-        ValueError: the file cannot be read, is damaged, would have to run code, holds no tensors, or not the set
-            that ``ema`` asks for.
+        ValueError: The file cannot be read, is damaged, could run code, holds no tensors, or does not have the weights
+            that ``ema`` selects.
     """
     path = Path(path)
     form = _form(path)
@@ -93,30 +95,30 @@ def read_checkpoint(path: str | Path, *, ema: bool | None = None) -> Checkpoint:
 
 
 def from_object(weights: nn.Module | Mapping[str, Any], *, ema: bool | None = None) -> Checkpoint:
-    """The same of a model object (timm's, for one) or of a state dict; the tensors are copied.
+    """Take the weights of a module, such as timm's VOLO, or of a state dict; the tensors are copied.
 
     Raises:
-        ValueError: there are no tensors in it, or not those that ``ema`` asks for.
+        ValueError: The object holds no tensors, or does not have the weights that ``ema`` selects.
     """
     if isinstance(weights, nn.Module):
-        given = _checkpoint(f"the {type(weights).__name__} given", "module", weights.state_dict(), ema, {})
+        checkpoint = _checkpoint(f"the given {type(weights).__name__}", "module", weights.state_dict(), ema, {})
     else:
-        given = _checkpoint("the state dict given", "state dict", weights, ema, {})
-    return replace(given, weights={name: tensor.clone() for name, tensor in given.weights.items()})
+        checkpoint = _checkpoint("the given state dict", "state dict", weights, ema, {})
+    return replace(checkpoint, weights={name: tensor.clone() for name, tensor in checkpoint.weights.items()})
 
 
 def check_weights_file(path: Path) -> None:
-    """See that a path is a file with something in it.
+    """Check that a path is a readable file that is not empty.
 
     Raises:
-        ValueError: it is not; the message says what it is.
+        ValueError: The path is anything else; the message states the reason.
     """
     try:
         if path.is_dir():
             raise ValueError(f"{path} is a folder without weights; give a file, or a folder with model.safetensors")
         stat = path.stat()
         if not path.is_file():
-            raise ValueError(f"{path} is no regular file")
+            raise ValueError(f"{path} is not a regular file")
         with path.open("rb"):
             pass
     except OSError as error:
@@ -126,11 +128,12 @@ def check_weights_file(path: Path) -> None:
 
 
 def _form(path: Path) -> str:
+    """Return the file format, which the first bytes of the file give."""
     check_weights_file(path)
     with path.open("rb") as file:
         start = file.read(32)
-    known = next((what for sign, what in _STRANGERS.items() if start.startswith(sign)), None)
-    # A name that promises safetensors promises that nothing is unpickled.
+    known = next((kind for sign, kind in _OTHER_FILES.items() if start.startswith(sign)), None)
+    # Users expect of a file named .safetensors that it is never unpickled, so its content does not matter here.
     if start[8:9] == b"{" or (path.suffix == ".safetensors" and known is None):
         return "safetensors"
     if start.startswith(b"PK\x03\x04"):
@@ -139,7 +142,7 @@ def _form(path: Path) -> str:
         return "HDF5 of Keras"
     if start[:1] == b"\x80":
         return "pickle of torch.save before PyTorch 1.6"
-    raise ValueError(f"{path} is no file of weights: it is {known or 'of no known form'}")
+    raise ValueError(f"{path} is not a file of weights: it is {known or 'of an unknown format'}")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -148,32 +151,40 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a valid safetensors file: {error}") from error
 
 
 def _checkpoint(origin: str, form: str, content: Any, ema: bool | None, about: dict[str, Any]) -> Checkpoint:
-    """Choose one model's tensors out of all that a file holds."""
+    """Choose the tensors of one model from the content of a file.
+
+    Args:
+        origin: the name of the file in messages.
+        form: the file format.
+        content: the content of the file: tensors by their names, or entries that hold such a mapping.
+        ema: see :func:`read_checkpoint`.
+        about: texts that the file format stores beside the content.
+    """
     if not isinstance(content, Mapping):
-        raise ValueError(f"{origin} holds no weights but one {type(content).__name__}")
-    parts = _parts(origin, content)
-    if ema is not None and ema not in parts and (ema or True in parts):
-        raise ValueError(f"{origin} has no {'averaged' if ema else 'other than averaged'} weights; leave ema out")
-    average = bool(ema if ema is not None else True in parts) if parts else False
-    part, tensors = parts.get(average, ("", content))
+        raise ValueError(f"{origin} holds a {type(content).__name__} instead of weights")
+    entries = _weight_entries(origin, content)
+    if ema is not None and ema not in entries and (ema or True in entries):
+        raise ValueError(f"{origin} has {'no' if ema else 'only'} averaged weights; leave ema out")
+    averaged = bool(ema if ema is not None else True in entries) if entries else False
+    part, tensors = entries.get(averaged, ("", content))
     weights, prefix = _renamed(origin, {name: value for name, value in tensors.items() if isinstance(value, Tensor)})
     if not weights:
         raise ValueError(f"{origin} holds no tensors; it has: {', '.join(map(str, list(content)[:8])) or 'nothing'}")
-    places = set()
+    addresses = set()
     for name, value in weights.items():
         _check_plain(origin, name, value)
-        if value.data_ptr() in places:  # tied in their model, and parameters of their own in ours
+        if value.data_ptr() in addresses:  # parameters that their model shares; a VOLO has them separately
             weights[name] = value.clone()
-        places.add(value.data_ptr())
+        addresses.add(value.data_ptr())
     return Checkpoint(
         origin=origin,
         form=form,
         weights=weights,
-        averaged=average if len(parts) == 2 else None,
+        averaged=averaged if len(entries) == 2 else None,
         part=part,
         prefix=prefix,
         beside=tuple(str(name) for name in content if name != part) if part else (),
@@ -181,21 +192,24 @@ def _checkpoint(origin: str, form: str, content: Any, ema: bool | None, about: d
     )
 
 
-def _parts(origin: str, content: Mapping[str, Any]) -> dict[bool, tuple[str, Mapping[str, Any]]]:
-    """Averaged or not → (entry of the file, its tensors), of a file that has such entries."""
-    parts: dict[bool, tuple[str, Mapping[str, Any]]] = {}
-    for average, names in ((False, _TRAINED), (True, _AVERAGED)):
+def _weight_entries(origin: str, content: Mapping[str, Any]) -> dict[bool, tuple[str, Mapping[str, Any]]]:
+    """Return averaged (True or False) → (name of the entry, its tensors); empty if the file has no such entries."""
+    entries: dict[bool, tuple[str, Mapping[str, Any]]] = {}
+    for averaged, names in ((False, _TRAINED), (True, _AVERAGED)):
         for name in names:
             value = content.get(name)
             value = value.state_dict() if isinstance(value, nn.Module) else value
             if not _has_tensors(value):
                 continue
-            if average in parts:
-                raise ValueError(f"{origin} has weights in {parts[average][0]} and in {name}; save one by itself")
-            parts[average] = name, value
-    if False in parts and _has_tensors(content.get("current_model_state")):  # Lightning with an average
-        parts = {True: parts[False], False: ("current_model_state", content["current_model_state"])}
-    return parts
+            if averaged in entries:
+                raise ValueError(
+                    f"{origin} has weights in {entries[averaged][0]} and in {name}; save one of them alone"
+                )
+            entries[averaged] = name, value
+    # Lightning's weight averaging stores the average as state_dict, and the last weights as current_model_state.
+    if False in entries and _has_tensors(content.get("current_model_state")):
+        entries = {True: entries[False], False: ("current_model_state", content["current_model_state"])}
+    return entries
 
 
 def _has_tensors(value: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -203,22 +217,22 @@ def _has_tensors(value: Any) -> TypeGuard[Mapping[str, Any]]:
 
 
 def _check_plain(origin: str, name: str, tensor: Tensor) -> None:
-    """See that a tensor has all its values in memory or in the file, one by one."""
+    """Check that a tensor is dense, and that each of its values is stored."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
-        raise ValueError(f"{origin}: {name} is no plain tensor ({tensor.dtype}, {tensor.layout}, {tensor.device})")
+        raise ValueError(f"{origin}: {name} is not a plain tensor ({tensor.dtype}, {tensor.layout}, {tensor.device})")
     if tensor.nbytes > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{origin}: {name} claims {tensor.nbytes:,} bytes, more than are stored of it")
+        raise ValueError(f"{origin}: {name} claims {tensor.nbytes:,} bytes, more than the file stores of it")
 
 
 def _renamed(origin: str, tensors: Mapping[Any, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The tensors under VOLO's names, and what a wrapper has put before all of them."""
+    """Return the tensors under VOLO's names, and the prefix that was removed from every name."""
     names = {name: _unwrapped(name) for name in tensors if name != "n_averaged"}
     prefix = _prefix(origin, dict.fromkeys(names.values()))
     weights: dict[str, Tensor] = {}
     for name, unwrapped in names.items():
         ours = unwrapped.removeprefix(prefix)
         if ours in weights:
-            raise ValueError(f"{origin} has {ours} twice, under a wrapper's name too; save one of them")
+            raise ValueError(f"{origin} has {ours} twice, once under a wrapper's name; save one of them")
         weights[ours] = tensors[name].detach()
     return weights, prefix
 
@@ -230,8 +244,8 @@ def _unwrapped(name: Any) -> str:
 
 
 def _prefix(origin: str, names: Iterable[str]) -> str:
-    """What a wrapper (``module.``, ``_orig_mod.``, ``model.``, ``timm_model.`` …) has put before every name."""
+    """Find the prefix of a wrapper (``module.``, ``model.``, ``timm_model.`` …), or return ""."""
     found = [name.removesuffix(ANCHOR) for name in names if name.endswith(ANCHOR)]
     if len(found) > 1:
-        raise ValueError(f"{origin} holds {len(found)} models, {', '.join(map(repr, found))}; save one by itself")
+        raise ValueError(f"{origin} holds {len(found)} models, {', '.join(map(repr, found))}; save one of them alone")
     return found[0] if found and (not found[0] or found[0].endswith(".")) else ""

@@ -1,1 +1,1 @@
-"""Files of weights that need a reader of their own."""
+"""Readers of file formats other than safetensors."""

@@ -1,7 +1,7 @@
-"""The ``.h5`` weights of keras_cv_attention_models' VOLO as tensors under VOLO's names. Needs the extra ``volo[h5]``.
+"""Reading of the ``.h5`` weights of keras_cv_attention_models' VOLO. Needs the extra ``volo[h5]``.
 
-Keras keeps a matrix as (inputs, outputs), a convolution as (height, width, inputs, outputs), and the three groups of
-transformer blocks as one; attention's query, key and value are matrices of their own, cut by head.
+Keras stores a matrix as (inputs, outputs), a convolution as (height, width, inputs, outputs), and the three groups of
+transformer blocks as one group. The query, key and value of an attention are separate matrices, split by head.
 
 Source: keras_cv_attention_models (https://github.com/leondgarse/keras_cv_attention_models), ``volo/volo.py``.
 """
@@ -17,14 +17,15 @@ from torch import Tensor
 from volo.messages import join_few
 from volo.models.config import VARIANTS
 
+#: Name of a layer → name of an array → the array.
 _Layers = dict[str, dict[str, np.ndarray]]
 
 
 def read_keras(path: Path) -> dict[str, Tensor]:
-    """Read the file's layers and give them VOLO's names and layouts.
+    """Read the layers of a file, and return tensors with VOLO's names and layouts.
 
     Raises:
-        ValueError: the file is damaged, or its layers are not those of a VOLO of D1 to D5.
+        ValueError: The file is damaged, or its layers are not those of a VOLO D1 to D5.
     """
     import h5py
 
@@ -38,21 +39,21 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     try:
         pairs = dict(_convert(layers))
     except KeyError as error:
-        raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: it has no {error.args[0]}") from error
+        raise ValueError(f"{path} is not a VOLO of keras_cv_attention_models: it has no {error.args[0]}") from error
     if left := [f"{layer}/{name}" for layer, arrays in layers.items() for name in arrays]:
-        raise ValueError(f"{path} is no VOLO of keras_cv_attention_models: that has no {join_few(left)}")
+        raise ValueError(f"{path} is not a VOLO of keras_cv_attention_models: it has unexpected {join_few(left)}")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in pairs.items()}
 
 
 def _arrays(group: Any, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a layer, under the last two parts of their names: ``kernel``, ``query/kernel``."""
+    """Read the arrays of a layer, by their names without the layer's: ``kernel``, ``query/kernel``."""
     found: dict[str, np.ndarray] = {}
     layer, size = group.name.rpartition("/")[2], path.stat().st_size
 
     def visit(name: str, item: Any) -> None:
         if not hasattr(item, "shape"):
             return
-        if item.nbytes > 100 * size:  # packed arrays are allowed, an unpacked one that fills the memory is not
+        if item.nbytes > 100 * size:  # a small file of compressed arrays could fill the memory
             raise ValueError(f"{path}: {name} claims {item.nbytes:,} bytes in a file of {size:,}; nothing was read")
         parts = [part.partition(":")[0] for part in name.split("/") if part != layer]
         found["/".join(parts)] = item[()]
@@ -62,7 +63,7 @@ def _arrays(group: Any, path: Path) -> dict[str, np.ndarray]:
 
 
 def _convert(layers: _Layers) -> Iterator[tuple[str, np.ndarray]]:
-    """Take all arrays that a VOLO has out of ``layers``."""
+    """Remove all arrays of a VOLO from ``layers``, and yield them with VOLO's names and layouts."""
     for index, number in ((0, 1), (3, 2), (6, 3)):
         yield f"patch_embed.conv.{index}.weight", _convolution(layers[f"stem_{number}_conv"].pop("kernel"))
         yield from _norm(f"patch_embed.conv.{index + 1}", layers[f"stem_{number}_bn"])
@@ -85,7 +86,7 @@ def _convert(layers: _Layers) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _places(outlookers: int, transformers: int) -> list[str]:
-    """Where every transformer block belongs: Keras counts through, VOLO has three groups."""
+    """Return VOLO's name of every transformer block: Keras numbers all blocks, VOLO numbers them by group."""
     for config in VARIANTS.values():
         if (config.depths[0], sum(config.depths[1:])) == (outlookers, transformers):
             groups = enumerate(config.depths[1:], 2)
@@ -97,6 +98,7 @@ def _count(layers: _Layers, prefix: str) -> int:
     return len({name for name in layers if name.startswith(prefix) and name.endswith("_mlp_LN")})
 
 
+#: A function that converts an attention: VOLO's prefix, all layers, Keras' prefix → names and arrays.
 Converter = Callable[[str, _Layers, str], Iterator[tuple[str, np.ndarray]]]
 
 
@@ -128,7 +130,7 @@ def _class_attention(ours: str, layers: _Layers, theirs: str) -> Iterator[tuple[
 
 
 def _by_head(layers: _Layers, theirs: str) -> list[np.ndarray]:
-    """Query, key and value, (inputs, heads, head dim) each, as (outputs, inputs)."""
+    """Convert query, key and value from (inputs, heads, head dim) to (outputs, inputs)."""
     arrays = layers[f"{theirs}mhsa"]
     kernels = (arrays.pop(f"{part}/kernel") for part in ("query", "key", "value"))
     return [kernel.reshape(kernel.shape[0], -1).T for kernel in kernels]
@@ -146,12 +148,12 @@ def _norm(ours: str, arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, np.nd
 
 
 def _affine(
-    ours: str, arrays: dict[str, np.ndarray], turn: Callable[[np.ndarray], np.ndarray]
+    ours: str, arrays: dict[str, np.ndarray], transpose: Callable[[np.ndarray], np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{ours}.weight", turn(arrays.pop("kernel"))
+    yield f"{ours}.weight", transpose(arrays.pop("kernel"))
     yield f"{ours}.bias", arrays.pop("bias")
 
 
 def _convolution(kernel: np.ndarray) -> np.ndarray:
-    """(height, width, inputs, outputs) to (outputs, inputs, height, width)."""
+    """Transpose (height, width, inputs, outputs) to (outputs, inputs, height, width)."""
     return kernel.transpose(3, 2, 0, 1)

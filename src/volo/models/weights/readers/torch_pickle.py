@@ -1,7 +1,7 @@
-"""Reading what ``torch.save`` wrote, without running anything that is in it.
+"""Reading of files of ``torch.save`` without running code in them.
 
-PyTorch's restricted unpickler builds tensors, plain containers and the harmless objects listed here; whatever else a
-file names stops the reading. What a file claims about its size is compared with its size before memory is taken.
+PyTorch's restricted unpickler builds tensors, plain containers and the harmless objects listed here; any other object
+is an error. The sizes that a file claims are compared with the size of the file before memory is allocated.
 """
 
 import argparse
@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 import torch
 
-#: numpy's kinds of numbers, as its pickles name them.
+#: The numeric dtypes of numpy, as its pickles name them.
 _NUMBERS = ("f2", "f4", "f8", "i4", "i8", "b1")
 
 
 def _dtype(kind: str, *options: bool) -> np.dtype:
-    """A ``dtype`` of numpy's for numbers alone: a few bytes can name another one of any size."""
+    """Build a numeric ``dtype`` of numpy; other dtypes are an error, because a few bytes can name one of any size."""
     if kind not in _NUMBERS:
-        raise ValueError(f"it holds numpy's {kind[:20]!r}, no number")
+        raise ValueError(f"it holds numpy's {kind[:20]!r}, which is not a number")
     return np.dtype(kind, *options)
 
 
-#: What trainers store beside weights: settings, paths, scores. Making one runs no code of the file's.
+#: Objects that training programs store beside weights: settings, paths, scores. Building one runs no code of the file.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     SimpleNamespace,
     pathlib.PurePosixPath,
     pathlib.PureWindowsPath,
-    # On this system, a file's path may be of another system's kind: read as a path that is never opened.
+    # A path of another operating system cannot be built here; a pure path, which is never opened, replaces it.
     (pathlib.PurePosixPath, "pathlib.PosixPath"),
     (pathlib.PureWindowsPath, "pathlib.WindowsPath"),
     (pathlib.PurePosixPath, "pathlib._local.PosixPath"),
@@ -45,15 +45,15 @@ _HARMLESS: list[Any] = [
     *(type(np.dtype(kind)) for kind in _NUMBERS),
 ]
 
-#: The one function that the unpickler allows and that takes any amount of memory for a few bytes of file.
+#: The only function that the unpickler allows and that can allocate any amount of memory for a few bytes of the file.
 _UNBOUNDED = b"\nbytearray\n"
 
 
 def read_pickled(path: Path) -> Any:
-    """The content of a file of ``torch.save``, in today's form (a zip archive, memory-mapped) or that before 1.6.
+    """Read a file of ``torch.save`` in the new format (a zip archive, memory-mapped) or the format before PyTorch 1.6.
 
     Raises:
-        ValueError: the file is damaged, claims more than it holds, or would have to run code to be read.
+        ValueError: The file is damaged, claims more data than it holds, or could run code.
     """
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
@@ -66,15 +66,15 @@ def read_pickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ValueError(_refusal(path, str(error))) from error
     except MemoryError as error:
-        raise ValueError(f"{path} claims more memory than there is; it is damaged") from error
+        raise ValueError(f"{path} claims more memory than is available; it is damaged") from error
     except Exception as error:
-        # A damaged pickle can make the unpickler fail in any way: IndexError, KeyError, struct.error, RuntimeError …
+        # The unpickler fails on a damaged pickle with any error: IndexError, KeyError, struct.error, RuntimeError …
         problem = (str(error).splitlines() or [""])[0][:200]
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {problem}") from error
 
 
 def _check_archive(path: Path) -> None:
-    """See that an archive is one of PyTorch's and unpacks to no more than it is long."""
+    """Check that an archive is one of PyTorch's, and that its content is not larger than the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -100,17 +100,19 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_pickle(path: Path) -> None:
+    """Check that a pickle of the old format does not call ``bytearray``."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(_UNBOUNDED) >= 0:
             raise ValueError(_refusal(path, "GLOBAL builtins.bytearray"))
 
 
 def _refusal(path: Path, message: str) -> str:
-    named = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"(?:function|class|type) ([\w.]+)", message)
-    if named:
+    """Return the error message for a message of the unpickler."""
+    found = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"(?:function|class|type) ([\w.]+)", message)
+    if found:
         return (
-            f"{path} holds {named[1]}, which could run code: nothing was loaded; ask for the file as safetensors, "
-            "or for its state dict alone"
+            f"{path} holds {found[1]}, which could run code: nothing was loaded; ask its author for safetensors, "
+            "or for a file of the state dict alone"
         )
     problem = message.split("\n")[-1].strip() if "re-running" in message.lower() else message.splitlines()[0]
-    return f"{path} is no readable pickle: {problem[:200]}"
+    return f"{path} is not a readable pickle: {problem[:200]}"
