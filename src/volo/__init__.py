@@ -1,4 +1,4 @@
-"""VOLO, the Vision Outlooker, in PyTorch: train it, judge it, use it."""
+"""VOLO, the Vision Outlooker, in PyTorch: training, evaluation, inference and export."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from volo.version import __version__
 
 if TYPE_CHECKING:
     from volo.evaluation.classification import Evaluation, evaluate
+    from volo.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
     from volo.export.pipeline import export_model
     from volo.fused.optimize import optimize_for_inference
     from volo.inference import Prediction, Predictor, Segmentation, Segmenter
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from volo.training.config import TrainConfig
     from volo.training.run import TrainResult, resume, train
 
-#: public name → the module that defines it, imported when the name is first used: ``import volo`` is cheap.
+#: Public name → module that defines it. The module is imported when the name is first used, so ``import volo`` is fast.
 _HOMES = {
     "VOLO": "volo.models",
     "VOLOConfig": "volo.models",
@@ -52,6 +53,8 @@ _HOMES = {
     "Segmenter": "volo.inference",
     "Evaluation": "volo.evaluation.classification",
     "evaluate": "volo.evaluation.classification",
+    "SegmentationEvaluation": "volo.evaluation.segmentation",
+    "evaluate_segmentation": "volo.evaluation.segmentation",
     "export_model": "volo.export.pipeline",
     "optimize_for_inference": "volo.fused.optimize",
     "TrainConfig": "volo.training.config",
@@ -66,6 +69,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Segmentation",
+    "SegmentationEvaluation",
     "SegmentationModel",
     "Segmenter",
     "TrainConfig",
@@ -77,6 +81,7 @@ __all__ = [
     "create_model",
     "create_segmenter",
     "evaluate",
+    "evaluate_segmentation",
     "export_model",
     "from_pretrained",
     "list_models",

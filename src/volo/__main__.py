@@ -1,4 +1,4 @@
-"""``python -m volo`` is the command ``volo``."""
+"""The command ``volo``, run as ``python -m volo``."""
 
 from volo.cli import main
 

@@ -1,4 +1,4 @@
-"""Colors of classes: parsed, written, and chosen to be easy to tell apart."""
+"""Colors of classes: parsing, writing, and a palette of distinct colors."""
 
 import colorsys
 import re
@@ -11,43 +11,46 @@ Color = tuple[int, int, int]
 
 
 def parse_color(text: str) -> Color:
-    """``#rrggbb``, or three numbers, 0–255.
+    """Parse ``#rrggbb``, or three numbers from 0 to 255.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: The text has another form.
     """
     if re.fullmatch("#[0-9a-fA-F]{6}", text):
         red, green, blue = bytes.fromhex(text[1:])
         return red, green, blue
     numbers = [int(number) for number in re.findall(r"\d+", text)]
     if len(numbers) != 3 or max(numbers) > 255:
-        raise ValueError(f"a color is #rrggbb or three numbers from 0 to 255, not {text!r}")
+        raise ValueError(f"a color must be #rrggbb or three numbers from 0 to 255, not {text!r}")
     return numbers[0], numbers[1], numbers[2]
 
 
 def hex_color(color: Color) -> str:
-    """``#rrggbb``."""
+    """Return a color as ``#rrggbb``."""
     return f"#{bytes(color).hex()}"
 
 
-def stored_colors(described: Mapping[str, Any]) -> Any:
+def stored_colors(description: Mapping[str, Any]) -> Any:
     """Return the entry ``class_colors`` of a description; early files spell it ``class_colours``.
 
     Raises:
-        KeyError: there is neither.
+        KeyError: The description has neither entry.
     """
-    return described["class_colours"] if "class_colours" in described else described["class_colors"]
+    return description["class_colours"] if "class_colours" in description else description["class_colors"]
 
 
 def default_colors(classes: int) -> tuple[Color, ...]:
-    """Colors that are easy to tell apart, the first ones most of all."""
+    """Return distinct colors for so many classes; the first ones differ most."""
     return tuple(islice(distinct_colors(), classes))
 
 
 def distinct_colors() -> Iterator[Color]:
-    """Hues a golden section of the circle apart, each in three kinds of strength, with the hue a little moved."""
+    """Yield colors without end: hues in steps of the golden ratio, each step in three saturations and brightnesses.
+
+    The three colors of a step also differ in hue.
+    """
     for number in count():
-        turn, kind = divmod(number, 3)
-        saturation, brightness = ((0.75, 0.95), (0.9, 0.55), (0.4, 1.0))[kind]
-        red, green, blue = colorsys.hsv_to_rgb((turn * 0.618034 + kind * 0.4) % 1.0, saturation, brightness)
+        step, variant = divmod(number, 3)
+        saturation, brightness = ((0.75, 0.95), (0.9, 0.55), (0.4, 1.0))[variant]
+        red, green, blue = colorsys.hsv_to_rgb((step * 0.618034 + variant * 0.4) % 1.0, saturation, brightness)
         yield round(255 * red), round(255 * green), round(255 * blue)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all, and checks of paths before the work starts."""
 
 import errno
 import os
@@ -8,33 +8,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+#: Names of the temporary files of :func:`atomic_write`.
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
+#: Error numbers of a full disk, an exhausted quota and a limit on the size of files.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and rename it onto ``path`` once all is written.
+    """Yield a temporary path beside ``path``, and rename it to ``path`` when the block ends without an error.
+
+    After an error, ``path`` is as it was before.
 
     Raises:
-        OSError: it cannot be written; the error is the system's and names ``path``.
+        OSError: The file cannot be written. The error has the system's number and message and names ``path``.
     """
     name = None
     try:
-        # The beginning of a name is enough: the longest that a file system takes leaves no room for more.
+        # Only the beginning of the name: a name of the maximum length could not be made longer.
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp lets only the owner read; what a person makes with this package follows their umask instead.
+        # mkstemp creates files that only the owner can read. The result gets the permissions of the user's umask.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
         if error.errno is None or (name is not None and error.filename not in (None, name)):
-            raise  # a library's own, or of another file
+            raise  # an error of a library, or about another file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         if name is not None:
@@ -43,35 +47,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
-    """Make a folder where there is none; where the work in it fails, remove again what was made and is empty."""
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    """Create a folder and its parents for the block; after an error, remove those created folders that are empty."""
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for place in made:
+        for place in created:
             with suppress(OSError):
                 place.rmdir()
         raise
 
 
 def out_of_space(error: OSError) -> bool:
-    """Whether the system refused to write for want of space: a full disk, a quota, a limit on the size of files."""
+    """Return True if there was no space to write: a full disk, a quota, or a limit on the size of files."""
     return error.errno in _NO_SPACE
 
 
 def system_error(error: BaseException | None) -> OSError | None:
-    """What the system said, where PyTorch's writer has put words of its own in the place of it."""
+    """Return the OSError that PyTorch re-raised as another type, or None.
+
+    Args:
+        error: an error; itself if it is an OSError, otherwise the first OSError among its contexts is returned.
+    """
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error
 
 
 def check_writable_file(path: Path) -> None:
-    """See that a file can be written, in a folder that may have to be made first, and make nothing.
+    """Check that a file can be written, without creating anything; its folder need not exist.
 
     Raises:
-        ValueError: it is a folder, or see :func:`check_writable_folder`.
+        ValueError: The path is a folder, or its folder is not writable; see :func:`check_writable_folder`.
     """
     if path.is_dir():
         raise ValueError(f"cannot write {path}: it is a folder; name a file")
@@ -79,10 +87,10 @@ def check_writable_file(path: Path) -> None:
 
 
 def check_writable_folder(folder: Path) -> None:
-    """See that files can be written into a folder that may have to be made first, and make nothing.
+    """Check that files can be written into a folder, without creating anything; the folder need not exist.
 
     Raises:
-        ValueError: it is a file, or the place is not writable.
+        ValueError: The path or one of its parents is a file, or the nearest existing folder is not writable.
     """
     place = folder
     while not place.exists() and place != place.parent:
@@ -94,7 +102,7 @@ def check_writable_folder(folder: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what :func:`atomic_write` leaves in ``folder`` when its process is killed."""
+    """Delete the temporary files that a killed process left in ``folder`` during :func:`atomic_write`."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Names that people see: suggestions for misspelled ones, and ones that fit."""
+"""Names in messages: suggestions for misspelled names, shortened names, lists of names."""
 
 import os
 from collections.abc import Iterable
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown ``name``: the nearest known one, or all of them, if not too many."""
+    """Return the end of an error message about an unknown ``name``: the most similar known name, or the known names."""
     names = list(known)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; there are: {join_few(names) if len(names) > 40 else ', '.join(names)}"
+    return f"; available: {join_few(names) if len(names) > 40 else ', '.join(names)}"
 
 
 def elide(name: str, length: int = 24) -> str:
-    """A name to show, no longer than ``length``: what is too much is left out of its middle."""
+    """Shorten a name to at most ``length`` characters by replacing its middle with an ellipsis."""
     text = printable(name)
     if len(text) <= length:
         return text
@@ -25,12 +25,12 @@ def elide(name: str, length: int = 24) -> str:
 
 
 def printable(path: str | Path) -> str:
-    """The path as any terminal and file can hold it: control characters and bytes that are no UTF-8 are escaped."""
+    """Return a path as printable text: control characters and bytes that are not UTF-8 are escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def join_few(items: Iterable[object]) -> str:
-    """At most five of the items, and how many more there are."""
+    """Join at most five items with commas, and append the number of the others."""
     names = [str(item) for item in items]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

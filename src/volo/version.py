@@ -1,3 +1,3 @@
-"""The version of the package; ``pyproject.toml`` has it, too."""
+"""The version of the package, which ``pyproject.toml`` repeats."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Judging a model: scores that can be counted by hand."""
+"""Evaluation of a classifier: scores that can be counted by hand."""
 
 import math
 import subprocess
@@ -18,12 +18,12 @@ from volo.models import create_model, save_model
 
 GRAY = Preprocessing(size=(2, 2), mean=(0.5,), std=(0.5,))
 
-#: What the stand-in for a model says to an image of this gray level: probabilities of ant, bee and cat.
+#: Gray level of an image → probabilities of ant, bee and cat that the stand-in for a model returns.
 ANSWERS = {10: (0.7, 0.2, 0.1), 20: (0.1, 0.8, 0.1), 30: (0.3, 0.3, 0.4), 40: (0.5, 0.4, 0.1)}
 
 
 def model(names=("ant", "bee", "cat"), answers=ANSWERS):
-    """A stand-in for a Predictor that knows its answers by heart."""
+    """Return a stand-in for a Predictor that looks up its predictions in a table."""
 
     def logits(pixels: torch.Tensor) -> torch.Tensor:
         return torch.tensor([answers[int(image[0, 0, 0])] for image in pixels]).log()
@@ -87,7 +87,7 @@ def test_classes_are_matched_by_name():
     assert result.top1 == pytest.approx(2 / 3)
 
 
-def test_an_unknown_class_is_named_and_so_are_the_known():
+def test_the_error_about_an_unknown_class_names_the_known_classes():
     with pytest.raises(
         ValueError,
         match=r"does not know the classes newt, owl \(2 of the data's 3\); it knows 3: ant, bee, cat; rename",
@@ -103,7 +103,7 @@ def test_long_lists_of_classes_are_cut_short():
         evaluate(model(many), images([10], [0], names=[f"x{number}" for number in range(6)]))
 
 
-def test_with_more_than_five_classes_the_five_likeliest_count():
+def test_top5_is_defined_for_more_than_five_classes():
     row = (0.3, 0.25, 0.2, 0.1, 0.08, 0.05, 0.02)
     result = evaluate(model("abcdefg", {9: row}), images([9] * 7, list(range(7)), names="abcdefg"))
     assert (result.top1, result.top5) == (pytest.approx(1 / 7), pytest.approx(5 / 7))
@@ -114,14 +114,14 @@ def test_certain_mistakes_keep_the_loss_finite():
     assert result.loss == pytest.approx(-math.log(1e-12))
 
 
-def test_a_model_of_one_class_and_a_set_without_images_are_refused():
+def test_a_model_of_one_class_and_a_set_without_images_are_errors():
     with pytest.raises(ValueError, match="one class, 'ant'"):
         evaluate(model(["ant"], {10: (1.0,)}), images([10, 10], [0, 0], names=["ant"]))
     with pytest.raises(ValueError, match="no images"):
         evaluate(model(), images([], []))
 
 
-def test_the_caller_hears_how_many_images_are_done():
+def test_on_batch_gets_the_number_of_images():
     done = []
     evaluate(model(), images(LEVELS, LABELS), batch_size=3, on_batch=done.append)
     assert done == [3, 3, 1]
@@ -154,7 +154,7 @@ def predictor(tmp_path):
     return Predictor(tmp_path, device="cpu")
 
 
-def test_unreadable_images_are_left_out_counted_and_named(files, predictor):
+def test_unreadable_images_are_left_out_and_reported(files, predictor):
     done = []
     result = evaluate(predictor, files, batch_size=3, on_batch=done.append)
     assert result.indices.tolist() == [0, 2, 3, 4, 6]
@@ -174,7 +174,7 @@ def test_the_evaluation_agrees_with_single_predictions(files, predictor):
         assert prediction.probability == pytest.approx(probability, abs=1e-5)
 
 
-def test_batches_without_a_readable_image_are_passed_over(files, predictor):
+def test_batches_without_a_readable_image_are_skipped(files, predictor):
     result = evaluate(predictor, files, batch_size=1)
     assert result.indices.tolist() == [0, 2, 3, 4, 6]
     assert len(result.problems) == 2
@@ -187,14 +187,14 @@ def test_workers_change_nothing(files, predictor):
     np.testing.assert_array_equal(alone.probability, helped.probability)
 
 
-def test_without_one_readable_image_there_is_nothing_to_judge(files, predictor):
+def test_without_a_readable_image_the_evaluation_is_an_error(files, predictor):
     for path in files.paths:
         path.unlink(missing_ok=True)
     with pytest.raises(ValueError, match=r"none of the 7 images can be read; the first: cannot read image .*0\.png"):
         evaluate(predictor, files)
 
 
-def test_color_images_are_judged_in_gray_by_a_gray_model():
+def test_color_images_are_converted_for_a_gray_model():
     color = ArrayImages(np.full((1, 2, 2, 3), 30, np.uint8), [2], ("ant", "bee", "cat"))
     assert evaluate(model(), with_channels(color, 1)).top1 == 1.0
 
@@ -202,7 +202,7 @@ def test_color_images_are_judged_in_gray_by_a_gray_model():
 # Some of the model's classes
 
 
-def test_among_some_classes_only_their_logits_count():
+def test_classes_limits_the_softmax_to_their_logits():
     # Level 30 is cat to the whole model; between bee and ant, equally likely, the first one asked for is taken.
     whole, part = ({10: (0.7, 0.2, 0.1), 30: (0.3, 0.15, 0.55)}, images([10, 30, 30], [0, 0, 1], ("ant", "bee")))
     result = evaluate(model(answers=whole), part, classes=[1, 0])
@@ -220,29 +220,29 @@ def test_among_some_classes_only_their_logits_count():
     [
         ([0, 3], "3 is not one of 0–2"),
         ([-1, 0], "-1 is not"),
-        ([1, 1], "twice"),
-        ([], "none"),
+        ([1, 1], "repeats an index"),
+        ([], "empty"),
         ([2], "one class, 'cat'"),
     ],
 )
-def test_classes_that_cannot_be_chosen_among_are_refused(classes, message):
+def test_invalid_classes_are_errors(classes, message):
     with pytest.raises(ValueError, match=message):
         evaluate(model(), images([10], [0]), classes=classes)
 
 
-def test_images_of_a_class_that_is_not_chosen_are_refused():
+def test_images_of_a_class_that_is_not_chosen_are_an_error():
     with pytest.raises(ValueError, match="does not know the classes cat"):
         evaluate(model(), images([10, 30], [0, 2]), classes=[0, 1])
 
 
-def test_classes_without_images_are_named_and_have_no_part_in_the_balanced_accuracy():
+def test_classes_without_images_are_reported_and_left_out_of_the_balanced_accuracy():
     result = evaluate(model(), images([10, 20, 20], [0, 0, 1], names=("ant", "bee")))
     assert result.absent == ("cat",)
     assert result.summary()["classes_without_images"] == 1
     assert result.scores["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
 
 
-def test_what_is_kept_of_an_image_does_not_grow_with_the_number_of_classes():
+def test_the_size_of_the_results_does_not_grow_with_the_number_of_classes():
     classes = 1000
     row = torch.linspace(1, 2, classes)
     result = evaluate(

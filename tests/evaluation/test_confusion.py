@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from volo.evaluation.confusion import confused_pairs, group_classes
 
 
-def test_the_pairs_that_are_confused_most_often_come_first():
+def test_the_most_frequent_confusions_come_first():
     labels, predicted = np.array([0, 0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 1, 0, 1, 1])
     confusion = np.zeros((3, 3), dtype=np.int64)
     np.add.at(confusion, (labels, predicted), 1)
@@ -15,7 +15,7 @@ def test_the_pairs_that_are_confused_most_often_come_first():
 
 
 @pytest.mark.parametrize("right", [0, 30])
-def test_classes_that_are_taken_for_each_other_are_grouped(right):
+def test_classes_that_are_confused_with_each_other_are_grouped(right):
     kind = np.arange(36) % 6  # six kinds of six classes, mixed up
     confusion = np.where(kind[:, None] == kind, 5, 0)
     np.fill_diagonal(confusion, right)

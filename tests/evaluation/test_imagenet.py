@@ -33,7 +33,7 @@ def test_synsets_and_numbers_are_named_as_the_model_names_them(folders):
     assert list(images.labels) == list(range(len(folders)))
 
 
-def test_a_model_that_learned_from_the_folders_keeps_its_synsets_and_is_shown_in_words():
+def test_a_model_trained_on_synset_folders_keeps_synsets_and_is_printed_in_words():
     assert as_imagenet(files("1", "0"), synsets()).class_names == (GOLDFISH, TENCH)
     assert in_words((GOLDFISH, TENCH)) == ("goldfish", "tench")
     assert in_words(synsets()) == imagenet_names()
@@ -51,12 +51,12 @@ def test_a_checkpoint_of_transformers_knows_imagenet_by_wordnets_words(tmp_path)
 
 
 @pytest.mark.parametrize("folders", [("cat", "dog"), (TENCH, "dog"), ("1", "1000"), ("01", "2"), (TENCH, "1")])
-def test_other_folders_stay_what_they_are(folders):
+def test_other_folders_do_not_change(folders):
     images = files(*folders)
     assert as_imagenet(images, imagenet_names()) is images
 
 
-def test_other_models_and_images_in_memory_stay_what_they_are():
+def test_other_models_and_images_in_memory_do_not_change():
     images = files(TENCH)
     assert as_imagenet(images, ("tench", "goldfish")) is images
     thousand = tuple(map(str, range(1000)))
@@ -108,32 +108,34 @@ def test_scores_are_those_counted_by_hand(tmp_path):
     labels = real(tmp_path / "real.json", [[5], [], [7, 8], [9], [1, 2]])
     images = validation(5, 3, 2, 1, 4)  # right are 1 or 2; 7 or 8; nothing; 5; 9
     # The image of number 1 could not be read.
-    judged = evaluation([0, 1, 2, 4], [[2, 0, 0, 0, 0], [0, 3, 8, 4, 6], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]])
-    scores = RealLabels(labels, images).scores(judged)
+    evaluated = evaluation([0, 1, 2, 4], [[2, 0, 0, 0, 0], [0, 3, 8, 4, 6], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]])
+    scores = RealLabels(labels, images).scores(evaluated)
     assert scores == {"real_images": 3, "real_top1": pytest.approx(1 / 3), "real_top5": pytest.approx(2 / 3)}
 
 
-def test_where_no_labeled_image_could_be_read_there_is_no_score(tmp_path):
+def test_without_a_readable_labeled_image_the_scores_are_none(tmp_path):
     labels = RealLabels(real(tmp_path / "real.json", [[5], []]), validation(1, 2))
     assert labels.scores(evaluation([1], [[0, 1, 2, 3, 4]])) == {"real_images": 0, "real_top1": None, "real_top5": None}
 
 
 @pytest.mark.parametrize("content", ['{"a": 1}', "[[1], 2]", "[[1000]]", "[[-1]]", "[[true]]", '[["1"]]'])
-def test_a_file_of_something_else_is_an_error(tmp_path, content):
+def test_a_file_without_real_labels_is_an_error(tmp_path, content):
     (tmp_path / "real.json").write_text(content)
-    with pytest.raises(ValueError, match=r"real\.json holds no ReaL labels: a list of one list of class indices"):
+    with pytest.raises(
+        ValueError, match=r"real\.json does not hold ReaL labels: a list with one list of class indices"
+    ):
         RealLabels(tmp_path / "real.json", validation(1))
 
 
-def test_what_cannot_be_matched_is_an_error(tmp_path):
+def test_images_and_labels_that_do_not_match_are_errors(tmp_path):
     path = real(tmp_path / "real.json", [[5], []])
     for images in (validation(3), validation(0), files(TENCH)):
-        with pytest.raises(ValueError, match=r"JPEG is none of the 2 images|1\.jpg is none of the 2 images"):
+        with pytest.raises(ValueError, match=r"JPEG is not one of the 2 images|1\.jpg is not one of the 2 images"):
             RealLabels(path, images)
     with pytest.raises(ValueError, match=r"real\.json has no label for any of the 1 images"):
         RealLabels(path, validation(2))
     path.write_text("[[5]")
-    with pytest.raises(ValueError, match=r"real\.json is no JSON file"):
+    with pytest.raises(ValueError, match=r"real\.json is not a JSON file"):
         RealLabels(path, validation(1))
 
 
@@ -174,7 +176,7 @@ def test_the_command_names_classes_in_words_and_adds_real_scores(model, val, tmp
 
 
 def test_the_command_chooses_among_the_folders_classes(model, val, tmp_path, capsys):
-    assert main(["eval", str(model), str(val), "--classes", "folder", "--output", str(tmp_path / "out")]) == 0
+    assert main(["eval", str(model), str(val), "--among", "folder", "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert "8 images of 8 classes" in printed.out
     assert not printed.err
@@ -185,12 +187,15 @@ def test_the_command_chooses_among_the_folders_classes(model, val, tmp_path, cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--real", "REAL", "--classes", "folder"], "--real judges a model of ImageNet's 1000 classes, choosing among"),
+        (
+            ["--real", "REAL", "--among", "folder"],
+            "--real evaluates a model of ImageNet's 1000 classes, choosing among",
+        ),
         (["--real", "gone.json"], "gone.json"),
-        (["--classes", "some"], "classes"),
+        (["--among", "some"], "among"),
     ],
 )
-def test_what_does_not_go_together_is_one_line_and_exit_code_2(model, val, tmp_path, capsys, options, message):
+def test_conflicting_options_give_one_line_and_exit_code_2(model, val, tmp_path, capsys, options, message):
     labels = str(real(tmp_path / "real.json", [[1]] * 8))
     assert main(["eval", str(model), str(val), *(labels if o == "REAL" else o for o in options)]) == 2
     error = capsys.readouterr().err
@@ -198,7 +203,7 @@ def test_what_does_not_go_together_is_one_line_and_exit_code_2(model, val, tmp_p
     assert len(error.splitlines()) == 1
 
 
-def test_real_labels_want_a_model_of_imagenets_classes(val, tmp_path, capsys):
+def test_real_labels_need_a_model_of_imagenets_classes(val, tmp_path, capsys):
     network = create_model("volo_micro_32", num_classes=8)
     names = tuple(sorted(path.name for path in val.iterdir()))
     settings = asdict(Preprocessing(size=(32, 32)))
@@ -206,6 +211,6 @@ def test_real_labels_want_a_model_of_imagenets_classes(val, tmp_path, capsys):
     save_model(tmp_path / "m", network.config, network.state_dict(), class_names=names, preprocessing=settings)
     labels = str(real(tmp_path / "real.json", [[1]] * 8))
     assert main(["eval", str(tmp_path / "m"), str(val), "--real", labels]) == 2
-    assert "--real judges a model of ImageNet's 1000 classes" in capsys.readouterr().err
+    assert "--real evaluates a model of ImageNet's 1000 classes" in capsys.readouterr().err
     assert main(["eval", str(tmp_path / "m"), str(val)]) == 0
     assert "goldfish" in capsys.readouterr().out

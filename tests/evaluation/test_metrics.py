@@ -1,4 +1,4 @@
-"""Scores, beside those of torchmetrics on whole probabilities and those counted by hand."""
+"""Scores, compared with torchmetrics on all probabilities and with scores counted by hand."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from volo.evaluation.metrics import (
 )
 
 
-def test_class_scores_are_those_counted_by_hand_and_nan_where_there_is_nothing_to_divide_by():
+def test_class_scores_are_those_counted_by_hand_and_nan_if_undefined():
     # Classes: two of three found and one too many; never there but named once; there but never named; nowhere.
     labels, predicted = np.array([0, 0, 0, 2, 2]), np.array([0, 0, 1, 0, 1])
     scores = class_scores(labels, predicted, 4)
@@ -30,7 +30,7 @@ def test_class_scores_are_those_counted_by_hand_and_nan_where_there_is_nothing_t
 
 
 @pytest.mark.parametrize("classes", [2, 5, 6, 40])
-def test_what_is_kept_of_the_probabilities_gives_the_scores_of_all_of_them(classes):
+def test_scores_from_the_five_best_classes_equal_those_from_all_probabilities(classes):
     generator = torch.Generator().manual_seed(classes)
     probabilities = (2 * torch.randn(500, classes, generator=generator)).softmax(dim=1)
     labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0]  # every class has images
@@ -63,7 +63,7 @@ def test_the_bins_sum_up_to_the_calibration_error():
 
 
 def shares(right):
-    """Scores whose only member is the share of right answers."""
+    """Return a scores function with the accuracy only."""
     return lambda rows: {"top1": float(right[rows].mean())}
 
 

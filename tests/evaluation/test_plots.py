@@ -1,4 +1,4 @@
-"""Pictures of how good a classifier is."""
+"""Plots of an evaluation."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -77,7 +77,7 @@ def test_cells_show_the_share_of_the_true_class_and_the_count():
     assert axes.get_title() == "confusion matrix, top-1 66.67%"
 
 
-def test_numbers_are_legible_on_their_ground():
+def test_numbers_contrast_with_their_cells():
     axes = axes_with_confusion(evaluation([0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 0, 2, 2, 2, 0]))
     assert len(axes.texts) == 5  # of shares 1, 0.5, 0.5, 0.75 and 0.25
     for text in axes.texts:
@@ -87,7 +87,7 @@ def test_numbers_are_legible_on_their_ground():
 
 
 @pytest.mark.parametrize(("classes", "numbers", "names"), [(20, True, True), (21, False, True), (60, False, False)])
-def test_what_would_be_too_small_is_left_out(classes, numbers, names):
+def test_numbers_and_names_that_would_be_too_small_are_left_out(classes, numbers, names):
     everything = list(range(classes))
     axes = axes_with_confusion(evaluation(everything, everything, names=[f"c{n}" for n in everything]))
     assert bool(axes.texts) == numbers
@@ -95,13 +95,13 @@ def test_what_would_be_too_small_is_left_out(classes, numbers, names):
 
 
 def planted(classes, kinds):
-    """Every class three times: named right, and taken for two others of its kind."""
+    """Return an evaluation with three images of each class: one correct, two predicted as others of its kind."""
     labels = np.repeat(np.arange(classes), 3)
     others = (labels + np.tile([0, kinds, 2 * kinds], classes)) % classes
     return evaluation(labels, others, names=[f"class {n} of kind {n % kinds}" for n in range(classes)])
 
 
-def test_many_classes_are_put_in_groups_that_are_framed_and_named():
+def test_many_classes_are_ordered_in_framed_and_named_groups():
     axes = axes_with_confusion(planted(100, 10))
     assert axes.images[0].get_array().shape == (100, 100)
     assert [patch.get_width() for patch in axes.patches] == [10] * 10
@@ -116,7 +116,7 @@ def test_many_classes_are_put_in_groups_that_are_framed_and_named():
         assert rest.isdigit()
 
 
-def test_of_very_many_classes_the_groups_are_shown():
+def test_for_very_many_classes_the_cells_are_groups():
     axes = axes_with_confusion(planted(300, 15))
     shares = axes.images[0].get_array()
     np.testing.assert_allclose(shares, np.eye(15))
@@ -164,13 +164,13 @@ def test_a_figure_that_cannot_be_saved_leaves_the_old_file(tmp_path, monkeypatch
 # Samples
 
 
-def test_the_surest_mistakes_are_chosen():
+def test_the_most_confident_mistakes_are_chosen():
     result = evaluation([0, 0, 1, 1, 2], [1, 0, 0, 2, 0], [0.5, 0.99, 0.8, 0.4, 0.9])
     assert choose_samples(result, right=0, wrong=3) == [4, 2, 0]
     assert sorted(choose_samples(result, right=5, wrong=9)) == [0, 1, 2, 3, 4]
 
 
-def test_right_answers_of_as_many_classes_as_can_be_are_chosen():
+def test_correct_predictions_of_as_many_classes_as_possible_are_chosen():
     labels = [0, 0, 0, 0, 1, 1, 2]
     result = evaluation(labels, labels)
     assert choose_samples(result, right=4, wrong=5) == [0, 4, 6, 1]
@@ -178,7 +178,7 @@ def test_right_answers_of_as_many_classes_as_can_be_are_chosen():
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 4), (2, 5, 4, 3)])
-def test_a_sample_shows_the_image_and_what_it_is_taken_for(shape):
+def test_a_sample_shows_the_image_and_its_predicted_class(shape):
     images = ArrayImages(np.arange(np.prod(shape), dtype=np.uint8).reshape(shape), [0, 1], ("ant", "bee"))
     result = evaluation([0, 1], [0, 0], [0.91, 0.58], names=("ant", "bee"))
     right, wrong = Figure().subplots(1, 2)
@@ -190,7 +190,7 @@ def test_a_sample_shows_the_image_and_what_it_is_taken_for(shape):
     assert (wrong.get_title(), wrong.title.get_color()) == ("ant 58%\nis bee", "tab:red")
 
 
-def test_a_sample_is_found_by_its_place_in_the_image_set():
+def test_a_sample_is_read_by_its_index_in_the_image_set():
     images = ArrayImages(np.arange(3, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2), [0] * 3, ("ant", "bee"))
     result = evaluation([0, 0], [0, 0], names=("ant", "bee"))
     result = replace(result, indices=np.array([0, 2]))  # image 1 could not be read
@@ -218,7 +218,7 @@ def test_the_picture_of_mistakes_grows_with_them_to_24(tmp_path, wrong):
     assert (width, height) == (540 if wrong < 2 else 1800, round(120 * (0.5 + 3.1 * rows)))
 
 
-def test_an_image_that_has_gone_is_a_note_in_its_place(tmp_path):
+def test_a_deleted_image_is_replaced_by_a_note(tmp_path):
     images = FileImages([tmp_path / "gone.png"], [0], ("ant", "bee"))
     axes = Figure().subplots()
     plot_sample(axes, evaluation([0], [1], names=("ant", "bee")), images, 0)

@@ -1,4 +1,4 @@
-"""An evaluation as files."""
+"""Files about an evaluation."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ NAMES = ("ant", "bee", "cow", "dog", "emu", "fox", "gnu")
 
 @pytest.fixture
 def images(tmp_path):
-    """Six pictures; the model cannot read the one at place 2."""
+    """Six images; the one at index 2 is missing in the evaluation, as if unreadable."""
     paths = [tmp_path / "data" / f"{number}.png" for number in range(6)]
     paths[0].parent.mkdir()
     for number, path in enumerate(paths):
@@ -44,7 +44,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_all_files_are_written_and_say_what_was_found(evaluation, images, tmp_path):
+def test_all_files_are_written_with_the_scores(evaluation, images, tmp_path):
     folder = tmp_path / "new" / "folder"
     write_evaluation(evaluation, images, folder, more={"epochs": 3})
     assert {path.name for path in folder.iterdir()} == FILES
@@ -76,7 +76,7 @@ def test_all_files_are_written_and_say_what_was_found(evaluation, images, tmp_pa
 
 
 @pytest.mark.parametrize("file", ["draw_confusion", "draw_mistakes", "_prediction_rows"])
-def test_where_one_file_cannot_be_written_none_is(evaluation, images, tmp_path, monkeypatch, file):
+def test_if_one_file_cannot_be_written_none_is(evaluation, images, tmp_path, monkeypatch, file):
     write_evaluation(evaluation, images, tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
@@ -89,7 +89,7 @@ def test_where_one_file_cannot_be_written_none_is(evaluation, images, tmp_path, 
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_an_image_that_has_gone_since_is_no_obstacle(evaluation, images, tmp_path):
+def test_an_image_deleted_after_the_evaluation_is_no_error(evaluation, images, tmp_path):
     images.paths[4].unlink()
     write_evaluation(evaluation, images, tmp_path / "out")
     assert (tmp_path / "out/mistakes.png").stat().st_size > 1000
@@ -107,7 +107,7 @@ def test_names_of_all_sorts_are_written_and_drawn(evaluation, tmp_path):
     assert written[1:] == [str(paths[number]) for number in (1, 3, 4, 5)]
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(tmp_path):
+def test_a_path_below_a_file_is_an_error_before_anything_is_created(tmp_path):
     (tmp_path / "file").write_text("text")
     for folder in (tmp_path / "file", tmp_path / "file" / "sub" / "folder"):
         with pytest.raises(ValueError, match=r"cannot write into .*file is a file; name a folder"):
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_made(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+def test_a_folder_without_permission_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ValueError, match="is not writable; name another folder"):
         check_writable_folder(tmp_path / "new")

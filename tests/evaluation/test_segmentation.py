@@ -1,4 +1,4 @@
-"""Judging a segmentation model: the scores are torchmetrics', whatever is ignored, absent or unreadable."""
+"""Evaluation of a segmentation model: scores equal torchmetrics', also with ignored pixels and unreadable images."""
 
 import csv
 import json
@@ -13,16 +13,19 @@ from scenes import COLORS, NAMES, make_scenes
 from segments import save_untrained
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
-from volo.data import IGNORE, open_masked_validation_data
+from volo.data import IGNORE, open_validation_data
+from volo.evaluation.report import write_evaluation
 from volo.evaluation.segmentation import (
     MOST_WORST,
     SegmentationEvaluation,
-    Shown,
+    WorstImage,
     count_pixels,
     evaluate_segmentation,
 )
-from volo.evaluation.segmentation_report import FILES, write_segmentation
 from volo.inference import Segmenter
+
+#: Files of an evaluation.
+FILES = ("results.json", "per_class.csv", "per_image.csv", "confusion.png", "worst.png")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def nine_scenes(folder):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return open_masked_validation_data(str(nine_scenes(tmp_path_factory.mktemp("data"))))
+    return open_validation_data(str(nine_scenes(tmp_path_factory.mktemp("data"))), task="segmentation")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_the_scores_are_those_of_torchmetrics_over_all_images_together(segmenter
     assert 0 < evaluation.scores["miou"] < 1
 
 
-def test_tables_of_images_and_classes_agree_with_the_matrix(evaluation):
+def test_counts_per_image_agree_with_the_confusion_matrix(evaluation):
     np.testing.assert_array_equal(evaluation.right.sum(0), np.diag(evaluation.confusion))
     np.testing.assert_array_equal(evaluation.true.sum(0), evaluation.confusion.sum(1))
     np.testing.assert_array_equal(evaluation.predicted.sum(0), evaluation.confusion.sum(0))
@@ -84,7 +87,7 @@ def test_tables_of_images_and_classes_agree_with_the_matrix(evaluation):
     assert evaluation.confusion[true, taken] == count == (evaluation.confusion * (1 - np.eye(4))).max()
 
 
-def test_a_class_that_is_nowhere_has_no_iou_and_counts_not(evaluation):
+def test_a_class_in_no_mask_and_no_prediction_has_no_iou(evaluation):
     tables = {"right": [[5, 0, 0, 0]], "true": [[6, 4, 0, 0]], "predicted": [[10, 0, 0, 0]]}
     result = SegmentationEvaluation(
         class_names=NAMES,
@@ -100,11 +103,11 @@ def test_a_class_that_is_nowhere_has_no_iou_and_counts_not(evaluation):
     assert result.intervals == {"miou": None, "pixel_accuracy": None}
 
 
-def test_the_images_with_the_fewest_pixels_right_are_kept_and_no_more(evaluation, images):
+def test_the_images_with_the_lowest_pixel_accuracy_are_kept(evaluation, images):
     order = np.argsort(evaluation.image_scores["pixel_accuracy"], kind="stable")[:MOST_WORST]
-    assert [shown.index for shown in evaluation.worst] == evaluation.indices[order].tolist()
-    shown: Shown = evaluation.worst[0]
-    assert shown.photo.size == images.read(shown.index).size == shown.truth.shape[::-1] == shown.predicted.shape[::-1]
+    assert [image.index for image in evaluation.worst] == evaluation.indices[order].tolist()
+    worst: WorstImage = evaluation.worst[0]
+    assert worst.photo.size == images.read(worst.index).size == worst.truth.shape[::-1] == worst.predicted.shape[::-1]
 
 
 def test_classes_are_matched_by_name(segmenter, images, evaluation, tmp_path):
@@ -115,38 +118,38 @@ def test_classes_are_matched_by_name(segmenter, images, evaluation, tmp_path):
         with Image.open(path) as opened:
             mask = np.asarray(opened)
         Image.fromarray(np.where(mask == IGNORE, IGNORE, (mask + 1) % 4).astype(np.uint8)).save(path)
-    other = evaluate_segmentation(segmenter, open_masked_validation_data(str(folder)))
+    other = evaluate_segmentation(segmenter, open_validation_data(str(folder), task="segmentation"))
     np.testing.assert_array_equal(other.confusion, evaluation.confusion)
     (folder / "classes.txt").write_text("sea\nsky\nground\nball\n")
     with pytest.raises(ValueError, match="the model does not know the classes sea"):
-        evaluate_segmentation(segmenter, open_masked_validation_data(str(folder)))
+        evaluate_segmentation(segmenter, open_validation_data(str(folder), task="segmentation"))
 
 
-def test_images_that_cannot_be_read_or_judged_are_left_out(segmenter, tmp_path):
+def test_unreadable_images_and_ignored_masks_are_left_out(segmenter, tmp_path):
     folder = make_scenes(tmp_path)
     Image.new("L", (72, 48), IGNORE).save(folder / "val/masks/0.png")
-    images = open_masked_validation_data(str(folder))
+    images = open_validation_data(str(folder), task="segmentation")
     (folder / "val/images/1.png").write_bytes(b"no image")
     result = evaluate_segmentation(segmenter, images)
     assert result.indices.tolist() == [2]
     assert len(result.problems) == 1
     assert "1.png" in result.problems[0]
     (folder / "val/images/2.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"none of the 3 images can be judged: the first says .*1\.png"):
+    with pytest.raises(ValueError, match=r"none of the 3 images can be evaluated: the first problem: .*1\.png"):
         evaluate_segmentation(segmenter, images)
 
 
-def test_masks_of_nothing_are_an_error(segmenter, tmp_path):
+def test_masks_with_ignored_pixels_only_are_an_error(segmenter, tmp_path):
     folder = make_scenes(tmp_path)
     for path in (folder / "val/masks").iterdir():
         Image.new("L", (72, 48), IGNORE).save(path)
     with pytest.raises(ValueError, match="every pixel of their masks is ignored"):
-        evaluate_segmentation(segmenter, open_masked_validation_data(str(folder)))
+        evaluate_segmentation(segmenter, open_validation_data(str(folder), task="segmentation"))
 
 
-def test_all_files_are_written_and_say_what_was_found(evaluation, images, tmp_path):
+def test_all_files_are_written_with_the_scores(evaluation, images, tmp_path):
     out = tmp_path / "deep" / "out"
-    write_segmentation(evaluation, images, out, more={"views": {"flip": False}})
+    write_evaluation(evaluation, images, out, more={"views": {"flip": False}})
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     results = json.loads((out / "results.json").read_text())
     assert results["miou"] == pytest.approx(evaluation.scores["miou"], abs=1e-6)

@@ -12,7 +12,7 @@ from volo.inference.segmenter import Segmentation
 COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
-def test_a_mask_is_stored_with_its_classes_as_values_and_their_colors(tmp_path):
+def test_a_mask_is_stored_with_class_indices_and_a_palette(tmp_path):
     mask = np.random.default_rng(0).integers(0, 3, (30, 20), dtype=np.uint8)
     palette_picture(mask, COLORS).save(tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as stored:
@@ -21,7 +21,7 @@ def test_a_mask_is_stored_with_its_classes_as_values_and_their_colors(tmp_path):
         np.testing.assert_array_equal(np.asarray(stored.convert("RGB")), np.array(COLORS, np.uint8)[mask])
 
 
-def test_an_overlay_shows_the_photo_through_the_colors_and_itself_where_there_is_no_class():
+def test_an_overlay_blends_photo_and_colors_and_leaves_ignored_pixels():
     photo = Image.new("RGB", (400, 320), (100, 100, 100))
     mask = np.zeros((320, 400), np.uint8)
     mask[:160], mask[:, 200:] = 1, IGNORE
@@ -35,7 +35,7 @@ def test_an_overlay_shows_the_photo_through_the_colors_and_itself_where_there_is
 @pytest.mark.parametrize(
     ("size", "shown"), [((30, 24), (320, 256)), ((4000, 1000), (2048, 512)), ((500, 400), (500, 400))]
 )
-def test_large_photos_are_shown_smaller_and_small_ones_larger(size, shown):
+def test_large_photos_are_reduced_and_small_ones_enlarged(size, shown):
     assert (LARGEST, SMALLEST) == (2048, 320)
     mask = np.zeros(size[::-1], np.uint8)
     plain = named_overlay(Image.new("RGB", size), mask, COLORS, ("a", "b", "c"), opacity=1)
@@ -45,7 +45,7 @@ def test_large_photos_are_shown_smaller_and_small_ones_larger(size, shown):
     assert not (pixels[:, shown[0] :] == COLORS[0]).all()
 
 
-def test_a_legend_has_room_for_every_class_and_an_overlay_says_how_many_it_leaves_out():
+def test_a_legend_shows_every_class_and_an_overlay_as_many_as_fit():
     colors = default_colors(150)
     names = tuple(f"a class with a long name, number {n}" for n in range(150))
     several, one = legend(names, colors), legend(names[:3], colors)
@@ -60,7 +60,7 @@ def test_a_legend_has_room_for_every_class_and_an_overlay_says_how_many_it_leave
 # Files
 
 
-def test_files_are_called_as_their_images_are(tmp_path):
+def test_files_have_the_names_of_their_images(tmp_path):
     paths = [tmp_path / name for name in ("a/1.jpg", "a/b/1.jpg", "a/2.jpg", "a/2.png")]
     assert list(output_names(paths).values()) == ["1", "b/1", "2.jpg", "2.png"]
     assert output_names([tmp_path / "x/photo.v2.jpg"]) == {tmp_path / "x/photo.v2.jpg": "photo.v2"}
@@ -77,7 +77,7 @@ def open_folder(folder, paths, **options):
     return MaskFolder(folder, paths, ("a", "b, c", "d"), COLORS, **options)
 
 
-def test_a_folder_of_masks_holds_what_is_done_however_it_ends(tmp_path):
+def test_an_interrupted_folder_of_masks_contains_the_finished_images(tmp_path):
     out, paths = tmp_path / "out", [tmp_path / "a/1.jpg", tmp_path / "a/2.jpg"]
 
     def interrupted():
@@ -93,20 +93,18 @@ def test_a_folder_of_masks_holds_what_is_done_however_it_ends(tmp_path):
     assert lines == ['image,a,"b, c",d', f"{paths[0]},0.916667,0.000000,0.083333"]
 
 
-def test_files_of_an_earlier_call_are_not_replaced_unless_asked_for(tmp_path):
+def test_existing_files_are_replaced_only_with_overwrite(tmp_path):
     out, path = tmp_path / "out", tmp_path / "1.jpg"
     for _ in range(2):
         with open_folder(out, [path], overwrite=True) as files:
             files.write(path, Image.new("RGB", (12, 10)), segmentation())
-    with pytest.raises(
-        ValueError, match=r"legend\.png is there already, and 2 more of the files to write; name another"
-    ):
+    with pytest.raises(ValueError, match=r"legend\.png exists already, and 2 more of the files to write; name another"):
         open_folder(out, [path])
     with pytest.raises(ValueError, match=r"is a file; name a folder"):
         open_folder(out / "legend.png", [path])
 
 
-def test_nothing_is_made_for_nothing(tmp_path):
+def test_without_an_image_nothing_is_written(tmp_path):
     with open_folder(tmp_path / "out", [tmp_path / "1.jpg"]):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
-"""Using a trained model: whatever form an image has, however many come at once."""
+"""Classification with a trained model: images of all forms, in batches of all sizes."""
 
+import pickle
 from dataclasses import asdict
 
 import numpy as np
@@ -15,7 +16,7 @@ NAMES = ("ant", "bee", "cat")
 
 
 def trained(folder, channels: int):
-    """A run folder with a small model of random weights, whose answers differ clearly from image to image."""
+    """Save a small model with random weights whose predictions differ clearly from image to image."""
     folder.mkdir()
     torch.manual_seed(0)
     model = create_model("volo_micro_32", num_classes=3, in_chans=channels)
@@ -97,7 +98,7 @@ def test_an_image_of_another_size_is_cropped_as_the_model_was_trained(color):
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"a tensor image must be .* not \(1, 3, 8, 8\) torch.uint8"),
     ],
 )
-def test_arrays_and_tensors_of_another_form_are_named(color, image, message):
+def test_arrays_and_tensors_of_another_form_are_errors(color, image, message):
     with pytest.raises(ValueError, match=message):
         color(image)
 
@@ -112,7 +113,7 @@ def test_a_model_of_four_channels_sees_transparency_and_one_of_three_a_backgroun
     assert close(color(clear), color(np.full((40, 50, 3), 255, np.uint8)))
 
 
-def test_a_model_of_five_channels_takes_arrays_and_tensors_alone(tmp_path):
+def test_a_model_of_five_channels_accepts_only_arrays_and_tensors(tmp_path):
     five = Predictor(trained(tmp_path / "five", 5), device="cpu")
     planes = np.dstack([pixels(), pixels(1)[..., :2]])
     batch = torch.from_numpy(five.preprocessing.pixels(planes)).permute(2, 0, 1)[None]
@@ -136,7 +137,7 @@ def test_an_image_without_pixels_is_an_error(color, image):
         color(image)
 
 
-def test_an_opened_photo_is_turned_upright_like_its_file(color, tmp_path):
+def test_exif_orientation_is_applied_to_opened_photos_as_to_files(color, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels()).save(tmp_path / "turned.png", exif=exif)
@@ -155,7 +156,7 @@ def test_files_that_cannot_be_read_are_named(color, tmp_path):
 # Predictions
 
 
-def test_classes_come_with_the_likeliest_first(color):
+def test_the_most_likely_class_comes_first(color):
     prediction = color(pixels())
     assert prediction.names == tuple(NAMES[index] for index in prediction.indices)
     assert list(prediction.probabilities) == sorted(prediction.probabilities, reverse=True)
@@ -163,13 +164,13 @@ def test_classes_come_with_the_likeliest_first(color):
 
 
 @pytest.mark.parametrize("top_k", [3, 5, 1000])
-def test_top_k_beyond_the_classes_gives_them_all(color, top_k):
+def test_top_k_above_the_number_of_classes_gives_all_classes(color, top_k):
     prediction = color(pixels(), top_k=top_k)
     assert sorted(prediction.names) == sorted(NAMES)
     assert sum(prediction.probabilities) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_top_k_gives_the_first_of_them(color):
+def test_top_k_gives_the_first_classes(color):
     everything, one = color(pixels()), color(pixels(), top_k=1)
     assert (one.names, one.indices, one.probabilities) == (
         everything.names[:1],
@@ -194,7 +195,7 @@ def test_predictions_do_not_depend_on_the_batch_size(color, count):
         assert all(close(first, second) for first, second in zip(together, alone, strict=True))
 
 
-def test_images_are_taken_as_predictions_are_wanted(color):
+def test_images_are_taken_only_when_predictions_are_requested(color):
     taken = []
 
     def images():
@@ -209,11 +210,17 @@ def test_images_are_taken_as_predictions_are_wanted(color):
     assert len(list(predictions)) == 8
 
 
-def test_predicting_leaves_the_model_as_it_was(color):
+def test_predictions_do_not_change_the_model(color):
     before = {name: tensor.clone() for name, tensor in color.model.state_dict().items()}
     list(color.predict([pixels(0), pixels(1)]))
     assert not color.model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in color.model.state_dict().items())
+
+
+def test_loading_processes_get_preprocess_without_the_model(color):
+    stored = pickle.dumps(color.preprocess)
+    assert len(stored) < 2000
+    np.testing.assert_array_equal(pickle.loads(stored)(pixels()), color.preprocess(pixels()))
 
 
 def test_without_a_device_one_is_chosen(tmp_path, color):
@@ -223,7 +230,7 @@ def test_without_a_device_one_is_chosen(tmp_path, color):
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="is no trained model"):
+    with pytest.raises(ValueError, match="is not a trained model"):
         Predictor(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Work in threads: in order, bounded, and ended with its taker."""
+"""Work in threads: in order, bounded, and stopped together with its consumer."""
 
 import threading
 
@@ -15,7 +15,7 @@ def test_results_come_in_the_order_of_the_items(items, count, overlap):
 
 
 @pytest.mark.parametrize(("overlap", "most"), [(False, 4), (True, 8)])
-def test_no_more_items_are_taken_than_are_worked_on(overlap, most):
+def test_the_number_of_items_taken_in_advance_is_bounded(overlap, most):
     taken = []
     items = (taken.append(number) or number for number in range(100))
     results = map_in_threads(lambda number: number, items, count=4, overlap=overlap)
@@ -30,7 +30,7 @@ def test_the_items_of_a_chunk_are_worked_on_at_the_same_time():
     assert list(map_in_threads(lambda _: meeting.wait(timeout=20) in (0, 1), range(4), count=2)) == [True] * 4
 
 
-def test_an_error_comes_where_its_item_stands_and_ends_the_work():
+def test_an_error_is_raised_in_the_place_of_its_result_and_ends_the_work():
     before = set(threading.enumerate())
     results = map_in_threads(lambda number: 1 // number, [2, 1, 0, 3], count=2)
     assert [next(results), next(results)] == [0, 1]

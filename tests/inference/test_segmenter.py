@@ -1,4 +1,4 @@
-"""Using a segmentation model: whatever form and size an image has."""
+"""Segmentation with a trained model: images of all forms and sizes."""
 
 import json
 
@@ -33,7 +33,7 @@ def pixels(seed=0, height=40, width=50):
 
 
 def whole(segmenter, array):
-    """Logits of the whole image, with nothing between it and the model."""
+    """Return the model's logits of the whole image, without windows."""
     batch = torch.from_numpy(array)[None].permute(0, 3, 1, 2)
     with torch.no_grad():
         return volo.optimize_for_inference(segmenter.model)(segmenter.preprocessing.normalize(batch))[0]
@@ -48,7 +48,7 @@ def test_every_form_of_an_image_gives_the_same_mask(segmenter, tmp_path):
         np.testing.assert_array_equal(segmenter(form).mask, expected.mask)
 
 
-def test_where_one_window_covers_it_an_image_is_seen_whole(folder, segmenter):
+def test_one_window_of_the_image_size_gives_the_logits_of_the_whole_image(folder, segmenter):
     array = pixels(1, 75, 61)
     covering = Segmenter(folder, device="cpu", window=80)
     logits = whole(covering, array)
@@ -57,7 +57,7 @@ def test_where_one_window_covers_it_an_image_is_seen_whole(folder, segmenter):
     assert not torch.equal(segmenter.probabilities(array), logits.softmax(0))
 
 
-def test_a_segmentation_says_what_each_class_takes(segmenter):
+def test_a_segmentation_has_mask_shares_and_colors_of_each_class(segmenter):
     result = segmenter(pixels(2, 90, 70))
     assert (result.mask.shape, result.mask.dtype) == ((90, 70), np.uint8)
     assert (result.class_names, result.class_colors) == (NAMES, COLORS)
@@ -67,7 +67,7 @@ def test_a_segmentation_says_what_each_class_takes(segmenter):
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.array(COLORS, np.uint8)[result.mask])
 
 
-def test_windows_are_the_crops_of_the_training_unless_others_are_asked_for(folder, segmenter):
+def test_windows_have_the_size_of_the_training_crops_by_default(folder, segmenter):
     assert (segmenter.sliding.window, segmenter.sliding.stride) == ((32, 48), (21, 32))
     other = Segmenter(folder, device="cpu", window=(30, 60), stride=30, scales=[0.5, 1], flip=True).sliding
     assert (other.window, other.stride, other.scales, other.flip) == ((30, 60), (30, 30), (0.5, 1.0), True)
@@ -75,7 +75,7 @@ def test_windows_are_the_crops_of_the_training_unless_others_are_asked_for(folde
         Segmenter(folder, device="cpu", window=16, stride=20)
 
 
-def test_images_are_brought_to_the_size_of_the_training_and_masks_back(tmp_path):
+def test_images_are_resized_to_the_training_size_and_masks_back(tmp_path):
     small = Segmenter(save_untrained(tmp_path / "small", short_side=30), device="cpu", window=64)
     array = pixels(3, 60, 80)
     resized = np.asarray(Image.fromarray(array).resize((40, 30), Image.Resampling.BILINEAR)).copy()
@@ -93,7 +93,7 @@ def test_views_are_averaged(folder):
     np.testing.assert_array_equal(both(array).mask, expected.argmax(0).numpy())
 
 
-def test_masks_come_when_they_are_wanted(segmenter):
+def test_images_are_taken_only_when_a_mask_is_requested(segmenter):
     taken = []
 
     def images():
@@ -116,7 +116,7 @@ def test_a_model_of_five_channels_takes_arrays(tmp_path):
         five(pixels())
 
 
-def test_what_cannot_be_segmented_is_named(segmenter, tmp_path):
+def test_unreadable_files_and_tensors_of_another_dtype_are_errors(segmenter, tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"cannot read image .*text\.jpg"):
         segmenter(tmp_path / "text.jpg")
@@ -124,12 +124,12 @@ def test_what_cannot_be_segmented_is_named(segmenter, tmp_path):
         segmenter(torch.zeros(3, 8, 8))
 
 
-def test_each_kind_of_model_names_what_uses_the_other(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"is a segmentation model, not a classifier; volo\.Segmenter uses it"):
+def test_a_model_of_the_other_task_is_an_error_that_names_the_right_class(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"is a segmentation model, not a classifier; use volo\.Segmenter"):
         Predictor(folder)
     model = create_model("volo_micro_32", num_classes=2)
     save_model(tmp_path, model.config, model.state_dict(), class_names=("a", "b"), preprocessing={"size": [32, 32]})
-    with pytest.raises(ValueError, match=r"is no segmentation model; volo\.Predictor uses classifiers"):
+    with pytest.raises(ValueError, match=r"is not a segmentation model; use volo\.Predictor"):
         Segmenter(tmp_path)
 
 
@@ -147,19 +147,19 @@ def test_preprocessing_of_another_number_of_channels_is_an_error(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["preprocessing"].update(mean=[0.5], std=[0.5])
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="takes 3 channels, its preprocessing gives 1"):
+    with pytest.raises(ValueError, match="takes 3 channels, but its preprocessing gives 1"):
         Segmenter(folder)
 
 
-def test_an_overlay_wants_the_image_that_was_segmented(segmenter):
+def test_an_overlay_with_an_image_of_another_size_is_an_error(segmenter):
     result = segmenter(pixels())
     overlay = result.overlay(Image.fromarray(pixels()))
     assert overlay.mode == "RGB"
-    with pytest.raises(ValueError, match="the overlay's image must be 50×40 as the mask is, not 40×50"):
+    with pytest.raises(ValueError, match="must have the size of the mask, 50×40 pixels, not 40×50"):
         result.overlay(Image.fromarray(pixels(0, 50, 40)))
     with pytest.raises(ValueError, match="opacity must be 0 to 1, not 2"):
         result.overlay(Image.fromarray(pixels()), opacity=2)
 
 
-def test_the_package_root_has_it():
+def test_the_package_root_exports_segmenter():
     assert volo.Segmenter is Segmenter

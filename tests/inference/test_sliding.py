@@ -1,4 +1,4 @@
-"""Windows over an image: the same as the whole image where they can be, and never more than a strip in memory."""
+"""Sliding windows: scores equal those of the whole image where possible, and one strip is in memory."""
 
 import subprocess
 import sys
@@ -81,7 +81,7 @@ def test_one_window_over_the_image_is_the_whole_image_exactly(size):
 
 @settings(deadline=None, max_examples=40)
 @given(covered())
-def test_what_depends_on_each_pixel_alone_is_as_of_the_whole_image(case):
+def test_windows_do_not_change_scores_that_depend_on_single_pixels(case):
     size, sliding = case
     image = picture(*size)
     torch.testing.assert_close(scores(image, pixelwise, sliding), pixelwise(tensor(image))[0], rtol=0, atol=1e-6)
@@ -98,7 +98,7 @@ def test_a_constant_model_has_no_seams(case):
 
 @settings(deadline=None, max_examples=25)
 @given(covered(), st.booleans())
-def test_every_pixel_has_the_mean_of_the_windows_that_see_it(case, mirrored):
+def test_every_pixel_has_the_mean_of_the_windows_that_contain_it(case, mirrored):
     (height, width), sliding = case
     image = picture(height, width)
     pixels, total, count = tensor(image), torch.zeros(CLASSES, height, width), torch.zeros(height, width)
@@ -118,7 +118,7 @@ def test_every_pixel_has_the_mean_of_the_windows_that_see_it(case, mirrored):
 
 
 @pytest.mark.parametrize("scale", [0.29, 0.5, 0.75, 1.25, 2.0, 3.0])
-def test_a_view_of_another_scale_is_the_whole_image_resized_and_its_logits_resized_back(scale):
+def test_a_view_of_another_scale_equals_the_resized_image_with_logits_resized_back(scale):
     image = picture(150, 203)
     small = image.resize((round(203 * scale), round(150 * scale)), Image.Resampling.BILINEAR)
     expected = F.interpolate(pixelwise(tensor(small)), size=(150, 203), mode="bilinear", align_corners=False)[0]
@@ -137,7 +137,7 @@ def test_probabilities_of_several_views_are_averaged():
     torch.testing.assert_close(together.sum(0), torch.ones(90, 70))
 
 
-def test_arrays_of_many_channels_go_plane_by_plane():
+def test_arrays_of_many_channels_are_resized_channel_by_channel():
     planes = np.random.default_rng(0).integers(0, 256, (60, 50, 5), dtype=np.uint8)
 
     def five(windows):
@@ -149,7 +149,7 @@ def test_arrays_of_many_channels_go_plane_by_plane():
     assert scores(planes, five, Sliding(window=(32, 32), stride=(21, 21), scales=(0.5,))).shape == (4, 60, 50)
 
 
-def test_windows_are_looked_at_once_each_and_no_sooner_than_their_rows_are_wanted():
+def test_each_window_is_computed_once_and_only_when_its_rows_are_requested():
     looked = []
 
     def forward(windows):
@@ -172,13 +172,13 @@ def test_windows_are_looked_at_once_each_and_no_sooner_than_their_rows_are_wante
         ({"window": (0, 8)}, r"window must be a height and a width in pixels, not \(0, 8\)"),
         ({"stride": (8, 9)}, r"stride must be 1 to the window's sides, 8 down and 8 across, .* not \(8, 9\)"),
         ({"stride": (0, 1)}, r"stride must be 1 to"),
-        ({"scales": ()}, r"scales must be one factor or more, all positive, not \(\)"),
+        ({"scales": ()}, r"scales must be one or more positive factors, not \(\)"),
         ({"scales": (1.0, -1.0)}, "scales must be"),
         ({"scales": (float("nan"),)}, "scales must be"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
     ],
 )
-def test_windows_that_leave_pixels_out_are_refused(settings, message):
+def test_windows_that_leave_pixels_out_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         Sliding(**{"window": (8, 8), "stride": (4, 4), **settings})
 

@@ -1,1 +1,1 @@
-"""Scores, plots and files about how good a model is."""
+"""Evaluation of models: scores, plots and files."""

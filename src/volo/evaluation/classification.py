@@ -1,59 +1,58 @@
-"""How good a trained model is on labeled images. Needs the extra ``volo[train]``."""
+"""Evaluation of a classifier on labeled images. Needs the extra ``volo[train]``."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from volo.data import EvalImages, ImageSet, eval_loader
-from volo.evaluation.confusion import confused_pairs, group_classes
-from volo.evaluation.metrics import (
-    ClassScores,
-    chance_calibration_error,
-    class_scores,
-    confidence_intervals,
-    overall_scores,
-)
+from volo.evaluation.base import BaseEvaluation, rounded
+from volo.evaluation.metrics import ClassScores, chance_calibration_error, class_scores, overall_scores
 from volo.inference.predictor import Predictor
 from volo.messages import join_few
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What was said of every readable image, and the scores that follow from it.
+class Evaluation(BaseEvaluation):
+    """Predictions for every readable image, and the scores that follow from them.
 
-    N readable images, K classes. Nothing here grows with N × K, so that any number of images can be judged.
+    N readable images, K classes. No attribute has N × K values, so memory is enough for any number of images.
 
     Attributes:
-        class_names: the K classes that were chosen among, in the order of their indices.
-        indices: (N,) places in the image set.
+        class_names: names of the K classes that were chosen among, in the order of their indices.
+        indices: (N,) positions of the images in the image set.
         labels: (N,) true classes.
-        ranked: (N, 5 or K) the likeliest classes, best first; fewer than five where there are fewer.
-        probability: (N,) float32, of the likeliest class.
-        label_probability: (N,) float32, of the true class.
-        problems: one message for each image that could not be read.
+        ranked: (N, min(5, K)) most likely classes, best first.
+        probability: (N,) float32, probability of the most likely class, 0–1.
+        label_probability: (N,) float32, probability of the true class, 0–1.
+        problems: one message for each unreadable image.
     """
 
-    class_names: tuple[str, ...]
-    indices: np.ndarray
+    score_names: ClassVar = {
+        "top1": "top-1",
+        "top5": "top-5",
+        "balanced_accuracy": "balanced accuracy",
+        "calibration_error": "calibration error",
+    }
+    counted = "images"
+
     labels: np.ndarray
     ranked: np.ndarray
     probability: np.ndarray
     label_probability: np.ndarray
-    problems: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> np.ndarray:
-        """(N,) the likeliest classes."""
+        """(N,) most likely classes."""
         return self.ranked[:, 0]
 
     @cached_property
     def right(self) -> np.ndarray:
-        """(N,) bool, whether the likeliest class is the true one."""
+        """(N,) bool, True for correct predictions."""
         return self.predicted == self.labels
 
     @property
@@ -62,38 +61,18 @@ class Evaluation:
         return float(-np.log(self.label_probability.astype(np.float64).clip(1e-12)).mean())
 
     @property
-    def headline(self) -> str:
-        """The score to show first."""
-        return f"top-1 {self.top1:.2%}"
-
-    @property
-    def counted(self) -> str:
-        """What ``confusion`` counts."""
-        return "images"
-
-    @property
     def top1(self) -> float:
-        """Share of images whose likeliest class is right."""
+        """Share of images whose most likely class is correct, 0–1."""
         return self.scores["top1"]
 
     @property
     def top5(self) -> float | None:
-        """Share of images whose class is among the five likeliest; None with five classes or fewer."""
+        """Share of images whose class is among the five most likely, 0–1; None with five classes or fewer."""
         return self.scores["top5"]
 
     @cached_property
-    def scores(self) -> dict[str, Any]:
-        """``top1``, ``top5``, ``balanced_accuracy`` and ``calibration_error``: see :func:`overall_scores`."""
-        return self._scores_of(np.arange(len(self.labels)))
-
-    @cached_property
-    def intervals(self) -> dict[str, tuple[float, float] | None]:
-        """95 % confidence intervals of ``scores``: see :func:`confidence_intervals`."""
-        return confidence_intervals(self._scores_of, len(self.labels))
-
-    @cached_property
     def chance_calibration_error(self) -> float:
-        """What a perfectly calibrated model's calibration error stays below: see :func:`chance_calibration_error`."""
+        """Upper bound for the calibration error of a calibrated model: see :func:`chance_calibration_error`."""
         return chance_calibration_error(self.probability)
 
     def _scores_of(self, rows: np.ndarray) -> dict[str, float | None]:
@@ -101,7 +80,7 @@ class Evaluation:
 
     @cached_property
     def classes(self) -> ClassScores:
-        """Precision, recall, F1 and number of images of every class."""
+        """Precision, recall, F1 and number of images of each class."""
         return class_scores(self.labels, self.predicted, len(self.class_names))
 
     @cached_property
@@ -110,31 +89,21 @@ class Evaluation:
         predicted, labels = torch.from_numpy(self.predicted), torch.from_numpy(self.labels)
         return multiclass_confusion_matrix(predicted, labels, len(self.class_names)).numpy()
 
-    @cached_property
-    def confused(self) -> list[tuple[int, int, int]]:
-        """(true class, predicted class, images), the commonest confusions first."""
-        return confused_pairs(self.confusion)
-
-    @cached_property
-    def groups(self) -> list[np.ndarray]:
-        """Indices of the classes that belong together: see :func:`group_classes`."""
-        return group_classes(self.confusion)
-
     @property
-    def absent(self) -> tuple[str, ...]:
-        """Classes without an image, which have no score."""
-        return tuple(name for name, count in zip(self.class_names, self.classes.images, strict=True) if not count)
+    def support(self) -> np.ndarray:
+        """(K,) number of images of each true class."""
+        return self.classes.images
 
     def summary(self) -> dict[str, Any]:
-        """The scores as JSON values, and their 95 % intervals."""
+        """Return the scores and their 95 % intervals as JSON values."""
         return {
             "images": len(self.labels),
             "unreadable": len(self.problems),
             "classes": len(self.class_names),
             "classes_without_images": len(self.absent),
-            **{name: value and round(value, 6) for name, value in {"loss": self.loss, **self.scores}.items()},
-            "chance_calibration_error": round(self.chance_calibration_error, 6),
-            "intervals": {name: ends and [round(end, 6) for end in ends] for name, ends in self.intervals.items()},
+            **rounded({"loss": self.loss, **self.scores}),
+            **rounded({"chance_calibration_error": self.chance_calibration_error}),
+            "intervals": self._rounded_intervals(),
         }
 
 
@@ -147,47 +116,48 @@ def evaluate(
     workers: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Classify ``images`` and compare with their labels.
+    """Classify ``images`` and compare the predictions with their labels.
 
     Args:
         predictor: the trained model.
-        images: its class names must be among the model's; labels are matched by name.
-        classes: the model's indices of the classes to choose among: softmax is over their logits alone, and the
-            evaluation knows no others. None takes all.
-        batch_size: images at a time.
-        workers: processes that decode; 0 decodes here.
-        on_batch: called after every batch with the number of images done.
+        images: labeled images. Their class names must be among the model's; labels are matched by name.
+        classes: the model's indices of the classes to choose among. The softmax is over the logits of these classes
+            only, and the evaluation contains no other class. None means all classes.
+        batch_size: number of images in a batch.
+        workers: number of processes that decode images; 0 decodes in this process.
+        on_batch: called after every batch with the number of its images.
 
     Raises:
-        ValueError: a class that is not among those of the model, fewer than two classes, or not one readable image.
+        ValueError: The model does not know a class of the data, there are fewer than two classes, or no image is
+            readable.
     """
     if not len(images.labels):
-        raise ValueError("there are no images to judge the model on")
+        raise ValueError("there are no images to evaluate the model on")
     chosen = _chosen(classes, len(predictor.class_names))
     class_names = tuple(predictor.class_names[index] for index in chosen)
     if len(class_names) < 2:
-        raise ValueError(f"a model of one class, {class_names[0]!r}, is always right: nothing to judge")
+        raise ValueError(f"a model of one class, {class_names[0]!r}, is always right: there is nothing to evaluate")
     translate = torch.tensor(model_indices(images.class_names, class_names))
-    # Photos differ in size, and only images of one size make a batch.
+    # A file that resizes images itself gets photos of different sizes, which cannot be stacked to a batch.
     batch_size = 1 if predictor.takes_photos else batch_size
     loader = eval_loader(EvalImages(images, predictor.preprocess), batch_size=batch_size, workers=workers)
-    # Room for all answers at once: small pieces, kept one after the other, would keep the heap from being used again.
-    kept = _room(len(images.labels), min(5, len(class_names)))
+    # Memory for all results is allocated once. Many small tensors that stay alive would fragment the heap.
+    results = _empty_results(len(images.labels), min(5, len(class_names)))
     done, problems = 0, []
     for batch in loader:
         problems += batch.problems
         if len(batch.labels):
             logits = predictor.logits(batch.images)
             logits = logits if classes is None else logits[:, chosen]
-            answers = (batch.indices, *_answers(logits.softmax(dim=-1), translate[batch.labels]))
-            for store, values in zip(kept, answers, strict=True):
-                store[done : done + len(values)] = values
+            new = (batch.indices, *_results(logits.softmax(dim=-1), translate[batch.labels]))
+            for result, values in zip(results, new, strict=True):
+                result[done : done + len(values)] = values
             done += len(batch.labels)
         if on_batch is not None:
             on_batch(len(batch.labels) + len(batch.problems))
     if not done:
         raise ValueError(f"none of the {len(images.labels)} images can be read; the first: {problems[0]}")
-    indices, labels, ranked, probability, label_probability = (store[:done].numpy() for store in kept)
+    indices, labels, ranked, probability, label_probability = (result[:done].numpy() for result in results)
     return Evaluation(
         class_names=class_names,
         indices=indices,
@@ -199,35 +169,35 @@ def evaluate(
     )
 
 
-def _room(images: int, ranks: int) -> tuple[torch.Tensor, ...]:
-    """Empty tensors for the index, label, likeliest classes and two probabilities of every image."""
-    whole, real = (images,), torch.float32
-    shapes = ((whole, torch.int64), (whole, torch.int64), ((images, ranks), torch.int64), (whole, real), (whole, real))
+def _empty_results(images: int, ranks: int) -> tuple[torch.Tensor, ...]:
+    """Return uninitialized tensors for ``indices``, ``labels``, ``ranked`` and the two probabilities of all images."""
+    shape, real = (images,), torch.float32
+    shapes = ((shape, torch.int64), (shape, torch.int64), ((images, ranks), torch.int64), (shape, real), (shape, real))
     return tuple(torch.empty(shape, dtype=dtype) for shape, dtype in shapes)
 
 
-def _answers(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Labels (B,), the likeliest classes (B, 5 or K), and the probabilities (B,) of the first and of the true one."""
+def _results(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return ``labels``, ``ranked`` and the two probabilities of a batch, from probabilities (B, K) and labels (B,)."""
     best = probabilities.topk(min(5, probabilities.shape[1]))
     return labels, best.indices, best.values[:, 0], probabilities.gather(1, labels[:, None])[:, 0]
 
 
 def _chosen(classes: Sequence[int] | None, count: int) -> list[int]:
-    """The indices to choose among."""
+    """Return the indices of the classes to choose among, checked."""
     if classes is None:
         return list(range(count))
     wrong = [index for index in classes if not 0 <= index < count]
     if wrong or len(set(classes)) < len(classes) or not len(classes):
-        reason = f"{wrong[0]} is not one of 0–{count - 1}" if wrong else "there are none, or one is there twice"
+        reason = f"{wrong[0]} is not one of 0–{count - 1}" if wrong else "the list is empty or repeats an index"
         raise ValueError(f"classes must be different indices of the model's {count} classes: {reason}")
     return [int(index) for index in classes]
 
 
 def model_indices(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> list[int]:
-    """The model's index of every class of the data.
+    """Return the model's index of every class of the data.
 
     Raises:
-        ValueError: the model does not know a class.
+        ValueError: The model does not know a class.
     """
     places = {name: index for index, name in enumerate(model_names)}
     unknown = [name for name in data_names if name not in places]

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, and which belong together. Needs the extra ``volo[train]``."""
+"""Confused pairs and groups of classes, from a confusion matrix. Needs the extra ``volo[train]``."""
 
 import math
 
@@ -8,29 +8,30 @@ from scipy.spatial.distance import squareform
 
 
 def confused_pairs(confusion: np.ndarray) -> list[tuple[int, int, int]]:
-    """The (true class, predicted class, count) that are confused, most often first.
+    """Return (true class, predicted class, count) of every confusion, the most frequent first.
 
     Args:
-        confusion: (K, K) counts, rows are the true classes.
+        confusion: (K, K) counts; rows are the true classes.
     """
     wrong = confusion - np.diag(np.diag(confusion))
     pairs = np.argwhere(wrong)
     pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
-    return [(int(true), int(taken), int(wrong[true, taken])) for true, taken in pairs]
+    return [(int(true), int(predicted), int(wrong[true, predicted])) for true, predicted in pairs]
 
 
 def group_classes(confusion: np.ndarray) -> list[np.ndarray]:
-    """Part the classes into about √K groups of classes that are taken for the same ones, 40 or so at most.
+    """Split the classes into about √K groups (about 40 at most) of classes that are confused with each other.
 
-    Clusters by average linkage, where two classes are the nearer, the larger the shares of each that are taken for
-    the other. The tree falls into its largest branches of at most 1.5 √K classes; small neighbors are put together.
+    The classes are clustered by average linkage. The distance of two classes is 2 minus the share of each class that
+    is predicted as the other. The tree is cut into its largest branches of at most 1.5 √K classes (3 K / 80 for more
+    than 1,600 classes), and small neighboring branches are merged up to this size.
 
     Args:
-        confusion: (K, K) counts, rows are the true classes.
+        confusion: (K, K) counts; rows are the true classes.
 
     Returns:
-        Class indices of every group; groups and the classes in them in the order of the tree, so that neighbors
-        are alike.
+        Class indices of each group. Groups, and classes within a group, are in the order of the tree, so that
+        neighbors are similar.
     """
     classes = len(confusion)
     most = round(1.5 * max(math.sqrt(classes), classes / 40))

@@ -1,7 +1,7 @@
-"""ImageNet as published scores are measured on it. Needs the extra ``volo[train]``: timm has the list of synsets.
+"""ImageNet's classes and images, handled as for published scores. Needs the extra ``volo[train]`` (timm's synsets).
 
-Folders name its classes by WordNet synset (``n01440764``) in ImageNet itself, -A, -R and -Sketch, and by number (0 to
-999) in ImageNet-V2; models know them by words, in the order of the synsets.
+Folders are named by WordNet synset (``n01440764``) in ImageNet itself, -A, -R and -Sketch, and by class index (0 to
+999) in ImageNet-V2. Models name the classes in words, in the order of the synsets.
 """
 
 import json
@@ -23,17 +23,16 @@ _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 
 
 def as_imagenet(images: ImageSet, class_names: Sequence[str]) -> ImageSet:
-    """Images of a folder of ImageNet's classes, named as a model names them and read as they are stored.
+    """Return a folder of ImageNet's classes with the model's class names and with images read as stored.
 
-    Published scores are measured on pictures that are neither turned by their EXIF orientation nor brought into
-    sRGB: so are these.
+    Published scores are measured without EXIF orientation and without conversion to sRGB, so neither is applied.
 
     Args:
-        images: of any folder.
-        class_names: the model's.
+        images: image set of any folder.
+        class_names: names of the model's classes.
 
     Returns:
-        The images; the same object where the model's classes or the folder's are not ImageNet's.
+        The changed image set, or ``images`` itself if the classes of the model or of the folder are not ImageNet's.
     """
     if not isinstance(images, FileImages) or not knows_imagenet(class_names):
         return images
@@ -45,7 +44,7 @@ def as_imagenet(images: ImageSet, class_names: Sequence[str]) -> ImageSet:
 
 
 def _places(folders: Sequence[str]) -> list[int] | None:
-    """Which of the 1000 classes folders mean by their names; None where one of them means no class."""
+    """Return the index (0–999) of the class that each folder names, or None if a folder names no class."""
     order = {synset: place for place, synset in enumerate(synsets())}
     if all(name in order for name in folders):
         return [order[name] for name in folders]
@@ -55,22 +54,22 @@ def _places(folders: Sequence[str]) -> list[int] | None:
 
 @dataclass(frozen=True)
 class StoredImages(FileImages):
-    """Images as they are stored: not turned, not brought into sRGB, transparency dropped."""
+    """Images read as stored: without EXIF orientation and conversion to sRGB, and with transparency dropped."""
 
     def read(self, index: int, shrink: Shrink | None = None) -> Image.Image:
         return read_image(self.paths[index], self.channels, max_pixels=self.max_pixels, stored=True)
 
 
 class RealLabels:
-    """Reassessed labels of ImageNet's validation images: for each all classes that are right, or none.
+    """Reassessed labels of ImageNet's validation images: all correct classes of each image, possibly none.
 
     Args:
-        path: ``real.json``: for every validation image in order, a list of class indices.
-        images: files called ``ILSVRC2012_val_00000001.JPEG`` and so on, in any folders.
+        path: ``real.json``: a list of class indices (0–999) for each validation image, in order.
+        images: files named ``ILSVRC2012_val_00000001.JPEG`` and so on, in any folders.
 
     Raises:
-        ValueError: the file is no such list, an image has another name, or none has a label. OSError: the file
-            cannot be read.
+        ValueError: The file is not such a list, an image has another name, or no image has a label.
+        OSError: The file cannot be read.
 
     Source: Are we done with ImageNet?, arXiv:2006.07159; https://github.com/google-research/reassessed-imagenet
     """
@@ -79,24 +78,27 @@ class RealLabels:
         try:
             labels = json.loads(Path(path).read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no JSON file: {error}") from error
+            raise ValueError(f"{path} is not a JSON file: {error}") from error
         if not isinstance(labels, list) or not all(_is_labels(entry) for entry in labels):
-            raise ValueError(f"{path} holds no ReaL labels: a list of one list of class indices (0–999) for each image")
+            raise ValueError(
+                f"{path} does not hold ReaL labels: a list with one list of class indices (0–999) for each image"
+            )
         self.labels = [_labels_of(images.name(index), labels, path) for index in range(len(images.labels))]
         if not any(self.labels):
             raise ValueError(f"{path} has no label for any of the {len(self.labels)} images")
 
     def scores(self, evaluation: Evaluation) -> dict[str, Any]:
-        """How often one of the right classes is among the likeliest; images without a label do not count.
+        """Return the scores on these labels; images without a label are left out.
 
         Args:
-            evaluation: of these images, among all 1000 classes.
+            evaluation: evaluation of these images among all 1000 classes.
 
         Returns:
-            ``real_images``, how many count, and the shares ``real_top1`` and ``real_top5``; without images, None.
+            ``real_images``: number of images with a label. ``real_top1`` and ``real_top5``: share of them with a
+            correct class as the most likely class, or among the five most likely, 0–1; None without such images.
         """
-        answers = zip(evaluation.indices, evaluation.ranked, strict=True)
-        hits = np.array([np.isin(ranked, right) for index, ranked in answers if (right := self.labels[index])])
+        predictions = zip(evaluation.indices, evaluation.ranked, strict=True)
+        hits = np.array([np.isin(ranked, right) for index, ranked in predictions if (right := self.labels[index])])
         return {
             "real_images": len(hits),
             "real_top1": float(hits[:, 0].mean()) if len(hits) else None,
@@ -108,7 +110,7 @@ def _labels_of(name: str, labels: list[list[int]], path: str | Path) -> list[int
     found = _VALIDATION_IMAGE.fullmatch(Path(name).name)
     if not found or not 1 <= int(found[1]) <= len(labels):
         raise ValueError(
-            f"{name} is none of the {len(labels)} images that {path} labels, ILSVRC2012_val_00000001.JPEG and so on"
+            f"{name} is not one of the {len(labels)} images that {path} labels (ILSVRC2012_val_00000001.JPEG and so on)"
         )
     return labels[int(found[1]) - 1]
 

@@ -1,6 +1,6 @@
-"""Scores of a classifier, from what it said of every image. Needs the extra ``volo[train]``.
+"""Scores of a classifier, computed from its predictions for N images and K classes.
 
-N images, K classes.
+Needs the extra ``volo[train]``.
 """
 
 from collections.abc import Callable
@@ -17,28 +17,21 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-#: What the scores are called where a person looks.
-SCORE_NAMES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "balanced_accuracy": "balanced accuracy",
-    "calibration_error": "calibration error",
-}
-#: Bins of probability, equally wide, for the calibration error and its picture.
+#: Number of equally wide bins of probability for the calibration error and its plot.
 BINS = 15
-#: Resamples of the bootstrap, how many of them are held at a time, and their seed.
+#: Resamples of the bootstrap, how many of them are in memory at a time, and the random seed.
 RESAMPLES, _AT_A_TIME, _SEED = 1000, 10, 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScores:
-    """Scores of every class, arrays (K,); NaN where there is nothing to divide by.
+    """Scores of each class, arrays (K,), 0–1; NaN if undefined.
 
     Attributes:
-        images: how many images of the class there are.
-        precision: share of the images given this name that are of the class; NaN where none was.
-        recall: share of the class's images that were given its name; NaN where it has no images.
-        f1: harmonic mean of the two, 0 where no image was named right; NaN where the class has no images.
+        images: number of images of the class.
+        precision: TP / (TP + FP); NaN for a class that was never predicted.
+        recall: TP / (TP + FN); NaN for a class without images.
+        f1: 2 TP / (2 TP + FP + FN); NaN for a class without images.
     """
 
     images: np.ndarray
@@ -48,15 +41,21 @@ class ClassScores:
 
 
 def class_scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> ClassScores:
-    """Precision, recall and F1 of every class, from true and predicted classes (N,)."""
-    images, named = (np.bincount(values, minlength=classes) for values in (labels, predicted))
+    """Return precision, recall and F1 of each class.
+
+    Args:
+        labels: (N,) true classes.
+        predicted: (N,) predicted classes.
+        classes: K.
+    """
+    images, predictions = (np.bincount(values, minlength=classes) for values in (labels, predicted))
     precision, recall, f1 = (
         score(torch.from_numpy(predicted), torch.from_numpy(labels), classes, average="none").double().numpy()
         for score in (multiclass_precision, multiclass_recall, multiclass_f1_score)
     )
     return ClassScores(
         images=images,
-        precision=np.where(named > 0, precision, np.nan),
+        precision=np.where(predictions > 0, precision, np.nan),
         recall=np.where(images > 0, recall, np.nan),
         f1=np.where(images > 0, f1, np.nan),
     )
@@ -65,18 +64,18 @@ def class_scores(labels: np.ndarray, predicted: np.ndarray, classes: int) -> Cla
 def overall_scores(
     labels: np.ndarray, ranked: np.ndarray, probability: np.ndarray, classes: int
 ) -> dict[str, float | None]:
-    """The scores that are one number each.
+    """Return the scores of all images together.
 
     Args:
         labels: (N,) true classes.
-        ranked: (N, 1 to 5) likeliest classes, best first.
-        probability: (N,) of the likeliest class, 0–1.
+        ranked: (N, 1 to 5) most likely classes, best first.
+        probability: (N,) probability of the most likely class, 0–1.
         classes: K.
 
     Returns:
-        ``top1``; ``top5``, None with five classes or fewer; ``balanced_accuracy``, the mean recall of the classes
-        that have images; ``calibration_error``, the mean distance between probability and share of right answers
-        in ``BINS`` bins, weighted by images (ECE).
+        ``top1``: accuracy. ``top5``: share of images whose class is among the five most likely; None with five
+        classes or fewer. ``balanced_accuracy``: mean recall of the classes that have images. ``calibration_error``
+        (ECE): mean distance between probability and accuracy in ``BINS`` bins, weighted by images. All are 0–1.
     """
     truth, best = torch.from_numpy(labels), torch.from_numpy(ranked[:, 0])
     recall = multiclass_recall(best, truth, classes, average="none", validate_args=False)
@@ -94,23 +93,27 @@ def overall_scores(
 def confidence_intervals(
     scores: Callable[[np.ndarray], dict[str, float | None]], count: int
 ) -> dict[str, tuple[float, float] | None]:
-    """95 % intervals of ``scores``, by drawing as many images with replacement, again and again.
+    """Return 95 % bootstrap intervals of ``scores``, by drawing N images with replacement ``RESAMPLES`` times.
 
-    The interval of a share is that of the resampled shares. Resampling makes every calibration error larger, as it
-    is a mean of distances: its interval is mirrored about the score (the basic bootstrap), which takes that out.
-    Near 0 it remains too narrow; :func:`chance_calibration_error` says how near that is.
+    All scores but the calibration error use the percentile bootstrap. The calibration error is a mean of distances,
+    so resampling makes it larger. Its interval is therefore mirrored about the score (the basic bootstrap), which
+    removes this bias. Near 0 this interval is too narrow; :func:`chance_calibration_error` returns the bound below
+    which this matters.
 
     Args:
-        scores: gives the scores of the images at these places (N,).
+        scores: function from the indices of images (N,) to the scores of these images.
         count: N.
+
+    Returns:
+        (low, high) of each score that is not None; None in place of the pair for fewer than two images.
     """
     names = [name for name, value in scores(np.arange(count)).items() if value is not None]
 
     def statistic(rows: np.ndarray, axis: int) -> np.ndarray:
-        drawn = [scores(places) for places in rows.reshape(-1, count)]
+        drawn = [scores(resample) for resample in rows.reshape(-1, count)]
         return np.array([[score[name] for score in drawn] for name in names]).reshape(len(names), *rows.shape[:-1])
 
-    if count < 2:  # nothing varies
+    if count < 2:  # every resample is the same
         return dict.fromkeys(names)
     options = {"statistic": statistic, "vectorized": True, "rng": np.random.default_rng(_SEED)}
     plain = bootstrap((np.arange(count),), n_resamples=RESAMPLES, batch=_AT_A_TIME, method="percentile", **options)
@@ -123,10 +126,13 @@ def confidence_intervals(
 
 
 def chance_calibration_error(probability: np.ndarray) -> float:
-    """What the calibration error of a perfectly calibrated model stays below in 95 of 100 samples of images.
+    """Return the 95 % quantile of the calibration error of a perfectly calibrated model with these probabilities.
 
-    Its answers are drawn to be right as often as these probabilities (N,) say (consistency resampling, Bröcker and
-    Smith, 2007). A calibration error below this cannot be told from none.
+    Whether each prediction is correct is drawn at random with its probability (consistency resampling, Bröcker and
+    Smith, 2007). A calibration error below the returned value is not evidence of bad calibration.
+
+    Args:
+        probability: (N,) probability of the most likely class, 0–1.
     """
     rng, stated = np.random.default_rng(_SEED), torch.from_numpy(probability)
     errors = [
@@ -138,12 +144,12 @@ def chance_calibration_error(probability: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationBins:
-    """Images by the probability of their answer, in ``BINS`` bins of equal width.
+    """Images grouped by the probability of their prediction, in ``BINS`` bins of equal width.
 
     Attributes:
-        images: (BINS,) how many.
-        probability: (BINS,) their mean probability; NaN in an empty bin.
-        right: (BINS,) the share of right answers; NaN in an empty bin.
+        images: (BINS,) number of images.
+        probability: (BINS,) mean probability, 0–1; NaN in an empty bin.
+        right: (BINS,) share of correct predictions, 0–1; NaN in an empty bin.
     """
 
     images: np.ndarray
@@ -151,14 +157,19 @@ class CalibrationBins:
     right: np.ndarray
 
     def interval(self, place: int) -> tuple[float, float]:
-        """95 % interval (Wilson's) of the share of right answers in one bin with images."""
+        """Return the 95 % interval (Wilson's) of the share of correct predictions in a bin that has images."""
         images = int(self.images[place])
         ends = binomtest(round(self.right[place] * images), images).proportion_ci(method="wilson")
         return float(ends.low), float(ends.high)
 
 
 def calibration_bins(probability: np.ndarray, right: np.ndarray) -> CalibrationBins:
-    """What the calibration error sums up, from probabilities and right or wrong answers (N,)."""
+    """Return the bins that the calibration error sums over.
+
+    Args:
+        probability: (N,) probability of the most likely class, 0–1.
+        right: (N,) bool, True for correct predictions.
+    """
     means = binned_statistic(probability, [probability, right.astype(float)], bins=BINS, range=(0, 1)).statistic
     images = np.histogram(probability, bins=BINS, range=(0, 1))[0]
     return CalibrationBins(images=images, probability=means[0], right=means[1])

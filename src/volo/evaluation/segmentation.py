@@ -1,9 +1,9 @@
-"""How good a segmentation model is on images with masks. Needs the extra ``volo[train]``."""
+"""Evaluation of a segmentation model on images with masks. Needs the extra ``volo[train]``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,31 +11,27 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from volo.data import IGNORE, Color, MaskedImages, SegmentationEvalSet, eval_loader
+from volo.evaluation.base import BaseEvaluation, rounded
 from volo.evaluation.classification import model_indices
-from volo.evaluation.confusion import confused_pairs, group_classes
-from volo.evaluation.metrics import confidence_intervals
 from volo.inference.mask_pictures import shrunk
 from volo.inference.segmenter import Segmenter
 
-#: The images with the least share of right pixels that are kept to be shown, and the longer side they are kept at.
+#: Number of images with the lowest pixel accuracy that are kept for a plot, and their longer side in pixels.
 MOST_WORST, WORST_SIDE = 6, 480
-#: Pixels that are compared at a time.
+#: Pixels that are compared at a time, which bounds the memory for large masks.
 _AT_A_TIME = 1 << 22
-
-#: What each score is called where a person reads it.
-SCORE_NAMES = {"miou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
 
 
 @dataclass(frozen=True, order=True)
-class Shown:
-    """An image as it is shown among the worst, made small.
+class WorstImage:
+    """An image with low pixel accuracy, reduced in size for a plot.
 
     Attributes:
-        accuracy: share of its pixels that are right.
-        index: its place in the data.
+        accuracy: share of its pixels that are correct, 0–1, at full size.
+        index: its position in the data.
         photo: the image.
-        truth: its mask, uint8, of the same size.
-        predicted: what the model takes it for, likewise.
+        truth: (H, W) uint8, its mask, of the photo's size.
+        predicted: (H, W) uint8, the predicted mask, of the same size.
     """
 
     accuracy: float
@@ -46,54 +42,44 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationEvaluation:
-    """How the pixels of every readable image were taken, and the scores that follow from it.
+class SegmentationEvaluation(BaseEvaluation):
+    """Counts of correct and wrong pixels in every readable image, and the scores that follow from them.
 
-    N readable images, K classes. Pixels that the masks ignore count nowhere.
+    N readable images, K classes. Pixels that the masks ignore are not counted.
 
     Attributes:
-        class_names: the model's K classes, in the order of their indices.
-        class_colors: (red, green, blue) of every class.
-        indices: (N,) places in the data.
-        right: (N, K) int64, pixels of each class that were taken for it.
-        true: (N, K) int64, pixels of each class.
-        predicted: (N, K) int64, pixels that were taken for each class.
+        class_names: names of the model's K classes, in the order of their indices.
+        class_colors: (red, green, blue) of every class, 0–255.
+        indices: (N,) positions of the images in the data.
+        right: (N, K) int64, pixels of each class that were predicted as this class (true positives).
+        true: (N, K) int64, pixels of each class in the masks.
+        predicted: (N, K) int64, pixels that were predicted as each class.
         confusion: (K, K) int64, pixels; rows are the true classes.
-        worst: images to show, the worst first.
-        problems: one message for each image that could not be read.
+        worst: the images with the lowest pixel accuracy, the worst first.
+        problems: one message for each unreadable image.
     """
 
-    class_names: tuple[str, ...]
+    score_names: ClassVar = {"miou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
+    counted = "pixels"
+
     class_colors: tuple[Color, ...]
-    indices: np.ndarray
     right: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
     confusion: np.ndarray
-    worst: tuple[Shown, ...] = ()
-    problems: tuple[str, ...] = ()
+    worst: tuple[WorstImage, ...] = ()
 
     @property
     def iou(self) -> np.ndarray:
-        """(K,) of every class, the pixels rightly taken for it by those that are it or were taken for it.
+        """(K,) TP / (TP + FP + FN) of each class over the pixels of all images, 0–1.
 
-        NaN where there are none of either.
+        NaN for a class that occurs in no mask and no prediction.
         """
         return self._iou(self.right.sum(axis=0), self.true.sum(axis=0), self.predicted.sum(axis=0))
 
     @cached_property
-    def scores(self) -> dict[str, float]:
-        """``miou``, the mean of ``iou`` over the classes that have one, and ``pixel_accuracy``, of all pixels."""
-        return self._scores_of(np.arange(len(self.indices)))
-
-    @cached_property
-    def intervals(self) -> dict[str, tuple[float, float] | None]:
-        """95 % confidence intervals of ``scores``, by drawing images: see :func:`confidence_intervals`."""
-        return confidence_intervals(lambda rows: dict(self._scores_of(rows)), len(self.indices))
-
-    @cached_property
     def image_scores(self) -> dict[str, np.ndarray]:
-        """``scores`` of every image by itself, (N,) each."""
+        """``scores`` of each image alone: ``miou`` and ``pixel_accuracy``, (N,) each, 0–1."""
         iou = self._iou(self.right, self.true, self.predicted)
         return {
             "miou": np.nanmean(iou, axis=1),
@@ -101,47 +87,29 @@ class SegmentationEvaluation:
         }
 
     @property
-    def headline(self) -> str:
-        """The score to show first."""
-        return f"mean IoU {self.scores['miou']:.2%}"
-
-    @property
-    def counted(self) -> str:
-        """What ``confusion`` counts."""
-        return "pixels"
-
-    @cached_property
-    def confused(self) -> list[tuple[int, int, int]]:
-        """(true class, predicted class, pixels), the commonest confusions first."""
-        return confused_pairs(self.confusion)
-
-    @cached_property
-    def groups(self) -> list[np.ndarray]:
-        """Indices of the classes that belong together: see :func:`group_classes`."""
-        return group_classes(self.confusion)
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Classes that no mask has a pixel of."""
-        return tuple(name for name, count in zip(self.class_names, self.true.sum(axis=0), strict=True) if not count)
+    def support(self) -> np.ndarray:
+        """(K,) number of pixels of each true class."""
+        return self.true.sum(axis=0)
 
     def summary(self) -> dict[str, Any]:
-        """The scores as JSON values, and their 95 % intervals."""
+        """Return the scores, their 95 % intervals and the IoU of each class as JSON values."""
         return {
             "images": len(self.indices),
             "unreadable": len(self.problems),
             "pixels": int(self.true.sum()),
             "classes": len(self.class_names),
             "classes_without_pixels": len(self.absent),
-            **{name: round(value, 6) for name, value in self.scores.items()},
-            "intervals": {name: ends and [round(end, 6) for end in ends] for name, ends in self.intervals.items()},
-            "iou": {
-                name: None if np.isnan(iou) else round(float(iou), 6)
-                for name, iou in zip(self.class_names, self.iou, strict=True)
-            },
+            **rounded(self.scores),
+            "intervals": self._rounded_intervals(),
+            "iou": rounded(
+                {
+                    name: None if np.isnan(iou) else float(iou)
+                    for name, iou in zip(self.class_names, self.iou, strict=True)
+                }
+            ),
         }
 
-    def _scores_of(self, rows: np.ndarray) -> dict[str, float]:
+    def _scores_of(self, rows: np.ndarray) -> dict[str, float | None]:
         right, true, predicted = (values[rows].sum(axis=0) for values in (self.right, self.true, self.predicted))
         return {
             "miou": float(np.nanmean(self._iou(right, true, predicted))),
@@ -161,52 +129,55 @@ def evaluate_segmentation(
     workers: int = 0,
     on_image: Callable[[], None] | None = None,
 ) -> SegmentationEvaluation:
-    """Segment ``images`` and compare with their masks, at the masks' own size.
+    """Segment ``images`` and compare the predictions with their masks, at the masks' own size.
 
     Args:
-        segmenter: the trained model, and how it looks at images.
-        images: their class names must be among the model's; classes are matched by name.
-        workers: processes that decode; 0 decodes here.
+        segmenter: the trained model, with its windows and views.
+        images: images with masks. Their class names must be among the model's; classes are matched by name.
+        workers: number of processes that decode images; 0 decodes in this process.
         on_image: called after every image.
 
     Raises:
-        ValueError: a class that is not among those of the model, or not one readable image with a pixel of a class.
+        ValueError: The model has one class only, or does not know a class of the data, or no readable image has a
+            pixel of a class.
     """
     if len(segmenter.class_names) < 2:
-        raise ValueError(f"a model of one class, {segmenter.class_names[0]!r}, is always right: nothing to judge")
+        raise ValueError(
+            f"a model of one class, {segmenter.class_names[0]!r}, is always right: there is nothing to evaluate"
+        )
     translate = np.full(256, IGNORE, dtype=np.uint8)
     indices = model_indices(images.class_names, segmenter.class_names)
     translate[: len(indices)] = indices
     tables: dict[int, np.ndarray] = {}
     problems: list[str] = []
-    worst: list[Shown] = []
+    worst: list[WorstImage] = []
     confusion = np.zeros((len(segmenter.class_names),) * 2, dtype=np.int64)
     for batch in eval_loader(SegmentationEvalSet(images), batch_size=1, workers=workers):
         problems += batch.problems
         for pixels, mask, index in zip(batch.images, batch.masks, batch.indices.tolist(), strict=True):
             predicted, truth = segmenter(pixels).mask, translate[mask.numpy()]
             counts = count_pixels(predicted, truth, len(confusion))
-            if counts.sum():  # else every pixel is ignored: nothing to judge
+            if counts.sum():  # 0 if the mask ignores every pixel
                 confusion += counts
                 tables[index] = np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)])
                 accuracy = float(np.trace(counts) / counts.sum())
                 if len(worst) < MOST_WORST or accuracy < worst[-1].accuracy:
-                    worst = sorted([*worst, _shown(accuracy, index, pixels, truth, predicted)])[:MOST_WORST]
+                    worst = sorted([*worst, _small(accuracy, index, pixels, truth, predicted)])[:MOST_WORST]
         if on_image is not None:
             on_image()
     if not tables:
         raise ValueError(
-            f"none of the {len(images)} images can be judged: "
-            + (f"the first says {problems[0]}" if problems else "every pixel of their masks is ignored")
+            f"none of the {len(images)} images can be evaluated: "
+            + (f"the first problem: {problems[0]}" if problems else "every pixel of their masks is ignored")
         )
-    right, true, taken = np.stack(list(tables.values()), axis=1)
+    right, true, predicted_counts = np.stack(list(tables.values()), axis=1)
     return SegmentationEvaluation(
         class_names=segmenter.class_names,
         class_colors=segmenter.class_colors,
         indices=np.array(list(tables)),
         right=right,
         true=true,
-        predicted=taken,
+        predicted=predicted_counts,
         confusion=confusion,
         worst=tuple(worst),
         problems=tuple(problems),
@@ -214,7 +185,13 @@ def evaluate_segmentation(
 
 
 def count_pixels(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
-    """(K, K) int64 pixels by true (rows) and predicted class of two masks (H, W) uint8; IGNORE counts nowhere."""
+    """Return the confusion matrix of two masks: (K, K) int64 pixels; rows are the true classes.
+
+    Args:
+        predicted: (H, W) uint8, class indices.
+        truth: (H, W) uint8, class indices; pixels of ``IGNORE`` are not counted.
+        classes: K.
+    """
     counts = torch.zeros(classes, classes, dtype=torch.int64)
     masks = (torch.from_numpy(mask).flatten().split(_AT_A_TIME) for mask in (predicted, truth))
     for some, same in zip(*masks, strict=True):
@@ -222,7 +199,8 @@ def count_pixels(predicted: np.ndarray, truth: np.ndarray, classes: int) -> np.n
     return counts.numpy()
 
 
-def _shown(accuracy: float, index: int, pixels: torch.Tensor, truth: np.ndarray, predicted: np.ndarray) -> Shown:
+def _small(accuracy: float, index: int, pixels: torch.Tensor, truth: np.ndarray, predicted: np.ndarray) -> WorstImage:
+    """Reduce an image (C, H, W) uint8 and its masks in size."""
     photo = Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy())
     small, masks = shrunk(photo, [truth, predicted], largest=WORST_SIDE)
-    return Shown(accuracy, index, small, *masks)
+    return WorstImage(accuracy, index, small, *masks)

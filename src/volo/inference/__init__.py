@@ -1,4 +1,4 @@
-"""Using and judging trained models."""
+"""Predictions of trained models: classification and segmentation of images."""
 
 from volo.inference.predictor import Prediction, Predictor
 from volo.inference.segmenter import Segmentation, Segmenter

@@ -1,4 +1,4 @@
-"""What every trained model is given and must be: images of any form, known preprocessing, finite weights."""
+"""Inputs of trained models: images of any form, and checks of preprocessing and weights."""
 
 from pathlib import Path
 from typing import Any
@@ -10,46 +10,64 @@ from torch import Tensor, nn
 
 from volo.data import MODES, Preprocessing, load_upright, read_image
 
-#: A file, a picture, an array (H, W) or (H, W, C) uint8 0–255, or a tensor (C, H, W) uint8 0–255; C is 1, 3 or 4, or
-#: the number of the model's channels where that is another: such a model takes arrays and tensors alone.
+#: A file, a PIL image, an array (H, W) or (H, W, C) uint8, 0–255, or a tensor (C, H, W) uint8, 0–255. C is 1, 3 or 4.
+#: A model with another number of channels accepts only arrays and tensors with this number.
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
-def preprocessing_of(said: dict[str, Any], channels: int, path: object) -> Preprocessing:
-    """The preprocessing that a model from ``path``, of so many input channels, was saved with.
+def preprocessing_of(fields: dict[str, Any], channels: int, path: object) -> Preprocessing:
+    """Return the preprocessing that was saved with a model.
+
+    Args:
+        fields: fields of :class:`volo.data.Preprocessing`.
+        channels: number of the model's input channels.
+        path: the model's path, for error messages.
 
     Raises:
-        ValueError: it has fields that are not known, or gives another number of channels.
+        ValueError: A field is unknown, or the preprocessing has another number of channels than the model.
     """
     try:
-        preprocessing = Preprocessing.from_dict(said)
+        preprocessing = Preprocessing.from_dict(fields)
     except TypeError as error:
-        raise ValueError(f"the preprocessing described in {path} is not known to this volo: {error}") from error
+        raise ValueError(
+            f"this version of volo does not know the preprocessing described in {path}: {error}"
+        ) from error
     if preprocessing.channels != channels:
         raise ValueError(
-            f"the model in {path} takes {channels} channels, its preprocessing gives {preprocessing.channels}"
+            f"the model in {path} takes {channels} channels, but its preprocessing gives {preprocessing.channels}"
         )
     return preprocessing
 
 
 def check_finite(outputs: Tensor, model: nn.Module | None, path: object) -> None:
-    """See that a model from ``path``, which is None where it is an exported file, can be used.
+    """Check that all values are finite.
+
+    Args:
+        outputs: outputs or weights of the model.
+        model: the model, whose damaged weights are named in the error message; None for an exported file.
+        path: the model's path, for the error message.
 
     Raises:
-        ValueError: an output is not finite; the weights at fault are named.
+        ValueError: A value is infinite or NaN.
     """
     if not outputs.isfinite().all():
         weights = model.state_dict() if model is not None else {}
         bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
-        what = f"{bad[0]} and {len(bad) - 1} others are" if bad else "what they give is"
-        raise ValueError(f"the weights of {path} cannot be used: {what} not finite; fetch or train them anew")
+        damaged = f"{bad[0]} and {len(bad) - 1} others" if bad else "the outputs"
+        raise ValueError(
+            f"the weights of {path} cannot be used: {damaged} are not finite; download or train them again"
+        )
 
 
 def to_model_image(image: ImageLike, preprocessing: Preprocessing) -> Image.Image | np.ndarray:
-    """The image in the model's channels, upright; as an array where there are as many as no picture has.
+    """Convert an image to the model's channels, and apply its EXIF orientation.
+
+    Returns:
+        A PIL image for 1, 3 or 4 channels, otherwise an array (H, W, C) uint8.
 
     Raises:
-        volo.data.ImageError: a file that cannot be read. ValueError: it is of another form than documented.
+        volo.data.ImageError: The file cannot be read.
+        ValueError: The image has another form than :data:`ImageLike` documents.
     """
     channels, background = preprocessing.channels, preprocessing.background
     if isinstance(image, str | Path):
@@ -67,29 +85,31 @@ def to_model_image(image: ImageLike, preprocessing: Preprocessing) -> Image.Imag
 
 
 def _channels_last(tensor: Tensor, channels: int) -> np.ndarray:
-    allowed = _planes(channels)
+    """Convert a tensor image to an array (H, W, C). Raises ValueError."""
+    allowed = _allowed_channels(channels)
     if tensor.ndim != 3 or tensor.shape[0] not in allowed or tensor.dtype != torch.uint8:
         raise ValueError(
-            f"a tensor image must be ({_either(allowed)}, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
+            f"a tensor image must be ({_join_or(allowed)}, H, W) uint8, 0–255, not {tuple(tensor.shape)} {tensor.dtype}"
         )
     return tensor.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _check_array(array: np.ndarray, channels: int) -> None:
-    allowed = _planes(channels)
+    """Check shape and dtype of an array image. Raises ValueError."""
+    allowed = _allowed_channels(channels)
     gray = array.ndim == 2 and 1 in allowed
     if array.dtype != np.uint8 or not (gray or (array.ndim == 3 and array.shape[2] in allowed)) or not array.size:
         raise ValueError(
-            f"an array image must be {'(H, W) or ' if 1 in allowed else ''}(H, W, {_either(allowed)}) uint8, 0–255, "
+            f"an array image must be {'(H, W) or ' if 1 in allowed else ''}(H, W, {_join_or(allowed)}) uint8, 0–255, "
             f"not {tuple(array.shape)} {array.dtype}"
         )
 
 
-def _planes(channels: int) -> tuple[int, ...]:
-    """How many channels an array may have for a model of ``channels``."""
+def _allowed_channels(channels: int) -> tuple[int, ...]:
+    """Return the numbers of channels that an array may have for a model with ``channels``."""
     return tuple(MODES) if channels in MODES else (channels,)
 
 
-def _either(numbers: tuple[int, ...]) -> str:
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} or {last}" if others else last
+def _join_or(numbers: tuple[int, ...]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,4 +1,4 @@
-"""Segmentations of many images as a folder of files."""
+"""A folder with the segmentations of many images."""
 
 import csv
 import os
@@ -15,28 +15,29 @@ from volo.inference.mask_pictures import legend
 from volo.inference.segmenter import Segmentation
 from volo.messages import printable
 
-#: Where masks and overlays go within the folder, and the two files beside them.
+#: The two subfolders and the two files of the folder.
 MASKS, OVERLAYS, LEGEND, SHARES = "masks", "overlays", "legend.png", "shares.csv"
 
 
 class MaskFolder:
     """A folder with a mask and an overlay for each image, a legend, and a table of class shares.
 
-    Every file is written whole or not at all. Should the work end early, the table is of the images that are done.
+    ``masks/*.png`` contain class indices, with the class colors as a palette. ``overlays/*.jpg`` are for people; large
+    images are reduced in size. ``shares.csv`` has a row for each image with the share of pixels of each class. Masks
+    and overlays have the names and subfolders of their images.
 
-    ``masks/*.png`` hold indices of classes, and their colors as a palette; ``overlays/*.jpg`` are for a person to see,
-    large images made smaller; ``shares.csv`` has a line for every image, with each class's share of its pixels. Files
-    are called as their images are, in folders as those are.
+    Each file is written completely or not at all. If the work ends early, legend and table are still written, and the
+    table contains the finished images.
 
     Args:
-        folder: made where there is none.
-        paths: of all images that may come.
-        class_names: of the model.
-        class_colors: likewise.
-        overwrite: replace files of earlier calls.
+        folder: target folder, created if it does not exist.
+        paths: paths of all images that may be written.
+        class_names: names of the model's classes.
+        class_colors: (red, green, blue) of each class, 0–255.
+        overwrite: replace existing files.
 
     Raises:
-        ValueError: the folder is a file or not writable, or there are such files and ``overwrite`` is not set.
+        ValueError: The folder is a file or is not writable, or files to write exist and ``overwrite`` is False.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class MaskFolder:
         present = [path for path in targets if path.exists()]
         if present and not overwrite:
             raise ValueError(
-                f"{printable(present[0])} is there already"
+                f"{printable(present[0])} exists already"
                 + (f", and {len(present) - 1:,} more of the files to write" if len(present) > 1 else "")
                 + "; name another --output, or add --overwrite"
             )
@@ -69,9 +70,9 @@ class MaskFolder:
             self._write_table()
 
     def write(self, path: Path, image: Image.Image, segmentation: Segmentation) -> None:
-        """Write what was found on the image of ``path``."""
+        """Write mask and overlay of the image at ``path``."""
         mask, overlay = self._mask(path), self.folder / OVERLAYS / f"{self._names[path]}.jpg"
-        with ExitStack() as stack:  # both files get their names, or none
+        with ExitStack() as stack:  # both temporary files are renamed, or none
             for place in (mask, overlay):
                 place.parent.mkdir(parents=True, exist_ok=True)
             first, second = (stack.enter_context(atomic_write(place)) for place in (mask, overlay))
@@ -93,17 +94,18 @@ class MaskFolder:
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """For each image the name of its files, without their endings: its path below the folder that all have in common.
+    """Return the names of the output files of each image, without endings.
 
-    Images of one name and different endings keep these.
+    A name is the image's path relative to the common folder of all images, without its ending. Images that differ only
+    in their endings keep them.
     """
-    whole = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100  # links are not followed
-    if not whole:
+    absolute = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100  # links are not followed
+    if not absolute:
         return {}
-    common = Path(os.path.commonpath([place.parent for place in whole.values()]))
-    relative = {path: place.relative_to(common) for path, place in whole.items()}
-    alike = Counter(place.with_suffix("") for place in set(relative.values()))
+    common = Path(os.path.commonpath([place.parent for place in absolute.values()]))
+    relative = {path: place.relative_to(common) for path, place in absolute.items()}
+    counts = Counter(place.with_suffix("") for place in set(relative.values()))
     return {
-        path: str(place if alike[place.with_suffix("")] > 1 else place.with_suffix(""))
+        path: str(place if counts[place.with_suffix("")] > 1 else place.with_suffix(""))
         for path, place in relative.items()
     }

@@ -1,4 +1,4 @@
-"""Pictures of segmentations: masks with a palette, photos with the classes laid over them, legends."""
+"""Images of segmentations: masks with a palette, photos with class colors on them, legends."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,22 +10,22 @@ from volo.data import Color
 from volo.data.segmentation.overlay import overlay as tinted
 from volo.messages import elide
 
-#: The longer side of an overlay: larger images are shown smaller, for a person to see them whole, and smaller ones
-#: enlarged to be seen at all.
+#: Bounds of an overlay's longer side in pixels: larger images are reduced to fit a screen, smaller ones are enlarged.
 LARGEST, SMALLEST = 2048, 320
 
+#: Sizes in a legend, in pixels: font, height of a line, side of a color patch, margin.
 _TEXT, _LINE, _SWATCH, _GAP = 13, 19, 13, 8
 
 
 class Entry(NamedTuple):
-    """A line of a legend."""
+    """A line of a legend; its text may stand without a color patch, marked by white."""
 
     color: Color
     text: str
 
 
 def palette_picture(mask: np.ndarray, colors: Sequence[Color]) -> Image.Image:
-    """A mask (H, W) uint8 as a picture of mode ``P``: its values are the classes, its palette the colors."""
+    """Convert a mask (H, W) uint8 to an image of mode ``P`` with the class colors (0–255) as its palette."""
     picture = Image.fromarray(mask).convert("L")
     picture.putpalette(bytes(channel for color in colors for channel in color))
     return picture
@@ -39,17 +39,17 @@ def named_overlay(
     *,
     opacity: float = 0.5,
 ) -> Image.Image:
-    """A photo with the colors of its classes laid over it, and beside it their names, the largest first.
+    """Draw the class colors on a photo, and beside it the names of its classes, the largest area first.
 
     Args:
-        image: of any mode.
-        mask: (H, W) uint8, of the image's size; ``IGNORE`` leaves the photo as it is.
-        colors: of every class.
-        names: of every class.
-        opacity: of the colors, 0–1.
+        image: photo of any mode.
+        mask: (H, W) uint8, class indices, at the image's size; pixels of ``IGNORE`` keep the photo's color.
+        colors: color of each class, 0–255.
+        names: name of each class.
+        opacity: opacity of the colors, 0–1.
 
     Returns:
-        RGB; the photo's longer side is brought between :data:`SMALLEST` and :data:`LARGEST` pixels.
+        An RGB image; the photo in it is resized so that its longer side is :data:`SMALLEST` to :data:`LARGEST` pixels.
     """
     photo, (small,) = shrunk(image, [mask], largest=LARGEST, smallest=SMALLEST)
     shown = tinted(photo, small, colors, opacity=opacity)
@@ -58,9 +58,9 @@ def named_overlay(
     entries = [
         Entry(colors[index], f"{elide(names[index], 20)} {_percent(pixels[index] / mask.size)}") for index in order
     ]
-    room = max(1, (shown.height - _GAP) // _LINE)
-    if len(entries) > room:
-        entries = [*entries[: room - 1], Entry((255, 255, 255), f"and {len(entries) - room + 1} more")]
+    lines = max(1, (shown.height - _GAP) // _LINE)
+    if len(entries) > lines:
+        entries = [*entries[: lines - 1], Entry((255, 255, 255), f"and {len(entries) - lines + 1} more")]
     beside = _column(entries)
     whole = Image.new("RGB", (shown.width + beside.width, max(shown.height, beside.height)), "white")
     whole.paste(shown, (0, 0))
@@ -71,17 +71,24 @@ def named_overlay(
 def shrunk(
     image: Image.Image, masks: Sequence[np.ndarray], *, largest: int, smallest: int = 1
 ) -> tuple[Image.Image, list[np.ndarray]]:
-    """The photo and its masks with the longer side between so many pixels, to be looked at."""
+    """Resize a photo and its masks for display, so that the longer side is ``smallest`` to ``largest`` pixels.
+
+    Args:
+        image: photo.
+        masks: (H, W) uint8 each, at the photo's size.
+        largest: maximum of the longer side.
+        smallest: minimum of the longer side.
+    """
     scale = min(max(max(image.size), smallest), largest) / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     smooth = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    # Classes cannot be averaged: where a mask is shown smaller, each pixel is one of those it stands for.
+    # Class indices cannot be averaged, so each pixel of a small mask is one pixel of the large one.
     small = [np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in masks]
     return image.resize(size, smooth, reducing_gap=2.0), small
 
 
 def legend(names: Sequence[str], colors: Sequence[Color], *, rows: int = 32) -> Image.Image:
-    """Every class's color, number and name, in columns."""
+    """Draw color, index and name of each class, in columns of ``rows`` classes."""
     entries = [Entry(colors[index], f"{index}  {elide(name, 40)}") for index, name in enumerate(names)]
     columns = [_column(entries[start : start + rows]) for start in range(0, len(entries), rows)]
     whole = Image.new("RGB", (sum(column.width for column in columns), columns[0].height), "white")
@@ -93,6 +100,7 @@ def legend(names: Sequence[str], colors: Sequence[Color], *, rows: int = 32) -> 
 
 
 def _column(entries: Sequence[Entry]) -> Image.Image:
+    """Draw the entries below each other."""
     font = ImageFont.load_default(_TEXT)
     width = max((font.getlength(entry.text) for entry in entries), default=0)
     column = Image.new("RGB", (round(width) + _SWATCH + 3 * _GAP, len(entries) * _LINE + _GAP), "white")

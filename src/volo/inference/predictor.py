@@ -1,4 +1,4 @@
-"""Using a trained model: images in, names and probabilities out."""
+"""Classification of images with a trained model."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,23 +11,23 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data.preprocessing import as_array
-from volo.fused.optimize import optimize_for_inference
-from volo.inference.image_inputs import ImageLike, check_finite, preprocessing_of, to_model_image
+from volo.inference.base import ModelRunner
+from volo.inference.image_inputs import ImageLike, check_finite, to_model_image
 from volo.inference.prefetch import map_in_threads
-from volo.models import VOLO, load_model
+from volo.models import VOLO, TrainedModel, load_model
 from volo.models.weights.model_folder import CLASSIFICATION
-from volo.runtime.devices import find_device
-from volo.runtime.forward import ExportedModel, ModuleForward, open_exported
+from volo.runtime.export_info import ExportInfo
+from volo.runtime.forward import ExportedModel
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of one image, the likeliest first.
+    """The most likely classes of one image, best first.
 
     Attributes:
         names: class names.
-        indices: their indices.
-        probabilities: 0–1, softmax over all classes.
+        indices: class indices.
+        probabilities: probabilities, 0–1, from a softmax over all classes.
     """
 
     names: tuple[str, ...]
@@ -36,42 +36,43 @@ class Prediction:
 
     @property
     def name(self) -> str:
-        """The likeliest class."""
+        """The most likely class."""
         return self.names[0]
 
     @property
     def probability(self) -> float:
-        """The probability of the likeliest class."""
+        """The probability of the most likely class, 0–1."""
         return self.probabilities[0]
 
 
-class Predictor:
+class Predictor(ModelRunner[TrainedModel]):
     """Classify images with a trained model.
 
     >>> predictor = Predictor("runs/pets")
     >>> predictor("photo.jpg").name
 
     Args:
-        path: a run folder, or weights of any kind that :func:`volo.load_model` takes: a file of timm's or the
-            authors', ``hf-hub:org/name``, the name of weights that are published or come with the package; or a
-            file that :func:`volo.export_model` wrote, or such a file opened.
-        device: where to compute; None takes an accelerator where there is one. Exported files run on the CPU.
-        threads: to compute with on the CPU; None leaves it to the runtime.
-        runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.
+        path: a run folder; or weights in any form that :func:`volo.load_model` accepts: a file of timm or of the
+            authors, ``hf-hub:org/name``, the name of published or shipped weights; or a file that
+            :func:`volo.export_model` wrote, as a path or opened.
+        device: device that computes; None selects an accelerator if there is one. Exported files run on the CPU.
+        threads: number of CPU threads; None keeps the runtime's default.
+        runtime: pytorch or compile; for an exported file, a runtime of its format. None selects the default.
 
     Attributes:
-        model: the trained model as it was saved, in evaluation mode, on ``device``; None of an exported file. Images
-            are classified by a copy of it that :func:`volo.optimize_for_inference` made.
-        device: where the computing is done.
-        class_names: what the outputs mean, in order.
-        preprocessing: what is done to an image first.
-        preprocess: turns a decoded image into what ``probabilities`` takes, (H, W, channels) uint8, 0–255.
-        takes_photos: an exported file resizes and crops them by itself.
+        model: the trained model as it was saved, in evaluation mode, on ``device``; None for an exported file.
+            Predictions are computed by a copy that :func:`volo.optimize_for_inference` made.
+        device: device that computes.
+        class_names: names of the classes, in the order of the outputs.
+        preprocessing: preprocessing of images for the model.
+        preprocess: function from a decoded image to the input of ``probabilities``, (H, W, channels) uint8, 0–255.
+        takes_photos: True for an exported file that resizes and crops images itself.
 
     Raises:
-        ValueError: there is no trained model, it has no heads, or the device or runtime is unknown or not for it.
+        ValueError: There is no trained model, it has no heads, or the device or runtime is unknown or does not fit.
     """
 
+    _task = CLASSIFICATION
     model: VOLO | None
 
     def __init__(
@@ -82,57 +83,44 @@ class Predictor:
         threads: int | None = None,
         runtime: str | None = None,
     ) -> None:
-        self._source, self.takes_photos = path, False
-        file = open_exported(path, device=device, threads=threads, runtime=runtime)
-        if file is None:
-            assert not isinstance(path, ExportedModel)
-            self._open_trained(path, device, threads, compile=runtime == "compile")
-        else:
-            file.check_task(CLASSIFICATION, "Predictor")
-            self._forward: Callable[[Tensor], Tensor] = file
-            self.device, self.model = torch.device("cpu"), None
-            self.class_names, self.preprocessing = file.info.class_names, file.info.preprocessing
-            self.takes_photos = file.info.include_resize
-        # A plain function rather than a method: processes that load images get it without the model.
+        super().__init__(path, device=device, threads=threads, runtime=runtime)
+        self.takes_photos = isinstance(self._description, ExportInfo) and self._description.include_resize
+        # A plain function, not a method: it is sent to processes that load images, and they need no copy of the model.
         self.preprocess: Callable[[Image.Image | np.ndarray], np.ndarray] = (
             as_array if self.takes_photos else self.preprocessing.pixels
         )
 
-    def _open_trained(
-        self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
-    ) -> None:
-        self.device = find_device(device)
+    def _load(self, path: str | Path) -> TrainedModel:
         trained = load_model(path)
         if not trained.model.num_classes:
             raise ValueError(f"the model in {path} has no heads, and so no classes; volo.load_model gives its features")
-        self.model = trained.model.to(self.device)
-        self.class_names = trained.class_names
-        self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.in_chans, path)
-        fast = optimize_for_inference(self.model, compile=compile)
-        self._forward = ModuleForward(fast, self.preprocessing, device=self.device, threads=threads)
+        return trained
 
     def __call__(self, image: ImageLike, *, top_k: int = 5) -> Prediction:
-        """Classify one image.
+        """Classify one image and return its ``top_k`` most likely classes.
 
         Raises:
-            volo.data.ImageError: a file that cannot be read. ValueError: an array or tensor of another form.
+            volo.data.ImageError: The file cannot be read.
+            ValueError: The array or tensor has another shape or dtype than documented, or ``top_k`` is below 1.
         """
         return next(self.predict([image], top_k=top_k))
 
     def predict(self, images: Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
-        """Classify images one after the other, decoding and computing ``batch_size`` at a time.
+        """Classify images in batches, and yield the ``top_k`` most likely classes of each image in order.
 
-        They are taken as they are needed, so there may be no end of them. Files are decoded in threads: before the
-        model computes where it has the processor, and meanwhile where it has an accelerator.
+        Images are taken from ``images`` only when they are needed, so it may be infinite. Files are decoded in
+        threads. On an accelerator, the next batch is decoded while the model computes; on the CPU, decoding and
+        computing alternate.
 
         Raises:
-            ValueError: ``top_k`` or ``batch_size`` is below 1, or an image is of another form than documented.
+            volo.data.ImageError: A file cannot be read.
+            ValueError: ``top_k`` or ``batch_size`` is below 1, or an image has another form than documented.
         """
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
         prepared = map_in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
         while batch := list(islice(prepared, batch_size)):
-            for _, alike in groupby(batch, key=np.shape):  # more than one size only of photos
+            for _, alike in groupby(batch, key=np.shape):  # sizes differ only if takes_photos
                 for probabilities in self.probabilities(torch.from_numpy(np.stack(list(alike))).permute(0, 3, 1, 2)):
                     yield self._prediction(probabilities, top_k)
 
@@ -140,14 +128,17 @@ class Predictor:
         return self.preprocess(to_model_image(image, self.preprocessing))
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """Images (B, channels, H, W) uint8, as ``preprocess`` gives them, to probabilities (B, classes), on the CPU."""
+        """Compute probabilities (B, K) float32, 0–1, on the CPU, from preprocessed images (B, channels, H, W) uint8."""
         return self.logits(pixels).softmax(dim=-1)
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Images (B, channels, H, W) uint8, as ``preprocess`` gives them, to logits (B, classes) float32 on the CPU.
+        """Compute logits (B, K) float32, on the CPU, from preprocessed images (B, channels, H, W) uint8.
 
-        Where an exported file gives probabilities, to their logarithms, which are logits too.
+        If an exported file returns probabilities, their logarithms are returned, which are logits too.
+
+        Raises:
+            ValueError: A logit is not finite.
         """
         logits = self._forward(pixels).float().cpu()
         check_finite(logits, self.model, self._source)

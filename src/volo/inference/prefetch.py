@@ -1,4 +1,4 @@
-"""Work on many items in threads, in their order, with a bound on how many are held at a time."""
+"""Threads that work on many items, in order, with a bound on the number of results in memory."""
 
 import os
 from collections import deque
@@ -14,14 +14,17 @@ Result = TypeVar("Result")
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], *, count: int, overlap: bool = False
 ) -> Iterator[Result]:
-    """The results of ``function`` for every item, in order.
+    """Call ``function`` on every item in threads, and yield the results in order.
+
+    Work runs in chunks of ``count``. Without ``overlap``, the consumer of the results has the CPU to itself between
+    two chunks.
 
     Args:
-        function: what is done in threads; it should spend its time outside Python, as decoding an image does.
-        items: taken by the thread that takes the results, ``count`` at a time.
-        count: items worked on together. Whoever takes as many results has the processor to itself then.
-        overlap: begin with the next ``count`` before the results of these are taken: for a taker whose own work is
-            done elsewhere, on an accelerator.
+        function: function to call; it should release the GIL, as the decoding of an image does.
+        items: items, taken in the consumer's thread, ``count`` at a time.
+        count: number of items in a chunk.
+        overlap: start the next chunk before the results of this chunk are consumed, for a consumer that computes on
+            an accelerator.
     """
     items, waiting = iter(items), deque[list[Future[Result]]]()
     with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:

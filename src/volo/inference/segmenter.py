@@ -1,6 +1,6 @@
-"""Using a trained segmentation model: images in, the class of every pixel out."""
+"""Segmentation of images with a trained model."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from volo.data import Color
-from volo.fused.optimize import optimize_for_inference
-from volo.inference.image_inputs import ImageLike, check_finite, preprocessing_of, to_model_image
+from volo.inference.base import ModelRunner
+from volo.inference.image_inputs import ImageLike, check_finite, to_model_image
 from volo.inference.mask_pictures import named_overlay, palette_picture
 from volo.inference.sliding import Sliding, size_of, sliding_scores
-from volo.models import SegmentationModel, load_segmenter
+from volo.models import SegmentationModel, TrainedSegmenter, load_segmenter
 from volo.models.weights.model_folder import SEGMENTATION
-from volo.runtime.devices import find_device
-from volo.runtime.forward import ExportedModel, ModuleForward, open_exported
+from volo.runtime.export_info import ExportInfo
+from volo.runtime.forward import ExportedModel
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Segmentation:
     """The class of every pixel of one image.
 
     Attributes:
-        mask: (H, W) uint8, of the image's size: indices of classes.
-        class_names: what they mean.
-        class_colors: (red, green, blue) of every class, 0–255.
-        shares: of every class, the share of the image's pixels, 0–1.
+        mask: (H, W) uint8, class indices, at the image's size.
+        class_names: names of the classes, in the order of their indices.
+        class_colors: (red, green, blue) of each class, 0–255.
+        shares: share of the image's pixels that each class covers, 0–1.
     """
 
     mask: np.ndarray
@@ -37,18 +37,22 @@ class Segmentation:
     shares: tuple[float, ...]
 
     def to_pil(self) -> Image.Image:
-        """The mask as a picture of mode ``P``: its values are the classes, its palette their colors."""
+        """Return the mask as an image of mode ``P``: its values are the class indices, its palette their colors."""
         return palette_picture(self.mask, self.class_colors)
 
     def overlay(self, image: Image.Image, *, opacity: float = 0.5) -> Image.Image:
-        """The image that was segmented with the classes' colors over it and their names beside it, RGB.
+        """Return ``image`` with the colors of its classes on it and a legend beside it, RGB.
+
+        Args:
+            image: the image that was segmented.
+            opacity: opacity of the colors, 0–1.
 
         Raises:
-            ValueError: the image is of another size than the mask, or ``opacity`` not within 0–1.
+            ValueError: The image is of another size than the mask, or ``opacity`` is not within 0–1.
         """
         if image.size != self.mask.shape[::-1]:
             raise ValueError(
-                f"the overlay's image must be {self.mask.shape[1]}×{self.mask.shape[0]} as the mask is, "
+                f"the image must have the size of the mask, {self.mask.shape[1]}×{self.mask.shape[0]} pixels, "
                 f"not {image.width}×{image.height}"
             )
         if not 0 <= opacity <= 1:
@@ -56,46 +60,48 @@ class Segmentation:
         return named_overlay(image, self.mask, self.class_colors, self.class_names, opacity=opacity)
 
 
-class Segmenter:
+class Segmenter(ModelRunner[TrainedSegmenter]):
     """Segment images with a trained model.
 
     >>> segmenter = Segmenter("runs/streets")
     >>> segmenter("street.jpg").to_pil().save("mask.png")
 
-    An image of any size is covered by windows; see :mod:`volo.inference.sliding`. Beside the decoded image and its mask
-    one strip of windows is held in memory, for each view.
+    An image of any size is covered by sliding windows, see :mod:`volo.inference.sliding`. Memory is needed for the
+    decoded image, its mask, and one strip of windows for each view.
 
     Args:
-        path: a run folder, or ``hf-hub:org/name``, of a segmentation model; or a file that :func:`volo.export_model`
-            wrote of one, or such a file opened.
-        device: where to compute; None takes an accelerator where there is one. Exported files run on the CPU.
-        window: side, or (height, width), of a window in pixels; None takes the size of the crops the model was trained
-            on, or of an exported file's images. A window as large as the image means the whole image at once. A file of
-            images of one size takes no other.
-        stride: from a window to the next, likewise; None takes two thirds of the window.
-        scales: the image is looked at enlarged or made smaller by each of these factors, and the probabilities are
-            averaged. They multiply the size that the model was trained at.
-        flip: every view is looked at mirrored as well.
-        batch_size: windows at a time.
-        threads: to compute with on the CPU; None leaves it to the runtime.
-        runtime: pytorch or compile; of an exported file one that takes its kind. None takes the usual one.
+        path: a run folder or ``hf-hub:org/name`` of a segmentation model; or a file that :func:`volo.export_model`
+            wrote from one, as a path or opened.
+        device: device that computes; None selects an accelerator if there is one. Exported files run on the CPU.
+        window: side, or (height, width), of a window in pixels; None takes the size of the training crops, or the
+            image size of an exported file. A window of the image's size or larger covers the whole image at once. A
+            file that was exported for one image size accepts this size only.
+        stride: distance from one window to the next in pixels, one number or (down, across); None takes two thirds of
+            the window.
+        scales: factors by which the image is resized; the probabilities of all scales are averaged. A factor of 1 is
+            the image size that the model was trained for.
+        flip: average with the probabilities of the mirrored image, at every scale.
+        batch_size: number of windows in a batch.
+        threads: number of CPU threads; None keeps the runtime's default.
+        runtime: pytorch or compile; for an exported file, a runtime of its format. None selects the default.
 
     Attributes:
-        model: the trained model as it was saved, in evaluation mode, on ``device``; None of an exported file. Images
-            are segmented by a copy of it that :func:`volo.optimize_for_inference` made.
-        device: where the computing is done.
-        class_names: what the outputs mean, in order.
-        class_colors: (red, green, blue) of every class, 0–255.
-        ignore_index: the value in masks of pixels without a class.
-        preprocessing: what is done to an image's pixels first.
-        short_side: the shorter side, in pixels, that images are brought to for the model; None leaves them as they are.
+        model: the trained model as it was saved, in evaluation mode, on ``device``; None for an exported file.
+            Predictions are computed by a copy that :func:`volo.optimize_for_inference` made.
+        device: device that computes.
+        class_names: names of the classes, in the order of the outputs.
+        class_colors: (red, green, blue) of each class, 0–255.
+        ignore_index: mask value of pixels without a class.
+        preprocessing: preprocessing of images for the model.
+        short_side: the shorter side, in pixels, to which images are resized for the model; None keeps their size.
         sliding: windows and views.
 
     Raises:
-        ValueError: there is no trained segmentation model, the device or runtime is unknown or not for it, or the
+        ValueError: There is no trained segmentation model, the device or runtime is unknown or does not fit, or the
             windows leave pixels out.
     """
 
+    _task = SEGMENTATION
     model: SegmentationModel | None
 
     def __init__(
@@ -111,18 +117,18 @@ class Segmenter:
         threads: int | None = None,
         runtime: str | None = None,
     ) -> None:
-        self._source = path
-        file = open_exported(path, device=device, threads=threads, runtime=runtime)
-        if file is None:
-            assert not isinstance(path, ExportedModel)
-            self._open_trained(path, device, threads, compile=runtime == "compile")
-        else:
-            self._use(file)
+        super().__init__(path, device=device, threads=threads, runtime=runtime)
+        description = self._description
+        assert description.class_colors is not None
+        assert description.ignore_index is not None
+        self.class_colors, self.ignore_index = description.class_colors, description.ignore_index
+        self.short_side = description.short_side
         window = _pair(self.preprocessing.size if window is None else window)
-        if file is not None and not file.info.any_size and window != self.preprocessing.size:
+        fixed_size = isinstance(description, ExportInfo) and not description.any_size
+        if fixed_size and window != self.preprocessing.size:
             (height, width), (other_height, other_width) = self.preprocessing.size, window
             raise ValueError(
-                f"{path} takes windows of {height}x{width} pixels alone, not of {other_height}x{other_width}: leave "
+                f"{path} takes only windows of {height}x{width} pixels, not of {other_height}x{other_width}: leave "
                 "out the window, or export the model with --dynamic size"
             )
         self.sliding = Sliding(
@@ -133,34 +139,15 @@ class Segmenter:
             batch_size=batch_size,
         )
 
-    def _open_trained(
-        self, path: str | Path, device: str | torch.device | None, threads: int | None, *, compile: bool
-    ) -> None:
-        self.device = find_device(device)
-        trained = load_segmenter(path)
-        self.model = trained.model.to(self.device)
-        self.class_names, self.class_colors = trained.class_names, trained.class_colors
-        self.ignore_index, self.short_side = trained.ignore_index, trained.short_side
-        self.preprocessing = preprocessing_of(trained.preprocessing, self.model.config.backbone.in_chans, path)
-        fast = optimize_for_inference(self.model, compile=compile)
-        self._forward: Callable[[Tensor], Tensor] = ModuleForward(
-            fast, self.preprocessing, device=self.device, threads=threads
-        )
-
-    def _use(self, file: ExportedModel) -> None:
-        file.check_task(SEGMENTATION, "Segmenter")
-        said = file.info
-        assert said.class_colors is not None
-        assert said.ignore_index is not None
-        self.device, self.model, self._forward = torch.device("cpu"), None, file
-        self.class_names, self.class_colors = said.class_names, said.class_colors
-        self.ignore_index, self.short_side, self.preprocessing = said.ignore_index, said.short_side, said.preprocessing
+    def _load(self, path: str | Path) -> TrainedSegmenter:
+        return load_segmenter(path)
 
     def __call__(self, image: ImageLike) -> Segmentation:
         """Segment one image.
 
         Raises:
-            volo.data.ImageError: a file that cannot be read. ValueError: an array or tensor of another form.
+            volo.data.ImageError: The file cannot be read.
+            ValueError: The array or tensor has another shape or dtype than documented.
         """
         picture = to_model_image(image, self.preprocessing)
         mask, counts = np.empty(size_of(picture), dtype=np.uint8), np.zeros(len(self.class_names), dtype=np.int64)
@@ -173,11 +160,14 @@ class Segmenter:
         return Segmentation(mask, self.class_names, self.class_colors, tuple((counts / mask.size).tolist()))
 
     def predict(self, images: Iterable[ImageLike]) -> Iterator[Segmentation]:
-        """Segment images one after the other, each when its segmentation is wanted."""
+        """Segment images one after the other; each image is taken when its result is requested."""
         return map(self, images)
 
     def probabilities(self, image: ImageLike) -> Tensor:
-        """Of every pixel and class, (K, H, W) float32 on the CPU: K times four bytes for each pixel."""
+        """Return the probabilities (0–1) of all classes at every pixel, (K, H, W) float32 on the CPU.
+
+        This needs 4 K bytes of memory for each pixel.
+        """
         averaged = len(self.sliding.scales) > 1 or self.sliding.flip
         blocks = (
             block if averaged else block.softmax(dim=0)
@@ -186,19 +176,19 @@ class Segmenter:
         return torch.cat([block.cpu() for block in blocks], dim=1)
 
     def _scores(self, picture: Image.Image | np.ndarray) -> Iterator[Tensor]:
-        """Logits or averaged probabilities (K, rows, W), from the top."""
-        usual = 1.0 if self.short_side is None else self.short_side / min(size_of(picture))
+        """Yield logits, or averaged probabilities if there are several views, in blocks (K, rows, W) from the top."""
+        base = 1.0 if self.short_side is None else self.short_side / min(size_of(picture))
         return sliding_scores(
             picture,
             self._logits,
-            replace(self.sliding, scales=tuple(usual * scale for scale in self.sliding.scales)),
+            replace(self.sliding, scales=tuple(base * scale for scale in self.sliding.scales)),
             classes=len(self.class_names),
             interpolation=Image.Resampling[self.preprocessing.interpolation.upper()],
         )
 
     @torch.no_grad()
     def _logits(self, windows: Tensor) -> Tensor:
-        """(B, C, h, w) uint8 to logits (B, K, h, w)."""
+        """Compute logits (B, K, h, w) of windows (B, C, h, w) uint8."""
         logits = self._forward(windows)
         check_finite(logits, self.model, self._source)
         return logits

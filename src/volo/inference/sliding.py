@@ -1,11 +1,13 @@
-"""Scores for every pixel of an image of any size, by windows that slide over it, a strip of windows at a time.
+"""Scores of every pixel of an image of any size, computed in sliding windows.
 
-Windows overlap, and a pixel's logits are averaged over the windows that see it. What the next strip of windows will not
-touch is finished and given away, so that one strip of logits is kept, however high the image. An image can be looked
-at in several *views*, enlarged or made smaller and mirrored: each has its own windows and its own strip; its logits are
-brought to the image's size, and the softmax of the views is averaged. That is how the field tests segmenters: logits
-within a view, which has one calibration, probabilities between views, since those of another scale may be surer
-without being better.
+Windows overlap, and the logits of a pixel are averaged over all windows that contain it. A horizontal row of windows
+is a *strip*. Rows that the next strip does not touch are finished and are yielded, so only one strip of logits is in
+memory, whatever the height of the image.
+
+A *view* is the image at one scale, possibly mirrored. Each view has its own windows and its own strip. The logits of a
+view are resized to the image's size, and the softmax of all views is averaged. Within a view, logits are averaged:
+they have the same calibration. Between views, probabilities are averaged: the logits of another scale may be larger
+without being more accurate. This is the usual test-time augmentation of segmentation models.
 
 Shape letters: C channels, K classes, H W image, h w window or view.
 """
@@ -22,23 +24,26 @@ from torch import Tensor
 
 from volo.data.preprocessing import as_array
 
-#: Rows that are given away together: few, so that what is computed of them takes little beside the strip.
+#: Number of rows that are yielded together. Results computed from a block need little memory compared with the strip.
 BLOCK = 32
 
-#: Pixels (B, C, h, w) uint8, 0–255, channels-last in memory, to logits (B, K, h, w).
+#: A function from pixels (B, C, h, w) uint8, 0–255, channels-last in memory, to logits (B, K, h, w).
 Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sliding:
-    """How an image is covered by windows, and in which views.
+    """Settings of sliding windows and views.
 
     Attributes:
-        window: (height, width) of a window, pixels; a view that is smaller in a direction is covered by one.
-        stride: (down, across) from a window to the next; the last one of a row ends where the view does.
-        scales: of the views: factors of the image's sides.
-        flip: every view is looked at mirrored as well.
-        batch_size: windows at a time.
+        window: (height, width) of a window in pixels; a window is cut to the size of a smaller view.
+        stride: (down, across) distance from one window to the next in pixels; the last window ends at the view's edge.
+        scales: scales of the views, as factors of the image's sides.
+        flip: add a mirrored view at every scale.
+        batch_size: number of windows in a batch.
+
+    Raises:
+        ValueError: A value is out of range, or the stride is larger than the window.
     """
 
     window: tuple[int, int]
@@ -60,7 +65,7 @@ class Sliding:
                 f"no pixel is left out, not {self.stride!r}"
             )
         if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
-            raise ValueError(f"scales must be one factor or more, all positive, not {self.scales!r}")
+            raise ValueError(f"scales must be one or more positive factors, not {self.scales!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
 
@@ -73,18 +78,18 @@ def sliding_scores(
     classes: int,
     interpolation: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Iterator[Tensor]:
-    """Scores of an image, block by block from the top, :data:`BLOCK` rows each but the last.
+    """Compute the scores of an image, and yield them from the top in blocks of :data:`BLOCK` rows; the last has fewer.
 
     Args:
-        image: decoded, or an array (H, W, C) uint8.
+        image: a PIL image, or an array (H, W, C) uint8.
         forward: the model.
         sliding: windows and views.
         classes: K.
-        interpolation: resizes the image for views of other scales.
+        interpolation: filter that resizes the image for views of other scales.
 
     Yields:
-        (K, rows, W) float32 on the device of what ``forward`` gives: logits where there is one view, else
-        probabilities. With one window over the whole image the logits are exactly those of ``forward``.
+        (K, rows, W) float32 on the device of the output of ``forward``: logits if there is one view, otherwise
+        probabilities. If one window covers the whole image, the logits equal those of ``forward`` exactly.
     """
     views = [
         _resized(
@@ -106,31 +111,34 @@ def sliding_scores(
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Where windows begin along a side of ``length``, the last one flush with its end; 0 where one covers it all."""
+    """Return the positions where windows start along a side of ``length``; the last window ends at its end.
+
+    The result is [0] if one window covers the side.
+    """
     last = max(0, length - window)
     return [*range(0, last, stride), last]
 
 
 def size_of(image: Image.Image | np.ndarray) -> tuple[int, int]:
-    """(height, width)."""
+    """Return (height, width) in pixels."""
     return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
 def _scaled(image: Image.Image | np.ndarray, scale: float) -> tuple[int, int]:
-    """(height, width) of the image's view."""
+    """Return (height, width) of the image's view at ``scale``."""
     height, width = size_of(image)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 class _View:
-    """An image at another scale, of which only the rows asked for are computed."""
+    """An image at another scale; only the requested rows are computed."""
 
     def __init__(self, image: Image.Image | np.ndarray, scale: float, interpolation: Image.Resampling) -> None:
         self.image, self.interpolation = image, interpolation
         self.height, self.width = _scaled(image, scale)
 
     def rows(self, top: int, bottom: int) -> Tensor:
-        """(bottom - top, width, C) uint8."""
+        """Return the rows from ``top`` to ``bottom``, (bottom - top, width, C) uint8."""
         image = self.image
         if isinstance(image, np.ndarray):
             planes = [self._resized(Image.fromarray(image[:, :, c]), top, bottom) for c in range(image.shape[2])]
@@ -140,44 +148,46 @@ class _View:
     def _resized(self, image: Image.Image, top: int, bottom: int) -> np.ndarray:
         if (self.height, self.width) == (image.height, image.width):
             return as_array(image.crop((0, top, image.width, bottom)))
-        # Pillow's filter sees beyond the box, so that strips are those of the image resized at once, up to rounding.
+        # Pillow's filter reads pixels outside the box, so these rows equal those of the whole image resized at once, up
+        # to rounding.
         step = image.height / self.height
         box = (0, top * step, image.width, min(bottom * step, image.height))
         return as_array(image.resize((self.width, bottom - top), self.interpolation, box))
 
 
 def _strips(view: _View, forward: Forward, sliding: Sliding, *, classes: int, mirrored: bool) -> Iterator[Tensor]:
-    """A view's logits, (K, rows, w) from the top, as many rows as are finished at a time.
+    """Compute the logits of a view, and yield finished rows (K, rows, w) from the top.
 
-    What was given away is overwritten when the next is asked for.
+    The memory of the yielded rows is reused for the next ones.
     """
     high, wide = (min(side, window) for side, window in zip((view.height, view.width), sliding.window, strict=True))
     tops = window_starts(view.height, high, sliding.stride[0])
     lefts = window_starts(view.width, wide, sliding.stride[1])
-    down, across = _seen(tops, high, view.height), _seen(lefts, wide, view.width)
+    down, across = _window_counts(tops, high, view.height), _window_counts(lefts, wide, view.width)
     total: Tensor | None = None
     for top, following in pairwise([*tops, view.height]):
         pixels = view.rows(top, top + high)
-        for place in range(0, len(lefts), sliding.batch_size):
-            some = lefts[place : place + sliding.batch_size]
-            windows = torch.stack([pixels[:, left : left + wide] for left in some]).permute(0, 3, 1, 2)
+        for first in range(0, len(lefts), sliding.batch_size):
+            batch = lefts[first : first + sliding.batch_size]
+            windows = torch.stack([pixels[:, left : left + wide] for left in batch]).permute(0, 3, 1, 2)
             logits = forward(windows.flip(-1)).flip(-1) if mirrored else forward(windows)
             if total is None:
                 total = logits.new_zeros(classes, high, view.width, dtype=torch.float32)
                 down, across = down.to(total.device), across.to(total.device)
-            for left, window in zip(some, logits, strict=True):
+            for left, window in zip(batch, logits, strict=True):
                 total[:, :, left : left + wide] += window
         assert total is not None
         done = following - top
         yield total[:, :done].div_(down[top:following, None] * across)
-        for row in range(0, high - done, done):  # pieces that do not overlap with where they go: no copy is needed
+        # The unfinished rows move to the top, in pieces that do not overlap with their targets: this needs no copy.
+        for row in range(0, high - done, done):
             end = min(row + done, high - done)
             total[:, row:end] = total[:, row + done : end + done]
         total[:, high - done :] = 0
 
 
-def _seen(starts: Sequence[int], window: int, length: int) -> Tensor:
-    """(length,) float32: how many windows see each place along a side."""
+def _window_counts(starts: Sequence[int], window: int, length: int) -> Tensor:
+    """Return the number of windows that contain each position along a side, (length,) float32."""
     counts = torch.zeros(length)
     for start in starts:
         counts[start : start + window] += 1
@@ -185,12 +195,24 @@ def _seen(starts: Sequence[int], window: int, length: int) -> Tensor:
 
 
 def _resized(strips: Iterator[Tensor], size: tuple[int, int], target: tuple[int, int]) -> Iterator[Tensor]:
-    """A view's logits at the image's size, bilinear as if resized at once, in blocks (K, rows, W)."""
+    """Resize the logits of a view to the image's size, strip by strip, and yield blocks (K, rows, W).
+
+    The result is that of bilinear interpolation of the whole view, with ``align_corners=False``.
+
+    Args:
+        strips: logits of the view, (K, rows, w) each, from the top; their memory may be reused.
+        size: (height, width) of the view.
+        target: (height, width) of the image.
+    """
     height = target[0]
-    # Where the rows of the image lie between two of the view, pixels' centers over centers.
-    place = ((torch.arange(height, dtype=torch.float64) + 0.5) * (size[0] / height) - 0.5).clamp(0, size[0] - 1)
-    upper, lower = place.floor().long(), place.ceil().long()
-    share = (place - upper).float()
+    # Row r of the image is interpolated between the rows upper[r] and lower[r] of the view; share[r] is the weight of
+    # the lower one.
+    position = ((torch.arange(height, dtype=torch.float64) + 0.5) * (size[0] / height) - 0.5).clamp(0, size[0] - 1)
+    upper, lower = position.floor().long(), position.ceil().long()
+    share = (position - upper).float()
+    # A strip finishes the image rows whose lower row it contains. The upper row of the first of them may be the last
+    # row of the strip before, so this row is kept, as a copy. The finished rows fill blocks: a block may need several
+    # strips, and a strip may fill several blocks.
     start = filled = 0
     last: Tensor | None = None
     block: Tensor | None = None
@@ -206,7 +228,7 @@ def _resized(strips: Iterator[Tensor], size: tuple[int, int], target: tuple[int,
             block[:, row : row + end - filled] = (
                 strip[:, filled - start : end - start]
                 if size == target
-                else _between(strip, last, upper[rows] - start, lower[rows] - start, share[rows], width=target[1])
+                else _interpolated(strip, last, upper[rows] - start, lower[rows] - start, share[rows], width=target[1])
             )
             filled = end
             if filled == height or filled % BLOCK == 0:
@@ -215,10 +237,22 @@ def _resized(strips: Iterator[Tensor], size: tuple[int, int], target: tuple[int,
         last = strip[:, -1:].clone()
 
 
-def _between(
+def _interpolated(
     strip: Tensor, before: Tensor | None, upper: Tensor, lower: Tensor, share: Tensor, *, width: int
 ) -> Tensor:
-    """Rows between pairs of a strip's, of which -1 is the one ``before`` it, resized to ``width``."""
+    """Interpolate between pairs of rows of a strip, and resize the result to ``width``.
+
+    Args:
+        strip: (K, rows, w).
+        before: (K, 1, w), the row before the strip, which has index -1; None for the first strip.
+        upper: (n,) indices of the upper rows, from -1.
+        lower: (n,) indices of the lower rows, from 0.
+        share: (n,) weights of the lower rows, 0–1.
+        width: W.
+
+    Returns:
+        (K, n, W).
+    """
     upper, lower, share = (values.to(strip.device) for values in (upper, lower, share))
     rows = strip.index_select(1, upper.clamp(min=0))
     if before is not None:
