@@ -7,7 +7,7 @@ from volo.cli import main
 from volo.cli.training.recipes import header, recipe_path, recipes
 from volo.models import VARIANTS
 from volo.training.config import TrainConfig
-from volo.training.fake_data import KNOWN
+from volo.training.fake_data import DATA_SIZES
 
 #: Model → base rate at batch 1024, drop path, top-1 at 224. Source: VOLO, arXiv:2106.13112, and the authors' page.
 TRAINED = {
@@ -26,7 +26,8 @@ FINE_TUNED = {
     "d5-448": (240, 1.15, "87.0"),
     "d5-512": (240, 1.15, "87.1"),
 }
-#: Segmentation's → mean IoU at several scales, crop, global batch, iterations, drop path. Source: the same paper.
+#: Data set and model of segmentation → mean IoU at several scales, crop, global batch, iterations, drop path.
+#: Source: the same paper.
 SEGMENTED = {
     "cityscapes-d1": ("83.1", 1024, 8, 80_000, 0.1),
     "cityscapes-d4": ("84.3", 1024, 8, 80_000, 0.5),
@@ -41,7 +42,7 @@ def load(name):
     return TrainConfig.from_dict(yaml.safe_load(recipe_path(name).read_text()))
 
 
-def check_what_all_share(config):
+def check_common_settings(config):
     assert (config.augment.hflip, config.augment.erasing) == (0.5, 0.25)
     assert (config.augment.rand_augment, config.augment.rand_augment_std, config.augment.rand_augment_count) == (
         9, 0.5, 2,
@@ -63,7 +64,7 @@ def check_what_all_share(config):
 def test_the_runs_at_224_have_the_published_values(size):
     lr, drop_path, score = TRAINED[size]
     config = load(f"volo-{size}-224")
-    check_what_all_share(config)
+    check_common_settings(config)
     assert config.model.name == f"volo_{size}_224"
     assert config.model.pretrained is None
     assert (config.model.drop_path_rate, config.data.crop_pct) == (drop_path, 0.96)
@@ -77,7 +78,7 @@ def test_the_runs_at_224_have_the_published_values(size):
 def test_the_fine_tunings_have_the_published_values(size):
     batch, crop, score = FINE_TUNED[size]
     config = load(f"volo-{size}")
-    check_what_all_share(config)
+    check_common_settings(config)
     assert config.model.name == f"volo_{size.replace('-', '_')}"
     assert config.model.pretrained == f"volo_{size[:2]}_224.sail_in1k"
     assert config.model.drop_path_rate == TRAINED[size[:2]][1]
@@ -93,13 +94,13 @@ def test_the_runs_of_segmentation_have_the_published_values(name):
     score, crop, batch, iterations, drop_path = SEGMENTED[name]
     config, facts = load(f"segment-{name}"), header(recipe_path(f"segment-{name}").read_text())
     devices = int(re.search(r"--devices (\d)", facts["command"])[1])
-    known = KNOWN[config.data.path]
+    images = DATA_SIZES[config.data.path].train
     assert config.task == "segmentation"
     assert config.model.name == f"volo_{name[-2:]}_224"
     assert config.model.pretrained == f"volo_{name[-2:]}_224.sail_in1k"
     assert config.model.drop_path_rate == drop_path
     assert config.batch_size * devices == batch
-    assert iterations <= config.epochs * (known.train // batch) < iterations + known.train // batch
+    assert iterations <= config.epochs * (images // batch) < iterations + images // batch
     settings, optim = config.segmentation, config.optim
     assert (settings.decoder, settings.decoder_channels, settings.aux_weight) == ("upernet", 256, 0.4)
     assert settings.crop == (crop, crop)
@@ -111,7 +112,7 @@ def test_the_runs_of_segmentation_have_the_published_values(name):
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_every_recipe_is_a_whole_configuration_that_states_where_it_is_from(name):
+def test_every_recipe_is_a_complete_configuration_and_states_its_source(name):
     config, text = load(name), recipe_path(name).read_text()
     assert config.model.name in VARIANTS
     facts = header(text)
@@ -147,7 +148,7 @@ SMALL = {
     "cifar100": 8,
     "camvid": 2,
 }
-#: Recipe → images of a batch that a CPU does in reasonable time and memory.
+#: Recipe → batch size that a CPU handles in reasonable time and memory.
 LARGE = {
     name: 1 if "segment" not in name and ("d4" in name or "d5" in name) else 2
     for name in recipes()
@@ -159,13 +160,13 @@ def dry_run(name, batch, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     options = [f"--batch_size={batch}", "--accumulate=1", "--data.workers=0", "--accelerator=cpu"]
     if name.startswith("segment-"):
-        options.append("--segmentation.crop=[128, 128]")  # the images stay as large as they are
+        options.append("--segmentation.crop=[128, 128]")  # validation images keep their size
     assert main(["train", "--recipe", name, "--dry-run", *options]) == 0
     out = capsys.readouterr().out
     assert "peak memory" in out
     assert "an epoch about" in out
-    if "fashion-mini" not in name:  # which needs no stand-in
-        assert "generated images stand in" in out
+    if "fashion-mini" not in name:  # its images are in the package
+        assert "generated images are used instead" in out
     assert not list(tmp_path.iterdir())
 
 

@@ -80,7 +80,7 @@ def test_the_defaults_are_the_papers():
     assert LossConfig() == LossConfig(label_smoothing=0.1, class_weight=1.0, dense_weight=0.5, mix_token=True)
 
 
-def test_without_a_share_the_whole_target_is_the_image_s_own():
+def test_the_default_target_is_not_mixed():
     config, logits = LossConfig(), random_logits()
     assert_close(repeated_label_loss(config, logits, LABELS), repeated_label_loss(config, logits, LABELS, 1.0))
 
@@ -104,7 +104,7 @@ def test_the_token_loss_is_not_mixed():
     assert_close(repeated_label_loss(config, logits, LABELS, 0.3), repeated_label_loss(config, logits, LABELS, 1.0))
 
 
-def test_the_loss_of_right_and_sure_logits_is_zero_without_smoothing():
+def test_the_loss_of_confident_correct_logits_is_zero_without_smoothing():
     sure = 50 * torch.nn.functional.one_hot(LABELS, CLASSES).float()
     logits = Logits(sure, sure[:, None, None].expand(-1, 2, 4, -1))
     assert repeated_label_loss(LossConfig(label_smoothing=0.0), logits, LABELS).item() == pytest.approx(0, abs=1e-6)

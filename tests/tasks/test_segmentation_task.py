@@ -17,12 +17,12 @@ def masks(*shape, classes=4, seed=0):
     return torch.where(drawn == classes, IGNORE, drawn)
 
 
-def test_the_loss_is_the_mean_over_pixels_that_count():
+def test_the_loss_is_the_mean_over_pixels_that_are_not_ignored():
     logits, target = torch.randn(2, 4, 6, 7), masks(2, 6, 7)
     assert_close(pixel_loss(logits, target), F.cross_entropy(logits, target, ignore_index=IGNORE))
 
 
-def test_void_masks_neither_teach_nor_spoil_anything():
+def test_masks_with_every_pixel_ignored_give_no_loss_and_no_gradient():
     logits = torch.randn(2, 4, 6, 7, requires_grad=True)
     loss = pixel_loss(logits, torch.full((2, 6, 7), IGNORE))
     loss.backward()
@@ -41,10 +41,10 @@ def scores_by_hand(predicted, target, classes):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 999), present=st.integers(1, 5), answered=st.integers(1, 5))
-def test_scores_are_those_of_the_definition_summed_over_images(seed, present, answered):
-    """Classes that are in no mask, or in neither, among them."""
-    target, predicted = masks(4, 5, 6, classes=present, seed=seed), masks(4, 5, 6, classes=answered, seed=seed + 1)
+@given(seed=st.integers(0, 999), present=st.integers(1, 5), occurring=st.integers(1, 5))
+def test_scores_are_those_of_the_definition_summed_over_images(seed, present, occurring):
+    """Some classes occur in no mask, some in neither masks nor predictions."""
+    target, predicted = masks(4, 5, 6, classes=present, seed=seed), masks(4, 5, 6, classes=occurring, seed=seed + 1)
     predicted[predicted == IGNORE] = 0
     target[0, 0, 0] = 0
     metrics = segmentation_metrics(5, IGNORE)
@@ -79,7 +79,7 @@ def test_validation_is_at_the_images_own_size_and_the_models_scale(task):
     assert_close(scores["pixel_accuracy"], torch.tensor(accuracy))
 
 
-def test_a_batch_without_a_readable_image_is_passed_over(task):
+def test_a_batch_without_a_readable_image_is_skipped(task):
     before = task.val_loss.weight.clone()
     task.validation_step(
         SegmentationBatch(torch.empty(0, 1, 1, 1), torch.empty(0, 1, 1), torch.empty(0).long(), ("bad",)), 0

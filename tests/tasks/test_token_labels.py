@@ -216,8 +216,8 @@ def test_without_a_dense_weight_the_logits_of_inference_learn_the_class_target()
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_targets_of_an_augmented_picture_name_what_is_on_it(seed):
-    """Four quarters of four colors and four classes: tokens of one color must have that quarter's class."""
+def test_targets_of_an_augmented_image_match_its_content(seed):
+    """Augment an image with four quarters of four colors and classes: each token must have the class of its color."""
     width, height, rng = 160, 120, np.random.default_rng(seed)
     colors = np.array([(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)], np.uint8)
     quarter = 2 * (np.arange(height)[:, None] >= height // 2) + (np.arange(width) >= width // 2)

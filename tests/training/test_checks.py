@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import volo
 from volo.tasks.classification import ClassificationTask
-from volo.training.checks import LOCK_FILE, available_cores, locked
+from volo.training.checks import LOCK_FILE, available_cores, lock_folder
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
@@ -31,7 +31,7 @@ import os, sys, time
 from filelock import FileLock
 lock = FileLock(sys.argv[1])
 lock.acquire()
-if os.fork() == 0:  # as a loading process that outlives its parent for a while
+if os.fork() == 0:  # like a loading process that outlives its parent for a while
     time.sleep(20)
     os._exit(0)
 print("held", flush=True)
@@ -39,7 +39,7 @@ time.sleep(600)
 """
 
 
-def test_a_folder_in_use_is_refused_and_free_once_its_process_is_killed(config, tmp_path):
+def test_a_folder_in_use_is_refused_until_its_process_is_killed(config, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     command = [sys.executable, "-c", HOLD, str(folder / LOCK_FILE)]
@@ -52,28 +52,28 @@ def test_a_folder_in_use_is_refused_and_free_once_its_process_is_killed(config, 
     assert volo.train(config).evaluation is not None
 
 
-def test_a_run_keeps_its_folder_to_itself_and_gives_it_free(config, tmp_path, monkeypatch):
+def test_a_run_locks_its_folder_and_releases_it_at_its_end(config, tmp_path, monkeypatch):
     original = ClassificationTask.training_step
 
     def step(self, *arguments):
-        with pytest.raises(ValueError, match="is in use by another run"), locked(tmp_path / "run"):
+        with pytest.raises(ValueError, match="is in use by another run"), lock_folder(tmp_path / "run"):
             pass
         return original(self, *arguments)
 
     monkeypatch.setattr(ClassificationTask, "training_step", step)
     volo.train(config)
-    with locked(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         pass
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"precision": "16-mixed"}, r"this device \(cpu\) cannot train in precision 16-mixed; take bf16-mixed or 32"),
+        ({"precision": "fp16"}, r"this device \(cpu\) cannot train in precision fp16; use bf16 or fp32"),
         ({"sync_batchnorm": True}, "sync_batchnorm needs GPUs, and this run is on cpu"),
     ],
 )
-def test_what_the_device_cannot_do_is_one_clear_line(config, tmp_path, change, message):
+def test_settings_that_the_device_does_not_support_are_refused(config, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         volo.train(replace(config, **change))
     assert not (tmp_path / "run").exists()
@@ -86,8 +86,8 @@ def test_more_workers_than_cores_are_a_warning(config):
     assert f"warning: data.workers {workers} is more than the {workers - 1} cores" in console.export_text()
 
 
-def test_a_frozen_run_moves_the_heads_alone(config, tmp_path):
-    """Lightning keeps the frozen part in evaluation mode, after validations too."""
+def test_a_frozen_run_changes_only_the_heads(config, tmp_path):
+    """Lightning keeps the frozen part in evaluation mode, also after a validation."""
     start = volo.train(config).folder
     frozen = replace(config, model=replace(config.model, pretrained=str(start), freeze=True), epochs=3)
     result = volo.train(replace(frozen, output=str(tmp_path / "probe")))

@@ -36,6 +36,6 @@ def test_json_round_trip_keeps_every_value(tmp_path):
         ({"augment": {"hflip": 2}}, r"augment\.hflip"),
     ],
 )
-def test_what_is_not_allowed_is_named(values, message):
+def test_values_that_are_not_allowed_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_dict(values)

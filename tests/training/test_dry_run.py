@@ -27,7 +27,7 @@ def run(config):
     return result, console.export_text()
 
 
-def test_it_says_what_a_run_would_take_and_keeps_nothing(config, tmp_path, monkeypatch):
+def test_it_estimates_the_whole_run_and_keeps_nothing(config, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -44,7 +44,7 @@ def test_it_says_what_a_run_would_take_and_keeps_nothing(config, tmp_path, monke
     assert result.run_seconds == pytest.approx(20 * expected)
 
 
-def test_an_output_that_was_asked_for_is_not_touched(config, tmp_path):
+def test_the_output_folder_is_not_touched(config, tmp_path):
     run(replace(config, output=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
 
@@ -54,10 +54,10 @@ def test_accumulation_over_more_than_two_batches_still_makes_a_step(config):
     assert "batch 12 (4 images × accumulate 3" in text
 
 
-def test_weights_that_are_not_here_are_not_fetched(config):
+def test_weights_that_are_not_here_are_not_downloaded(config):
     model = replace(config.model, pretrained="hf-hub:nobody/nothing")
     _, text = run(replace(config, model=model))
-    assert "the weights hf-hub:nobody/nothing are not fetched: fresh ones stand in" in text
+    assert "the weights hf-hub:nobody/nothing are not downloaded: random weights are used instead" in text
 
 
 def test_a_misspelled_folder_is_an_error_and_not_replaced(config):

@@ -16,7 +16,7 @@ def model():
 
 
 def rates(model, config, *, epochs, steps, global_batch=64):
-    """The learning rate of every optimizer step."""
+    """Return the learning rate of every optimizer step."""
     parts = configure_optimizers(model, config, epochs=epochs, steps_per_epoch=steps, global_batch=global_batch)
     scheduler, used = parts["lr_scheduler"]["scheduler"], []
     for step in range(epochs * steps):
@@ -35,12 +35,12 @@ def test_only_matrices_decay(model):
 
 
 def ratio(matrix):
-    """Of the greatest singular value to the eighth."""
+    """Return the ratio of the largest singular value to the eighth largest."""
     values = torch.linalg.svdvals(matrix)
     return values[0] / values[7]
 
 
-def test_muon_turns_the_matrices_of_the_blocks_alone():
+def test_muon_updates_only_the_matrices_of_the_blocks():
     model = volo.create_model("volo_micro_32")
     config = OptimConfig(optimizer="muon", weight_decay=0.0, warmup_epochs=0.0)
     optimizer = configure_optimizers(model, config, epochs=2, steps_per_epoch=5, global_batch=64)["optimizer"]
@@ -73,7 +73,7 @@ def test_the_rate_warms_up_linearly_follows_a_cosine_and_cools_down(model):
     assert used[100:] == pytest.approx([1e-5] * 30)
 
 
-def test_the_rate_is_linear_in_the_global_batch_where_a_base_is_given():
+def test_the_rate_is_linear_in_the_global_batch_if_lr_batch_is_set():
     assert learning_rate(OptimConfig(lr=1.6e-3, lr_batch=1024), 256) == pytest.approx(4e-4)
     assert learning_rate(OptimConfig(lr=1.6e-3), 256) == 1.6e-3
 
@@ -111,7 +111,7 @@ def test_layers_follow_the_depth_of_the_network():
 
 
 @pytest.mark.parametrize("name", ["volo_d1_224", "volo_d5_224", "volo_small_32"])
-def test_no_layer_is_left_out_and_every_block_has_one_of_its_own(name):
+def test_every_block_is_a_layer_and_no_layer_is_empty(name):
     with torch.device("meta"):
         network = volo.create_model(name)
     layers = {parameter: layer_of(parameter, network.config) for parameter, _ in network.named_parameters()}
@@ -134,7 +134,7 @@ def test_layer_decay_slows_the_lower_layers_from_the_first_step_on(model):
         assert parts["optimizer"].param_groups[0]["lr"] == pytest.approx(top)  # what metrics.csv shows
 
 
-def test_by_the_epoch_the_rate_stands_still_within_one_and_follows_the_same_curve(model):
+def test_with_interval_epoch_the_rate_changes_only_between_epochs(model):
     config = OptimConfig(lr=1e-3, warmup_epochs=2, cooldown_epochs=3, min_lr=1e-5)
     stepwise = rates(model, config, epochs=13, steps=10)
     epochwise = rates(model, replace(config, interval="epoch"), epochs=13, steps=10)
@@ -167,7 +167,7 @@ def test_equal_global_batches_follow_the_same_curve_however_they_are_made_up(mod
     assert double == pytest.approx([2 * rate for rate in curves[0]])
 
 
-def test_a_frozen_backbone_leaves_the_heads_alone_to_learn_and_its_statistics_stand_still():
+def test_with_a_frozen_backbone_only_the_heads_train_and_batchnorm_is_fixed():
     network = volo.create_model("volo_micro_32", drop_path_rate=0.5)
     network.train()
     freeze_backbone(network)
@@ -186,7 +186,7 @@ def test_a_frozen_backbone_leaves_the_heads_alone_to_learn_and_its_statistics_st
     assert moved == {"head.weight", "head.bias", "aux_head.weight", "aux_head.bias"}
 
 
-def test_poly_warms_up_by_steps_and_falls_along_a_line():
+def test_poly_warms_up_by_steps_and_decays_linearly():
     config = OptimConfig(schedule="poly", lr=6e-5, warmup_steps=4, warmup_lr=0.0, min_lr=0.0)
     model = create_model("volo_micro_32")
     configured = configure_optimizers(model, config, epochs=5, steps_per_epoch=4, global_batch=8)

@@ -50,7 +50,7 @@ def alone(kept_image_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("strategy", "count"), [("ddp", 2), ("ddp", 4), ("fsdp2", 2)])
-def test_together_they_follow_the_curve_of_one(kept_image_folder, alone, tmp_path, strategy, count):
+def test_several_processes_follow_the_curve_of_one(kept_image_folder, alone, tmp_path, strategy, count):
     codes, printed = together(
         tmp_path, count,
         "train", kept_image_folder, f"--output={tmp_path / 'run'}", *EXACT,
@@ -59,7 +59,7 @@ def test_together_they_follow_the_curve_of_one(kept_image_folder, alone, tmp_pat
     )  # fmt: skip
     assert codes == (0,) * count, printed
     assert "24 training and 12 validation images of 3 classes; batch 8 (" in printed[0]
-    assert printed[1:] == ("",) * (count - 1)  # the first process speaks for all
+    assert printed[1:] == ("",) * (count - 1)  # only the first process reports
     for one, other in zip(rows(alone), rows(tmp_path / "run"), strict=True):
         assert {name: float(value) for name, value in other.items()} == pytest.approx(
             {name: float(value) for name, value in one.items()}, rel=1e-5, abs=1e-6
@@ -86,7 +86,7 @@ def test_accumulated_batches_are_those_of_one_step_where_images_are_left_over(ke
 
 
 @pytest.mark.parametrize(("strategy", "decay"), [("ddp", 0.8), ("fsdp2", 0.0)])
-def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_folder, tmp_path, strategy, decay):
+def test_a_signal_to_one_process_stops_all_and_the_resumed_run_ends_the_same(image_folder, tmp_path, strategy, decay):
     # Processes with different numbers of validation batches: 4 and 3.
     shutil.copy(image_folder / "val/red/00.png", image_folder / "val/red/more.png")
     options = (*TINY, "--epochs=3", "--batch_size=2", f"--strategy={strategy}", f"--optim.ema_decay={decay}")
@@ -103,10 +103,10 @@ def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_fold
     assert codes == (143, 143), printed
     assert "stopped by SIGTERM and saved" in printed[0]
     assert printed[1] == ""
-    assert checkpoint(folders[1] / "run")["global_step"] == 10  # the decisions are taken together, every ten steps
-    code, said = volo(tmp_path, "train", "--resume", folders[1] / "run")
+    assert checkpoint(folders[1] / "run")["global_step"] == 10  # the processes decide together, every ten steps
+    code, printed = volo(tmp_path, "train", "--resume", folders[1] / "run")
     assert code == 2
-    assert "the run was trained by 2 processes and goes on with as many, not with 1" in said
+    assert "the run was trained by 2 processes and must be resumed with as many, not with 1" in printed
     codes, printed = together(folders[1], 2, "train", "--resume", folders[1] / "run")
     assert codes == (0, 0), printed
 
@@ -117,7 +117,7 @@ def test_stopped_in_one_process_all_stop_and_go_on_as_if_they_had_not(image_fold
 def only_first_writes():
     """Let the second process fail if it writes; the first removes temporary files when it begins."""
     if os.environ["RANK"] == "1":
-        run.replacing = None
+        run.atomic_write = None
 
 
 def signal_second(number, batch):
@@ -130,7 +130,7 @@ def poison_second(batch, value):
         poison(batch, value)
 
 
-def test_a_loss_that_is_no_number_in_one_process_stops_all(kept_image_folder, tmp_path):
+def test_a_nan_loss_in_one_process_stops_all(kept_image_folder, tmp_path):
     command = ("train", kept_image_folder, f"--output={tmp_path / 'run'}", *TINY, "--epochs=3", "--strategy=ddp")
     codes, printed = together(tmp_path, 2, *command, prepare=poison_second, extra=(1, float("nan")))
     assert codes == (1, 1)
@@ -176,7 +176,7 @@ def test_launchers_start_processes_that_train_together(kept_image_folder, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_dry_run_of_several_processes_speaks_once(kept_image_folder):
+def test_a_dry_run_of_several_processes_reports_once(kept_image_folder):
     command = [sys.executable, "-m", "volo", "train", kept_image_folder, *TINY, "--dry-run", "--devices=2"]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

@@ -61,7 +61,7 @@ def interrupt_at(monkeypatch, batch):
     monkeypatch.setattr(ClassificationTask, "training_step", step)
 
 
-def test_a_run_learns_and_leaves_what_it_promises(config, image_folder):
+def test_a_run_learns_and_writes_all_its_files(config, image_folder):
     result = volo.train(replace(config, epochs=8, optim=replace(config.optim, ema_decay=0.0)))
     assert result.evaluation.top1 == 1.0
     names = {path.name for path in result.folder.iterdir()}
@@ -97,7 +97,7 @@ def test_another_seed_is_another_run(config, tmp_path):
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, batch, workers):
+def test_a_resumed_run_ends_like_one_that_was_never_interrupted(config, tmp_path, monkeypatch, batch, workers):
     config = replace(config, data=replace(config.data, workers=workers))
     whole = volo.train(replace(config, output=str(tmp_path / "whole")))
 
@@ -119,7 +119,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monk
             assert first[figure] == second[figure]
 
 
-def test_an_interrupted_run_gives_the_terminal_back(config, monkeypatch):
+def test_an_interrupted_run_restores_the_terminal(config, monkeypatch):
     terminal = io.StringIO()
     interrupt_at(monkeypatch, 1)
     volo.train(config, console=Console(file=terminal, force_terminal=True))
@@ -127,7 +127,7 @@ def test_an_interrupted_run_gives_the_terminal_back(config, monkeypatch):
     assert terminal.getvalue().count(hide) == terminal.getvalue().count(show) == 1
 
 
-def test_an_interrupted_balanced_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, image_folder):
+def test_a_resumed_balanced_run_ends_like_one_that_was_never_interrupted(config, tmp_path, monkeypatch, image_folder):
     for number in range(1, 7):
         (image_folder / f"train/blue/{number:02d}.png").unlink()
     config = replace(
@@ -141,7 +141,7 @@ def test_an_interrupted_balanced_run_goes_on_as_if_it_had_not_been(config, tmp_p
     assert_same(weights(volo.resume(stopped.folder)), weights(expected))
 
 
-def test_a_run_can_go_on_once_it_has_ended_and_stays_as_it_is(config):
+def test_resuming_a_finished_run_changes_nothing(config):
     one = volo.train(config)
     before = weights(one)
     assert_same(before, weights(volo.resume(one.folder)))
@@ -167,7 +167,7 @@ def test_strict_makes_an_unreadable_image_an_error(config, image_folder):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_without_one_readable_training_image_the_run_says_so(config, image_folder, workers):
+def test_without_one_readable_training_image_the_run_is_refused(config, image_folder, workers):
     for path in (image_folder / "train").rglob("*.png"):
         path.write_bytes(b"")
     config = replace(config, data=replace(config.data, workers=workers))
@@ -182,7 +182,7 @@ def test_a_folder_with_a_run_or_other_files_is_not_overwritten(config):
     for path in (result.folder / "checkpoints").iterdir():
         path.unlink()
     with pytest.raises(
-        ValueError, match=f"exists and is not empty; .*, or go on with the run in it by --resume {result.folder}"
+        ValueError, match=f"exists and is not empty; .*, or resume the run in it with --resume {result.folder}"
     ):
         volo.train(config)
 
@@ -209,7 +209,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_can_be_repeated(config, m
         ({"data": DataConfig(path="fashion-maxi")}, "did you mean 'fashion-mini'"),
     ],
 )
-def test_a_configuration_that_cannot_run_says_why_and_writes_nothing(config, tmp_path, change, message):
+def test_a_configuration_that_cannot_run_is_refused_and_writes_nothing(config, tmp_path, change, message):
     config = replace(config, **change)
     if message is None:
         assert volo.train(config).evaluation is not None
@@ -222,12 +222,12 @@ def test_a_configuration_that_cannot_run_says_why_and_writes_nothing(config, tmp
 def test_one_class_only_is_refused(config, tmp_path):
     Image.new("RGB", (32, 32)).save((tmp_path / "one/cat").mkdir(parents=True) or tmp_path / "one/cat/a.png")
     Image.new("RGB", (32, 32)).save(tmp_path / "one/cat/b.png")
-    with pytest.raises(ValueError, match="one class only, 'cat'"):
+    with pytest.raises(ValueError, match="has only one class, 'cat'"):
         volo.train(replace(config, data=DataConfig(path=str(tmp_path / "one"))))
 
 
-def test_resuming_what_is_no_run_says_so(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run: .*train\.json"):
+def test_resuming_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is not a run folder: .*train\.json"):
         volo.resume(tmp_path)
 
 

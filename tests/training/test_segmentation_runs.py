@@ -76,7 +76,7 @@ def rows(result):
         return list(csv.DictReader(file))
 
 
-def test_a_run_learns_and_leaves_what_it_promises(config, pairs):
+def test_a_run_learns_and_writes_all_its_files(config, pairs):
     console = Console(record=True, width=1000, file=io.StringIO())
     result = volo.train(replace(config, epochs=24, optim=replace(config.optim, lr=4e-3)), console=console)
     names = {path.name for path in result.folder.iterdir()}
@@ -102,7 +102,7 @@ def test_a_run_learns_and_leaves_what_it_promises(config, pairs):
 
 
 @pytest.mark.parametrize("batch", [0, 2])
-def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monkeypatch, batch):
+def test_a_resumed_run_ends_like_one_that_was_never_interrupted(config, tmp_path, monkeypatch, batch):
     whole = volo.train(replace(config, output=str(tmp_path / "whole")))
     original, count = SegmentationTask.training_step, iter(range(100))
 
@@ -119,7 +119,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(config, tmp_path, monk
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_was_trained_before_can_be_frozen(config):
+def test_the_backbone_can_be_frozen(config):
     frozen = replace(
         config,
         epochs=1,
@@ -138,7 +138,7 @@ def test_what_was_trained_before_can_be_frozen(config):
     assert not [name for name in moved if name.startswith("backbone.volo.")]
 
 
-def test_runs_are_laid_side_by_side(config, tmp_path, image_folder):
+def test_runs_are_compared(config, tmp_path, image_folder):
     folders = [volo.train(replace(config, seed=s, output=str(tmp_path / f"{s}"))).folder for s in (0, 1)]
     comparison = compare_runs(folders)
     assert comparison.runs[0].parameters == sum(p.numel() for p in volo.load_segmenter(folders[0]).model.parameters())
@@ -147,17 +147,18 @@ def test_runs_are_laid_side_by_side(config, tmp_path, image_folder):
     other = tmp_path / "classes"
     other.mkdir()
     (other / "train.json").write_text("{}")
-    with pytest.raises(ValueError, match="0 is a run of segmentation and classes one of classification"):
+    with pytest.raises(ValueError, match="0 is a segmentation run and classes a classification run"):
         compare_runs([folders[0], other])
 
 
-def test_a_dry_run_generates_images_where_the_data_are_not_here(config, tmp_path, monkeypatch):
+def test_a_dry_run_generates_images_if_the_data_are_not_available(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     console = Console(record=True, width=1000, file=io.StringIO())
     result = dry_run(replace(config, data=DataConfig(path="camvid", workers=0), sync_batchnorm=True), console=console)
     text = console.export_text()
-    assert "generated images stand in, 367 for training and 101 for validation, of 480x360 pixels and 11" in text
-    assert "no GPUs here: every process normalizes over its own batch" in text
+    assert "camvid is not available: generated images are used instead, 367 for training and 101 for validation" in text
+    assert "of 480x360 pixels and 11 classes" in text
+    assert "no GPU is available: every process normalizes over its own batch" in text
     assert result.memory > 0
     assert not list(tmp_path.iterdir())
 
@@ -184,21 +185,21 @@ def test_settings_that_the_task_does_not_know_are_refused(config, changes, messa
     [
         ({"crop": (16, 64)}, "crop must be a height and a width of at least 32 pixels"),
         ({"aux_weight": -1.0}, "aux_weight must be at least 0, not -1"),
-        ({"decoder": "unet", "decoder_channels": 4}, "unet has maps of several widths"),
+        ({"decoder": "unet", "decoder_channels": 4}, "unet has maps of fixed widths"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(changes, message):
+def test_invalid_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         SegmentationSettings(**changes)
 
 
-def test_steps_of_warm_up_must_leave_others(config):
+def test_the_warm_up_must_leave_steps_for_the_decay(config):
     with pytest.raises(ValueError, match=r"optim\.warmup_steps 4 leaves nothing of 4 steps"):
         volo.train(replace(config, optim=replace(config.optim, warmup_steps=4)))
 
 
 def as_in_evaluation():
-    """Still BatchNorm, whose statistics are those of a process's own batch, and the heads' dropout."""
+    """Keep BatchNorm, whose statistics differ between processes, and the heads' dropout in evaluation mode."""
     original = SegmentationTask.on_train_batch_start
 
     def start(self, batch, batch_idx):
@@ -211,7 +212,7 @@ def as_in_evaluation():
 
 
 def test_two_processes_follow_the_curve_of_one(pairs, tmp_path):
-    """Of three validation images one process judges two; every image has as many pixels that count."""
+    """One process validates two images, the other one; all images have equally many pixels that are not ignored."""
     data = tmp_path / "boxes"
     shutil.copytree(pairs, data)
     for part in ("images", "masks"):

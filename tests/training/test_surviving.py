@@ -42,7 +42,7 @@ MOMENTS = {
     "half a checkpoint": (12, lambda n: at(torch, "save", n, write_half_and_die)),
     "a checkpoint before or after it is renamed": (24, lambda n: at(os, "fsync", n, kill)),
     "figures written, epoch not saved": (3, lambda n: at(record, "draw_curves", n, kill)),
-    "judging": (1, lambda n: at(classification, "evaluate", n, kill)),
+    "evaluation": (1, lambda n: at(classification, "evaluate", n, kill)),
 }
 
 
@@ -62,18 +62,18 @@ def train(images, folder):
     return ("train", images, f"--output={folder / 'run'}", *RUN)
 
 
-def go_on(folder):
+def resume(folder):
     return ("train", "--resume", folder / "run")
 
 
 def train_and_die(images, folder, deaths):
-    """Train with a death at each of these moments, going on after each. Returns how many a run was alive for."""
+    """Train, die at each of these moments and resume; return the number of deaths that happened."""
     command, died = train(images, folder), 0
     for death in deaths:
         code, printed = volo(folder, *command, prepare=die, extra=death)
         assert code in (0, -KILL), printed
         died += code == -KILL
-        command = go_on(folder)
+        command = resume(folder)
     assert volo(folder, *command)[0] == 0
     return died
 
@@ -82,7 +82,7 @@ def assert_nothing_is_left_over(whole, run):
     assert {path.name for path in run.rglob("*")} == {path.name for path in whole.rglob("*")}
 
 
-def test_a_run_killed_at_every_kind_of_moment_ends_as_if_it_had_not_been(kept_image_folder, whole, tmp_path):
+def test_a_run_killed_at_every_kind_of_moment_ends_like_one_never_killed(kept_image_folder, whole, tmp_path):
     deaths = [
         ("training", 1),  # before the first checkpoint, in the middle of an accumulation
         ("half a checkpoint", 0),
@@ -91,7 +91,7 @@ def test_a_run_killed_at_every_kind_of_moment_ends_as_if_it_had_not_been(kept_im
         ("validation", 1),
         ("figures written, epoch not saved", 0),
         ("a checkpoint before or after it is renamed", 3),
-        ("judging", 0),
+        ("evaluation", 0),
     ]
     assert train_and_die(kept_image_folder, tmp_path, deaths) == len(deaths)
     assert_same_end(whole, tmp_path / "run")
@@ -100,7 +100,7 @@ def test_a_run_killed_at_every_kind_of_moment_ends_as_if_it_had_not_been(kept_im
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(kept_image_folder, whole, tmp_path, seed):
+def test_a_run_killed_at_random_moments_ends_like_one_never_killed(kept_image_folder, whole, tmp_path, seed):
     draw = random.Random(seed)
     deaths = []
     for _ in range(6):
@@ -111,7 +111,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(kept_image_fo
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(kept_image_folder, whole, tmp_path):
+def test_a_run_killed_by_the_clock_ends_like_one_never_killed(kept_image_folder, whole, tmp_path):
     draw, died = random.Random(0), 0
     command = train(kept_image_folder, tmp_path)
     for _ in range(30):
@@ -120,23 +120,23 @@ def test_a_run_killed_by_the_clock_ends_as_if_it_had_not_been(kept_image_folder,
         running.process.kill()
         died += running.end()[0] == -KILL
         if (tmp_path / "run/train.json").exists():
-            command = go_on(tmp_path)
+            command = resume(tmp_path)
     assert volo(tmp_path, *command)[0] == 0
     assert died >= 5
     assert_same_end(whole, tmp_path / "run")
 
 
 @pytest.mark.parametrize("batch", [6, 11])  # the first of an epoch and of an accumulation; the last of an epoch
-def test_sigterm_saves_and_says_how_to_go_on(kept_image_folder, whole, tmp_path, batch):
+def test_sigterm_saves_and_prints_how_to_resume(kept_image_folder, whole, tmp_path, batch):
     code, printed = volo(
         tmp_path, *train(kept_image_folder, tmp_path), prepare=signal_itself, extra=(signal.SIGTERM, batch)
     )
     assert code == 128 + signal.SIGTERM
     assert printed.splitlines()[-1] == (
-        f"stopped by SIGTERM and saved; go on with: volo train --resume {tmp_path / 'run'}"
+        f"stopped by SIGTERM and saved; resume with: volo train --resume {tmp_path / 'run'}"
     )
     assert checkpoint(tmp_path / "run")["global_step"] == (batch + 2) // 2
-    assert volo(tmp_path, *go_on(tmp_path))[0] == 0
+    assert volo(tmp_path, *resume(tmp_path))[0] == 0
     assert_same_end(whole, tmp_path / "run")
 
 
@@ -188,7 +188,7 @@ def test_sigusr1_under_slurm_saves_and_queues_the_job_again(kept_image_folder, w
     assert printed.splitlines()[-1] == "stopped by SIGUSR1 and saved; SLURM has queued it again"
     assert (tmp_path / "told.txt").read_text() == "requeue 77\n"
     assert not list(tmp_path.rglob("hpc_ckpt*"))  # Lightning's own way does not run beside ours
-    assert volo(tmp_path, *go_on(tmp_path))[0] == 0
+    assert volo(tmp_path, *resume(tmp_path))[0] == 0
     assert_same_end(whole, tmp_path / "run")
 
 
@@ -197,20 +197,21 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(kept_image_folder, whole, tmp_path):
+def test_a_checkpoint_that_cannot_be_written_leaves_the_previous_one(kept_image_folder, whole, tmp_path):
     volo(tmp_path, *train(kept_image_folder, tmp_path), prepare=signal_itself, extra=(signal.SIGTERM, 6))
     saved = (tmp_path / "run/checkpoints/last.ckpt").read_bytes()
     assert len(saved) > 10**6
-    code, printed = volo(tmp_path, *go_on(tmp_path), prepare=small_files)
+    code, printed = volo(tmp_path, *resume(tmp_path), prepare=small_files)
     assert code == 1
     last = printed.splitlines()[-1]
     assert (
-        f"cannot save {tmp_path / 'run/checkpoints/last.ckpt'}: File too large; the one saved before it stands" in last
+        f"cannot save {tmp_path / 'run/checkpoints/last.ckpt'}: File too large; the checkpoint saved before is intact"
+        in last
     )
-    assert f"go on with: volo train --resume {tmp_path / 'run'}" in last
+    assert f"resume with: volo train --resume {tmp_path / 'run'}" in last
     assert (tmp_path / "run/checkpoints/last.ckpt").read_bytes() == saved
     assert not list((tmp_path / "run").rglob(".*.*"))
-    assert volo(tmp_path, *go_on(tmp_path))[0] == 0
+    assert volo(tmp_path, *resume(tmp_path))[0] == 0
     assert_same_end(whole, tmp_path / "run")
 
 
@@ -225,19 +226,19 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(kept_image_folder, whole, t
         with contextlib.suppress(OSError), ballast.open("wb") as file:
             while True:
                 file.write(bytes(10_000))
-        code, printed = volo(tmp_path, *go_on(tmp_path))
+        code, printed = volo(tmp_path, *resume(tmp_path))
         assert code == 1
         assert "No space left on device" in printed.splitlines()[-1]
         assert not list((tmp_path / "run").rglob(".*.*"))
         ballast.unlink()
-        assert volo(tmp_path, *go_on(tmp_path))[0] == 0
+        assert volo(tmp_path, *resume(tmp_path))[0] == 0
         assert_same_end(whole, tmp_path / "run")
     finally:
         subprocess.run(["umount", tmp_path / "run"], check=True)
 
 
 @pytest.mark.parametrize(("value", "batch"), [("nan", 8), ("inf", 11)])
-def test_a_loss_that_is_no_number_stops_with_its_batch_and_keeps_the_good_checkpoint(
+def test_a_loss_that_is_not_finite_stops_the_run_names_its_batch_and_keeps_the_good_checkpoint(
     kept_image_folder, tmp_path, value, batch
 ):
     code, printed = volo(tmp_path, *train(kept_image_folder, tmp_path), prepare=poison, extra=(batch, float(value)))
@@ -245,7 +246,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_and_keeps_the_good_checkp
     assert code == 1
     assert f"Diverged: the loss is {value} in epoch 2, batch {batch - 5} of 6, step {(batch + 1) // 2}, images" in last
     assert last.count(str(kept_image_folder / "train")) == 4
-    assert f"{tmp_path / 'run/checkpoints/last.ckpt'} is from before" in last
+    assert f"{tmp_path / 'run/checkpoints/last.ckpt'} was saved before" in last
     state = checkpoint(tmp_path / "run")
     assert state["global_step"] == batch // 2
     assert all(tensor.isfinite().all() for tensor in state["state_dict"].values())
@@ -261,7 +262,7 @@ def ruin_a_weight(step):
     at(ClassificationTask, "lr_scheduler_step", step, ruin)
 
 
-def test_a_weight_that_is_no_number_is_not_saved(kept_image_folder, tmp_path):
+def test_a_weight_that_is_not_finite_is_not_saved(kept_image_folder, tmp_path):
     code, printed = volo(tmp_path, *train(kept_image_folder, tmp_path), prepare=ruin_a_weight, extra=(3,))
     assert code == 1
     assert "model.head.weight and 0 others are no longer finite after step 4" in printed.splitlines()[-1]
@@ -280,8 +281,9 @@ def test_a_loading_process_that_dies_is_reported(kept_image_folder, whole, tmp_p
     assert code == 1
     last = printed.splitlines()[-1]
     assert "a process that loads images died (DataLoader worker" in last
-    assert f"go on with: volo train --resume {tmp_path / 'run'} --data.workers N, fewer than 1" in last
-    assert volo(tmp_path, *go_on(tmp_path), "--data.workers=0")[0] == 0
+    assert "use fewer workers than 1" in last
+    assert f"resume with: volo train --resume {tmp_path / 'run'} --workers N" in last
+    assert volo(tmp_path, *resume(tmp_path), "--data.workers=0")[0] == 0
     assert_same_end(whole, tmp_path / "run")
 
 

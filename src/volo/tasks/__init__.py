@@ -1,1 +1,1 @@
-"""What is learned: Lightning modules with their losses and metrics. Needs the extra ``volo[train]``."""
+"""The tasks: Lightning modules with their losses and metrics. Needs the extra ``volo[train]``."""

@@ -1,4 +1,4 @@
-"""Learning to classify images."""
+"""The classification task: training loss and validation of a VOLO classifier."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import torch.nn.functional as F
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
-from torchmetrics.aggregation import MeanMetric
 
 from volo.data import Batch, Preprocessing
 from volo.models import VOLO, Logits
@@ -18,16 +17,16 @@ from volo.tasks.token_labels import token_label_loss
 
 
 class ClassificationTask(Task):
-    """A VOLO that learns classes with the dense token loss and MixToken.
+    """A VOLO classifier in training, with the dense token loss and MixToken.
 
     Args:
-        model: the network, whose number of classes is that of the labels.
+        model: the network; its number of classes is that of the labels.
         preprocessing: see :class:`Task`.
         loss: weights of the loss.
-        erasing: probability of replacing a random box of an image by noise.
+        erasing: probability, 0–1, of replacing a random box of an image with noise.
         seed: see :class:`Task`.
         configure: see :class:`Task`.
-        class_weights: (classes,) of images of every class in the training loss; None weighs all alike.
+        class_weights: (K,) floating, the weight of each class in the training loss; None gives all the same weight.
     """
 
     model: VOLO
@@ -43,13 +42,12 @@ class ClassificationTask(Task):
         configure: Callable[[VOLO], dict[str, Any]],
         class_weights: Tensor | None = None,
     ) -> None:
-        super().__init__(model, preprocessing=preprocessing, seed=seed, configure=configure)
+        metrics = classification_metrics(model.config.num_classes)
+        super().__init__(model, preprocessing=preprocessing, metrics=metrics, seed=seed, configure=configure)
         self.loss = loss
         self.erase = RandomErasing(probability=erasing, mode="pixel", device="cpu")
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.val_metrics = classification_metrics(model.config.num_classes)
-        self.val_loss = MeanMetric()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.erase.device = batch.images.device
@@ -64,21 +62,14 @@ class ClassificationTask(Task):
         return self._loss(logits, batch, box.kept(grid))
 
     def _loss(self, logits: Logits, batch: Batch, kept: float = 1.0) -> Tensor:
-        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
+        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's profiler lacks it
             if batch.tokens is None:
                 return repeated_label_loss(self.loss, logits, batch.labels, kept, self.class_weights)
             return token_label_loss(self.loss, logits, batch.labels, batch.tokens, kept)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        if not len(batch.labels):  # all of its images were unreadable
+        if not len(batch.labels):  # none of its images could be read
             return
         logits = self.model(self.preprocessing.normalize(batch.images))
         self.val_loss.update(F.cross_entropy(logits.float(), batch.labels), len(batch.labels))
         self.val_metrics.update(logits, batch.labels)
-
-    def on_validation_epoch_end(self) -> None:
-        scores = {f"val_{name}": value for name, value in self.val_metrics.compute().items()}
-        # torchmetrics has summed over the processes already; averaging equal values is what Lightning wants to see.
-        self.log_dict({"val_loss": self.val_loss.compute(), **scores}, sync_dist=True, logger=False)
-        self.val_loss.reset()
-        self.val_metrics.reset()

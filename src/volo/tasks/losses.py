@@ -1,7 +1,6 @@
-"""The training loss of VOLO where images have one label and tokens none of their own.
+"""The training loss of VOLO with image labels only, without token labels.
 
-Source: All Tokens Matter (token labeling), arXiv:2104.10858, equation 3; without token labels the image's
-label stands for each of its tokens.
+Source: All Tokens Matter (token labeling), arXiv:2104.10858, equation 3; each token takes the label of its image.
 """
 
 from dataclasses import dataclass
@@ -22,17 +21,17 @@ class LossConfig:
 
     Attributes:
         label_smoothing: share of every target that is spread evenly over the classes.
-        class_weight: of the class token's loss.
-        dense_weight: of the mean loss of the patch tokens; 0 trains on the logits of inference instead, the
-            class token's plus half the strongest patch's.
-        mix_token: patch tokens of one image into another (MixToken).
-        ground_truth: mix the image's label into the class token's target: half and half where the teacher agrees
-            with it, one to nine where it does not. Needs token labels.
+        class_weight: weight of the class token's loss.
+        dense_weight: weight of the mean loss of the patch tokens; 0 trains on the logits of inference instead: those
+            of the class token plus half of the strongest patch token's.
+        mix_token: paste patch tokens of one image into another (MixToken).
+        ground_truth: mix the image's label into the class token's target, with weight 0.5 where the teacher agrees
+            with the label and 0.1 where it does not. Needs token labels.
         legacy_crop: read the token labels of a crop as the authors' code did, with x and y exchanged and a box of
-            at least one cell. Needs token labels; only for repeating their numbers.
-        class_balance: weigh images of small classes more: ``none``, ``inverse`` (to the number of images) or
-            ``effective`` (to the effective number of images, a weaker weighting).
-        balance_beta: of ``effective``: 0 weighs all alike, near 1 as ``inverse`` does.
+            at least one cell; only for reproducing their numbers. Needs token labels.
+        class_balance: weight of each class in the loss: ``none`` (all equal), ``inverse`` (inverse to its number of
+            images) or ``effective`` (inverse to its effective number of images, a weaker weighting).
+        balance_beta: beta of ``effective``, in [0, 1): 0 gives equal weights, near 1 those of ``inverse``.
     """
 
     label_smoothing: float = 0.1
@@ -65,14 +64,14 @@ class LossConfig:
 def repeated_label_loss(
     config: LossConfig, logits: Logits, labels: Tensor, kept: float = 1.0, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The loss of ``logits`` against image ``labels`` (B,) int64, repeated for every token.
+    """Return the loss of class and token logits, with the image's label as the target of every token.
 
     Args:
-        config: the weights.
+        config: weights of the loss.
         logits: class logits (B, K), and token logits (B, h2, w2, K) already un-mixed.
-        labels: class indices.
-        kept: share of each image that is its own; the rest belongs to its counterpart in the flipped batch.
-        class_weights: (K,) of the images and tokens of every class in the means; None weighs all alike.
+        labels: (B,) int64 class indices.
+        kept: share of each image that is not mixed, 0–1; the rest comes from its counterpart in the flipped batch.
+        class_weights: (K,) weight of each class in the means over images and tokens; None gives all the same weight.
 
     Returns:
         A scalar.

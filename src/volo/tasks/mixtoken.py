@@ -1,8 +1,8 @@
-"""MixToken: patch one image's tokens into another's, as pure functions on stage-1 tokens and token logits.
+"""MixToken: paste a box of one image's tokens into another image, as pure functions on tokens and token logits.
 
-One box for the whole batch, on the stage-2 grid; the partner of every image is its counterpart in the
-flipped batch. After the network the token logits are put back where they belong, so that token targets
-need no mixing; the class target is mixed by the share of the box.
+One box, on the stage-2 grid, serves the whole batch. The partner of every image is its counterpart in the flipped
+batch. After the network, the token logits of the box are moved back to the image they came from, so token targets need
+no mixing; the class target is mixed by the area share of the box.
 
 Source: All Tokens Matter (token labeling), arXiv:2104.10858, section 3.3.
 Shape letters: B batch, h1 w1 stage-1 tokens, h2 w2 stage-2 tokens, C channels, K classes.
@@ -24,7 +24,7 @@ class TokenBox(NamedTuple):
     right: int
 
     def kept(self, grid: tuple[int, int]) -> float:
-        """The share of a ``grid`` (h2, w2) outside the box: the weight of an image's own class target."""
+        """Return the share of a ``grid`` (h2, w2) outside the box, which is the weight of an image's own label."""
         return 1.0 - (self.bottom - self.top) * (self.right - self.left) / (grid[0] * grid[1])
 
 
@@ -41,12 +41,15 @@ def draw_box(grid: tuple[int, int], generator: torch.Generator) -> TokenBox:
 
 
 def mix_tokens(tokens: Tensor, box: TokenBox) -> Tensor:
-    """Stage-1 tokens (B, h1, w1, C) with the box, twice as large on their grid, taken from the flipped batch."""
+    """Return stage-1 tokens (B, h1, w1, C) whose box is replaced with that of the flipped batch.
+
+    The bounds of ``box`` are doubled, since the stage-1 grid is twice as fine as the stage-2 grid.
+    """
     return _paste(tokens, TokenBox(*(2 * bound for bound in box)))
 
 
 def unmix_logits(logits: Tensor, box: TokenBox) -> Tensor:
-    """Token logits (B, h2, w2, K) with every token's logits back at the image the token came from."""
+    """Return token logits (B, h2, w2, K) with the logits of the box moved back to the image they came from."""
     return _paste(logits, box)
 
 

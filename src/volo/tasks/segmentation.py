@@ -1,4 +1,4 @@
-"""Learning to say what every pixel belongs to.
+"""The segmentation task: training loss and validation of a VOLO with a decoder.
 
 Shape letters: B batch, H W image, K classes.
 """
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.aggregation import MeanMetric
 
 from volo.data import IGNORE, Preprocessing, SegmentationBatch
 from volo.models import SegmentationModel
@@ -17,24 +16,30 @@ from volo.tasks.task import Task
 
 
 def pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """The mean cross-entropy of logits (B, K, H, W) over the pixels of masks (B, H, W) that are not ignored; 0 of none.
+    """Return the mean cross-entropy over all pixels that are not ignored, or 0 if all are ignored.
 
-    In float32, whatever the logits are.
+    Args:
+        logits: (B, K, H, W), any floating dtype; the loss is computed in float32.
+        masks: (B, H, W) int64 class indices, or ``IGNORE``.
+
+    Returns:
+        A scalar, float32.
     """
     total = F.cross_entropy(logits.float(), masks, ignore_index=IGNORE, reduction="sum")
     return total / (masks != IGNORE).sum().clamp_min(1)
 
 
 class SegmentationTask(Task):
-    """A segmentation model that learns from pixels, its auxiliary head beside it.
+    """A segmentation model in training, with the cross-entropy of every pixel and an auxiliary head.
 
-    Validation is at the images' own size: they are brought to ``short_side`` for the model, and its logits back.
+    Validation compares logits and masks at the size of the images: each image is resized to ``short_side`` for the
+    model, and the logits are resized back.
 
     Args:
-        model: the network, whose number of classes is that of the masks.
+        model: the network; its number of classes is that of the masks.
         preprocessing: see :class:`Task`.
-        aux_weight: of the auxiliary head's loss; 0 trains without it.
-        short_side: pixels along the shorter side of images in training, before they are scaled at random.
+        aux_weight: weight of the auxiliary head's loss, at least 0; 0 trains without the head.
+        short_side: pixels along the shorter side of training images, before random scaling; None keeps their size.
         seed: see :class:`Task`.
         configure: see :class:`Task`.
     """
@@ -51,19 +56,18 @@ class SegmentationTask(Task):
         seed: int,
         configure: Callable[[SegmentationModel], dict[str, Any]],
     ) -> None:
-        super().__init__(model, preprocessing=preprocessing, seed=seed, configure=configure)
+        metrics = segmentation_metrics(model.num_classes, IGNORE)
+        super().__init__(model, preprocessing=preprocessing, metrics=metrics, seed=seed, configure=configure)
         self.aux_weight, self.short_side = aux_weight, short_side
-        self.val_metrics = segmentation_metrics(model.num_classes, IGNORE)
-        self.val_loss = MeanMetric()
 
     def training_step(self, batch: SegmentationBatch, batch_idx: int) -> Tensor:
         logits = self.model.forward_with_aux(self.preprocessing.normalize(batch.images))
-        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's has none
+        with self.trainer.profiler.profile("loss"):  # type: ignore[attr-defined]  # Fabric's profiler lacks it
             masks = batch.masks.long()
             return pixel_loss(logits.main, masks) + self.aux_weight * pixel_loss(logits.aux, masks)
 
     def validation_step(self, batch: SegmentationBatch, batch_idx: int) -> None:
-        if not len(batch.images):  # all of its images were unreadable
+        if not len(batch.images):  # none of its images could be read
             return
         masks = batch.masks.long()
         logits = self._logits(self.preprocessing.normalize(batch.images))
@@ -71,18 +75,10 @@ class SegmentationTask(Task):
         self.val_metrics.update(logits, masks)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Logits (B, K, H, W) of whole images, seen by the model at the scale that it is trained at."""
+        """Return the logits (B, K, H, W) of whole images (B, C, H, W), which the model sees at its training scale."""
         size = images.shape[2:]
         if self.short_side is None or self.short_side == min(size):
             return self.model(images)
         scaled = [max(1, round(side * self.short_side / min(size))) for side in size]
         logits = self.model(F.interpolate(images, scaled, mode="bilinear", antialias=True))
         return F.interpolate(logits, size, mode="bilinear")
-
-    def on_validation_epoch_end(self) -> None:
-        scores = self.val_metrics.compute()
-        figures = {f"val_{name}": scores[name] for name in ("miou", "pixel_accuracy")}
-        # torchmetrics has summed over the processes already; averaging equal values is what Lightning wants to see.
-        self.log_dict({"val_loss": self.val_loss.compute(), **figures}, sync_dist=True, logger=False)
-        self.val_loss.reset()
-        self.val_metrics.reset()

@@ -1,8 +1,8 @@
-"""The training loss of VOLO where a teacher has labeled every region of the images.
+"""The training loss of VOLO with token labels: label maps that a teacher model predicted for the images.
 
-Source: All Tokens Matter (token labeling), arXiv:2104.10858, section 3; what the paper leaves open (the sampling,
-the softmax after it, the smoothing of soft targets) is as in the authors' code.
-Shape letters: B batch, h w cells of a label map, k classes kept for each, h2 w2 tokens, K classes.
+Source: All Tokens Matter (token labeling), arXiv:2104.10858, section 3; details that the paper leaves open (sampling,
+the softmax after it, smoothing of soft targets) follow the authors' code.
+Shape letters: B batch, h w cells of a label map, k classes kept for each cell, h2 w2 tokens, K classes.
 """
 
 import math
@@ -17,19 +17,19 @@ from volo.data import LabelMaps
 from volo.models import Logits
 from volo.tasks.losses import LossConfig
 
-#: The most numbers of a dense map (B, h, w, K) that are made at once; one image's map may be larger.
+#: Largest number of values in a dense map (B, h, w, K) of several images; the map of a single image may be larger.
 MAP_NUMBERS = 2**24
 
 
 def token_label_loss(config: LossConfig, logits: Logits, labels: Tensor, maps: LabelMaps, kept: float = 1.0) -> Tensor:
-    """The loss of ``logits`` against label maps.
+    """Return the loss of class and token logits against label maps.
 
     Args:
-        config: weights, smoothing, and how the maps are read.
+        config: weights of the loss, label smoothing, and the way the maps are read.
         logits: class logits (B, K), and token logits (B, h2, w2, K) already un-mixed.
-        labels: (B,) int64, the images' classes: mixed into the class targets where ``config.ground_truth`` says so.
-        maps: of the same images, moved as they were.
-        kept: share of each image that is its own; the rest belongs to its counterpart in the flipped batch.
+        labels: (B,) int64, the classes of the images; mixed into the class targets if ``config.ground_truth``.
+        maps: label maps of the same images, augmented like them.
+        kept: share of each image that is not mixed, 0–1; the rest comes from its counterpart in the flipped batch.
 
     Returns:
         A scalar.
@@ -55,9 +55,9 @@ def token_label_loss(config: LossConfig, logits: Logits, labels: Tensor, maps: L
 
 
 def with_ground_truth(config: LossConfig, targets: Tensor, labels: Tensor) -> Tensor:
-    """Soft class targets (B, K) mixed with the smoothed labels (B,), by the authors' weights.
+    """Mix soft class targets (B, K) with the smoothed labels (B,), with the authors' weights.
 
-    The teacher has a share of 0.5 where it agrees with the label and of 0.9 where it does not.
+    The weight of the teacher is 0.5 where it agrees with the label, and 0.9 where it does not.
     """
     num_classes = targets.shape[-1]
     trust = torch.where(targets.argmax(-1) == labels, 0.5, 0.9).unsqueeze(-1)
@@ -67,7 +67,7 @@ def with_ground_truth(config: LossConfig, targets: Tensor, labels: Tensor) -> Te
 
 
 def split_micro_batches(maps: LabelMaps, num_classes: int) -> Iterator[tuple[slice, LabelMaps]]:
-    """The batch in parts whose dense maps keep within ``MAP_NUMBERS``: their places, and their maps."""
+    """Yield slices of the batch, with their label maps, whose dense maps have at most ``MAP_NUMBERS`` values."""
     size, h, w = maps.scores.shape[:3]
     step = max(1, MAP_NUMBERS // (h * w * num_classes))
     for start in range(0, size, step):
@@ -76,16 +76,25 @@ def split_micro_batches(maps: LabelMaps, num_classes: int) -> Iterator[tuple[sli
 
 
 def dense_map(maps: LabelMaps, num_classes: int) -> Tensor:
-    """The logits of every cell (B, h, w, K) float32: the k best scores, and zero for every other class."""
+    """Return the logits of every cell, (B, h, w, K) float32: the k kept scores, and zero for every other class."""
     dense = maps.scores.new_zeros(*maps.scores.shape[:3], num_classes, dtype=torch.float32)
     return dense.scatter_(-1, maps.classes.long(), maps.scores.float())
 
 
 def crop_targets(config: LossConfig, dense: Tensor, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Soft targets (B, h2, w2, K) float32 of the tokens of a crop.
+    """Return the soft targets of a crop's tokens.
 
-    The crop is read out of the logits (B, h, w, K) by RoI-align; then come softmax and smoothing,
-    p·(1 − s + s/K) + s/K, whose sum over the classes is 1 + s/K as in the authors' code.
+    RoI-align samples the logits of the crop; softmax and smoothing follow: p·(1 − s + s/K) + s/K, whose sum over the
+    classes is 1 + s/K, as in the authors' code.
+
+    Args:
+        config: label smoothing s, and whether to sample as the authors' code did.
+        dense: (B, h, w, K) logits of the whole image, from :func:`dense_map`.
+        boxes: (B, 4) left, top, width and height of each crop, as shares of its image.
+        grid: rows and columns of tokens, (h2, w2).
+
+    Returns:
+        (B, h2, w2, K), float32.
     """
     rows, columns = _sampling(boxes, dense.shape[1:3], grid, config.legacy_crop)
     across = columns.unsqueeze(1) @ dense  # (B, h, w2, K)
@@ -95,32 +104,35 @@ def crop_targets(config: LossConfig, dense: Tensor, boxes: Tensor, grid: tuple[i
 
 
 def _sampling(boxes: Tensor, cells: Sequence[int], grid: tuple[int, int], legacy: bool) -> tuple[Tensor, Tensor]:
-    """What every cell weighs in every token: rows (B, h2, h) and columns (B, w2, w). RoI-align is separable."""
+    """Return the weight of every cell in every token: rows (B, h2, h) and columns (B, w2, w).
+
+    RoI-align is separable: the weight of a cell is the product of its row's and its column's.
+    """
     (h, w), corner = cells, boxes[:, :2]
     (left, top), (right, bottom) = corner.unbind(1), (corner + boxes[:, 2:]).unbind(1)
     if not legacy:
         top, bottom, left, right = top * h - 0.5, bottom * h - 0.5, left * w - 0.5, right * w - 0.5
         rows = align_weights(top, bottom - top, h, grid[0], widest=h)
         return rows, align_weights(left, right - left, w, grid[1], widest=w)
-    # The authors hand (top, left, bottom, right) to a function that takes (left, top, right, bottom), all four in
-    # cells of the map's width, and let it widen the box to one cell.
+    # The authors' code passes (top, left, bottom, right) to a function that expects (left, top, right, bottom), all
+    # four in cells of the map's width; the function widens each box to at least one cell.
     top, left, bottom, right = (side * w - 0.5 for side in (left, top, right, bottom))
     rows = align_weights(top, (bottom - top).clamp_min(1.0), h, grid[0], widest=w)
     return rows, align_weights(left, (right - left).clamp_min(1.0), w, grid[1], widest=w)
 
 
 def align_weights(start: Tensor, extent: Tensor, cells: int, bins: int, *, widest: int) -> Tensor:
-    """RoI-align along one side, as weights (B, bins, cells) whose sum over cells is 1 inside the map.
+    """Return the weights of RoI-align along one axis, (B, bins, cells); inside the map they sum to 1 over the cells.
 
-    Every bin is the mean of ceil(extent / bins) evenly spaced samples, each interpolated between the two cells
-    beside it; samples more than one cell outside the map are zero.
+    Every bin is the mean of ceil(extent / bins) evenly spaced samples, each interpolated between its two neighboring
+    cells; samples more than one cell outside the map are zero.
 
     Args:
-        start: (B,) where the boxes begin, in cells; 0 is the center of the first.
-        extent: (B,) how far they go.
-        cells: of the map.
-        bins: of the result.
-        widest: an upper bound of the boxes' extents, give or take rounding.
+        start: (B,) start of each box in cells; 0 is the center of the first cell.
+        extent: (B,) length of each box in cells.
+        cells: number of cells of the map.
+        bins: number of bins of the result.
+        widest: an upper bound of ``extent``, up to rounding.
     """
     size = (extent / bins)[:, None, None]
     samples = size.ceil().clamp_min(1.0)
@@ -134,7 +146,7 @@ def align_weights(start: Tensor, extent: Tensor, cells: int, bins: int, *, wides
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, gradient: Tensor) -> Tensor:
-    """The sum over tokens of the cross-entropy (…, K), whose gradient is written into ``gradient``."""
+    """Return the cross-entropy summed over tokens (…, K), and write its gradient into ``gradient``."""
     log_probability = logits.float().log_softmax(-1)
     loss = -(target * log_probability).sum()
     gradient.copy_(log_probability.exp_().mul_(target.sum(-1, keepdim=True)).sub_(target))
@@ -142,9 +154,9 @@ def _cross_entropy(logits: Tensor, target: Tensor, gradient: Tensor) -> Tensor:
 
 
 class _KnownGradient(torch.autograd.Function):
-    """``value`` as a function of ``tokens``, with the gradient that was computed beside it.
+    """Return ``value``, and give ``tokens`` a gradient that was computed in the forward pass.
 
-    So neither targets nor probabilities of the whole batch are kept for the way back.
+    This way the backward pass needs neither the targets nor the probabilities of the whole batch in memory.
     """
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""How a run runs: configuration, optimizer, schedule, loaders, callbacks. Needs the extra ``volo[train]``."""
+"""Training runs: configuration, optimizer, schedule, loaders, callbacks, reports. Needs the extra ``volo[train]``."""

@@ -1,4 +1,4 @@
-"""What a run of any task is put together from, and Lightning's trainer."""
+"""The parts that runs of both tasks share: initial weights, preprocessing, EMA, optimizer, trainer."""
 
 import logging
 import warnings
@@ -19,13 +19,13 @@ from volo.models import VOLO, SegmentationModel
 from volo.models.segmentation import backbone_of
 from volo.training.callbacks.checkpoints import WholeCheckpointIO
 from volo.training.callbacks.loggers import make_loggers
-from volo.training.config import OptimConfig, TrainConfig
+from volo.training.config import LIGHTNING_PRECISIONS, OptimConfig, TrainConfig
 from volo.training.datamodule import RunData
 from volo.training.distributed import make_strategy, started_processes
 from volo.training.optim import configure_optimizers, freeze_backbone
 
-#: Channels → mean and standard deviation, values in 0–1: of ImageNet's photos, also turned gray; a fourth channel is
-#: opacity, which is brought to -1–1.
+#: Channels → mean and standard deviation of values in 0–1. Those of gray and color are ImageNet's; the fourth channel,
+#: opacity, is scaled to -1–1.
 _STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
     1: (GRAY_MEAN, GRAY_STD),
     3: (IMAGENET_MEAN, IMAGENET_STD),
@@ -35,31 +35,37 @@ _STATISTICS: Mapping[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @contextmanager
 def seeded_weights(seed: int) -> Iterator[None]:
-    """First weights are drawn from ``seed`` alone; PyTorch's draws stay as they were."""
+    """Draw initial weights from ``seed`` alone; PyTorch's random state is restored afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 def make_preprocessing(size: tuple[int, int], channels: int, crop_pct: float, background: str) -> Preprocessing:
-    """Of images of ``size``, with ImageNet's mean and deviation."""
+    """Return the preprocessing of images of ``size`` (height, width), with ImageNet's mean and standard deviation."""
     mean, std = _STATISTICS[channels]
     return Preprocessing(size=size, crop_pct=crop_pct, mean=mean, std=std, background=background)
 
 
 def make_ema_callback(config: OptimConfig) -> list[Callback]:
-    """What keeps an average of the weights, where one is asked for."""
+    """Return the callback that keeps a moving average of the weights, or none if ``ema_decay`` is 0."""
     if not config.ema_decay:
         return []
-    # All weights in one call: one by one, as EMAWeightAveraging does it, they take as long as a small layer.
+    # Update all weights in one call: one by one, as in EMAWeightAveraging, the update takes as long as a small layer.
     return [WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))]
 
 
 def make_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], options: dict[str, Any]) -> pl.Trainer:
-    """Lightning's trainer for the run in ``folder``; ``options`` are more of its arguments, or others.
+    """Return Lightning's trainer for the run in ``folder``.
+
+    Args:
+        config: the whole configuration of the run.
+        folder: the run folder.
+        callbacks: all callbacks of the run.
+        options: further arguments of ``Trainer``; ``max_epochs`` among them replaces the configured epochs.
 
     Raises:
-        ValueError: the devices, the strategy or a logger cannot be used; the message says why.
+        ValueError: The devices, the strategy or a logger cannot be used; the message gives the reason.
     """
     devices, nodes = started_processes(config.devices, config.nodes)
     try:
@@ -68,7 +74,7 @@ def make_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], o
             devices=devices,
             num_nodes=nodes,
             strategy=make_strategy(config.strategy),
-            precision=config.precision,  # type: ignore[arg-type]  # checked by Lightning
+            precision=LIGHTNING_PRECISIONS[config.precision],  # type: ignore[arg-type]  # checked by Lightning
             accumulate_grad_batches=config.accumulate,
             sync_batchnorm=config.sync_batchnorm,
             callbacks=callbacks,
@@ -84,7 +90,7 @@ def make_trainer(config: TrainConfig, folder: Path, callbacks: list[Callback], o
 
 
 def make_optimizer_factory(config: TrainConfig, data: RunData) -> Callable[[Any], dict[str, Any]]:
-    """What gives the optimizer and the schedule of a model that learns from ``data``."""
+    """Return a function that makes the optimizer and the schedule of a model that trains on ``data``."""
 
     def configure(model: VOLO | SegmentationModel) -> dict[str, Any]:
         return configure_optimizers(
@@ -98,16 +104,16 @@ def make_optimizer_factory(config: TrainConfig, data: RunData) -> Callable[[Any]
     return configure
 
 
-def prepare(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
-    """What the configuration wants of a new model: checkpointing, frozen weights, layout, compiled blocks."""
+def prepare_model(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
+    """Apply the configuration to a new model: gradient checkpointing, frozen weights, memory layout, compilation."""
     volo = backbone_of(model)
     volo.set_grad_checkpointing(config.model.grad_checkpointing)
     if config.model.freeze:
         freeze_backbone(model)
-    # Convolutions on the CPU and on tensor cores run faster on channels-last weights and maps.
+    # Convolutions on the CPU and on tensor cores are faster with channels-last weights and feature maps.
     model.to(memory_format=torch.channels_last)
     if config.compile:
-        # Block by block: it leaves the names of the weights alone, and equal blocks share what was compiled.
+        # Compiling block by block keeps the names of the weights, and equal blocks share the compiled code.
         for group in (volo.network[0], *volo.network[2:]):
             for block in group.children():
                 block.compile()
@@ -115,7 +121,7 @@ def prepare(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
 
 @contextmanager
 def silence_libraries() -> Iterator[None]:
-    """Keep the libraries' hints to developers from the terminal of a person who trains."""
+    """Hide warnings and log lines of Lightning and timm that are meant for developers."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -125,12 +131,12 @@ def silence_libraries() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
-            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_of_workers says it
+            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_about_workers
             warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
-            # RunData finds its place in the middle of an epoch without Lightning's protocol for that.
+            # RunData resumes in the middle of an epoch without Lightning's protocol for it.
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # of figures not logged
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of PyTorch
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # no metrics go that way
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # a deprecated use in Lightning
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

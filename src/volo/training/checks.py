@@ -1,4 +1,4 @@
-"""What a run needs of the machine it is on, checked before anything is written."""
+"""Checks of the device and the run folder, before anything is written, and the lock of the run folder."""
 
 import os
 from collections.abc import Iterator
@@ -10,74 +10,74 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from volo.data import open_parts
+from volo.data import open_splits
 from volo.data.splits import UNSPLIT
-from volo.training.config import DataConfig, TrainConfig
+from volo.training.config import LIGHTNING_PRECISIONS, DataConfig, TrainConfig
 
 LOCK_FILE = ".lock"
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def warn_of_workers(config: TrainConfig, console: Console) -> None:
-    """Say it where more loading processes are asked for than there are cores: slower, yet the same run."""
+def warn_about_workers(config: TrainConfig, console: Console) -> None:
+    """Print a warning if the run has more loading processes than cores, which is slower but gives the same result."""
     workers, cores = config.data.workers or 0, available_cores()
     if workers > cores:
         console.print(
-            f"warning: data.workers {workers} is more than the {cores} cores of this machine; they will wait for each "
-            "other",
+            f"warning: data.workers {workers} is more than the {cores} cores of this machine; the processes will wait "
+            "for each other",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def check_device(config: TrainConfig, trainer: pl.Trainer) -> None:
-    """Refuse what the device of the run cannot do.
+    """Check that the device of the run supports its settings.
 
     Raises:
-        ValueError: its precision, or BatchNorm over all devices where these are no GPUs.
+        ValueError: The device does not support the precision, or BatchNorm is to be synchronized without GPUs.
     """
     device = trainer.strategy.root_device
-    # Lightning puts another precision in the place of one that the device lacks.
-    refused = trainer.precision != config.precision
-    if config.precision == "bf16-mixed" and device.type == "cuda":
+    # Lightning silently replaces a precision that the device does not support.
+    refused = trainer.precision != LIGHTNING_PRECISIONS[config.precision]
+    if config.precision == "bf16" and device.type == "cuda":
         refused = not torch.cuda.is_bf16_supported(including_emulation=False)
     if refused:
-        other = "bf16-mixed" if config.precision == "16-mixed" else "16-mixed"
+        other = "bf16" if config.precision == "fp16" else "fp16"
         raise ValueError(
-            f"this device ({device.type}) cannot train in precision {config.precision}; take {other} or 32-true"
+            f"this device ({device.type}) cannot train in precision {config.precision}; use {other} or fp32"
         )
     if config.sync_batchnorm and device.type != "cuda":
         raise ValueError(f"sync_batchnorm needs GPUs, and this run is on {device.type}; leave it out")
 
 
-def check_apart(folder: Path, data: DataConfig) -> None:
-    """See that a run is not written among the class folders of its images, where it would be a class the next time.
+def check_outside_data(folder: Path, data: DataConfig) -> None:
+    """Check that the run folder is not among the class folders of the images, where the next run would read it.
 
     Raises:
-        ValueError: it would be.
+        ValueError: The run folder is among the class folders.
     """
-    place = Path(data.path)
-    among = place.is_dir() and folder.resolve().is_relative_to(place.resolve())
-    if among and UNSPLIT in open_parts(data.path, source=data):
+    root = Path(data.path)
+    inside = root.is_dir() and folder.resolve().is_relative_to(root.resolve())
+    if inside and UNSPLIT in open_splits(data.path, source=data):
         raise ValueError(f"{folder} would lie among the class folders in {data.path}; choose another --output")
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep a run folder for this process. The system gives it free when the process ends, however it ends.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a run folder for this process; the system releases the lock when the process ends, even if it is killed.
 
     Raises:
-        ValueError: another process has it.
+        ValueError: Another process has locked the folder.
     """
     lock = FileLock(folder / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(f"{folder} is in use by another run; wait for its end or choose another --output") from error
+        raise ValueError(f"{folder} is in use by another run; wait for it to end or choose another --output") from error
     try:
         yield
     finally:

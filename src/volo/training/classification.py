@@ -1,4 +1,4 @@
-"""Runs that learn to classify images."""
+"""The classification job: data, model, saving and evaluation of a run that trains a classifier."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -33,7 +33,7 @@ from volo.training.reports.summary import draw_summary
 
 
 class ClassificationJob(Job):
-    """Images of classes, a VOLO with two heads; see :class:`Measurement`."""
+    """Images with classes, and a VOLO with two heads; see :class:`Job`."""
 
     model: VOLO
 
@@ -42,7 +42,7 @@ class ClassificationJob(Job):
         images = images or open_data(data.path, val_fraction=data.val_fraction, seed=config.seed, source=data)
         names = images[0].class_names
         if len(names) < 2:
-            raise ValueError(f"{data.path} has one class only, {names[0]!r}; a classifier needs two")
+            raise ValueError(f"{data.path} has only one class, {names[0]!r}; a classifier needs at least two")
         channels = data.channels or images[0].channels
         self.images, self.val_images = (with_channels(part, channels, data.background) for part in images)
         self.counts = class_counts(self.images.labels, len(names))
@@ -78,8 +78,8 @@ class ClassificationJob(Job):
         if not warning or self.config.data.balanced or self.config.loss.class_balance != "none":
             return []
         return [
-            f"{warning}; --data.balanced true draws all classes equally often, --loss.class_balance effective weighs "
-            "them"
+            f"{warning}; --data.balanced true draws all classes equally often, --loss.class-balance effective gives "
+            "rare classes more weight in the loss"
         ]
 
     def make_task(self, data: RunData) -> ClassificationTask:

@@ -1,7 +1,8 @@
-"""Everything that decides a training run, in one frozen tree that is saved beside its results."""
+"""The configuration of a training run: one frozen tree of dataclasses, saved in the run folder."""
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -11,36 +12,37 @@ import yaml
 from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource, SegmentationAugmentConfig
 from volo.messages import nearest
 from volo.models.segmentation import check_decoder
+from volo.precision import canonical_precision
 from volo.tasks.losses import LossConfig
 
-#: In a run folder: the configuration, and a row of figures for every epoch.
+#: Files of a run folder: the configuration, and a table with the metrics of every epoch.
 RUN_CONFIG_FILE, METRICS_FILE = "train.json", "metrics.csv"
-#: what a run can compute in, as Lightning names them; ``volo.training.checks`` knows which a device can do.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+#: Precision → its name in Lightning; ``volo.training.checks`` knows which a device supports.
+LIGHTNING_PRECISIONS: Mapping[str, str] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 OPTIMIZERS = ("adamw", "muon")
-#: what can be learned → the figure of validation by which the best epoch is chosen, and what people call it.
+#: Task → the validation metric that chooses the best epoch, and the printed name of the metric.
 MONITORED_METRICS: Mapping[str, tuple[str, str]] = {
     "classification": ("val_top1", "top-1"),
     "segmentation": ("val_miou", "mean IoU"),
 }
 
-#: settings of the data that say nothing to segmentation.
+#: Settings of ``data`` that segmentation does not use.
 _CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
-#: loggers that may run beside ``metrics.csv``.
+#: Loggers that can be used besides ``metrics.csv``.
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 
 
 def monitored_metric(figures: Mapping[str, Any]) -> tuple[str, str]:
-    """The figure of a row of ``metrics.csv`` by which the best epoch is chosen, and what people call it.
+    """Return the metric in a row of ``metrics.csv`` that chooses the best epoch, and its printed name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: The row has no such metric.
     """
     for score, name in MONITORED_METRICS.values():
         if score in figures:
             return score, name
     raise ValueError(
-        f"no epoch was judged: none of {', '.join(score for score, _ in MONITORED_METRICS.values())} is there"
+        f"no epoch was evaluated: none of {', '.join(score for score, _ in MONITORED_METRICS.values())} is present"
     )
 
 
@@ -51,16 +53,16 @@ class DataConfig(DataSource):
     Attributes:
         path: a folder with a folder for each class (or train and val folders of that form), a table (CSV or TSV) of
             paths and labels, or the name of a data set: ``fashion-mini``, the embedded one, or one of torchvision's.
-        val_fraction: share of every class held out for validation where the data have no part for it.
-        channels: 1 to read images as gray, 3 as color, 4 as color and transparency; None takes what the data has.
+        val_fraction: share of every class held out for validation if the data have no validation split, 0–1.
+        channels: 1 reads images as gray, 3 as color, 4 as color and transparency; None takes those of the data.
         background: the color behind transparent pixels, by name or as #rrggbb; not used with four channels.
         balanced: draw all classes equally often in every epoch, whatever their sizes.
         crop_pct: share of the shorter side that the center crop of validation keeps; above 1 the image is smaller than
             the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
-        workers: processes that decode and augment; None takes one for each core but one, 8 at most.
-        strict: stop at the first image that cannot be read, instead of warning and going on.
-        token_labels: a store that ``volo label`` made of these images, or a folder of the authors' label maps;
-            every token then learns its own label. None repeats the image's label for every token.
+        workers: processes that load images; None takes one less than the number of cores, at most 8.
+        strict: stop at the first image that cannot be read, instead of printing a warning.
+        token_labels: a store of these images, written by ``volo label``, or a folder of the authors' label maps; the
+            target of every token is then its own label. None takes the image's label as the target of every token.
     """
 
     path: str = ""
@@ -89,28 +91,29 @@ class DataConfig(DataSource):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network; None leaves a value as the named variant has it.
+    """The network; None keeps the value of the named variant.
 
     Attributes:
-        name: one of ``volo models``.
-        pretrained: weights to begin with, as ``create_model`` takes them: a name with its tag
-            (``volo_d1_224.sail_in1k``), a file or run folder, or ``hf-hub:owner/repository``. None begins anew.
-        freeze: learn the two heads alone (linear probing): everything else keeps its weights and stays in evaluation
-            mode, so that its BatchNorm statistics stand still and nothing is dropped.
-        img_size: pixels, the side of the square images it is trained on.
-        drop_path_rate: stochastic depth of the last block.
-        drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training never had.
-        pos_drop_rate: dropout after the position embedding.
-        attn_drop_rate: dropout of attention weights.
-        patch_size: image pixels along a stage-1 token, even.
+        name: the name of a model, one of those that ``volo models`` lists.
+        pretrained: initial weights, as ``create_model`` takes them: a name with its tag
+            (``volo_d1_224.sail_in1k``), a file or model folder, or ``hf-hub:owner/repository``. None starts from
+            scratch.
+        freeze: train the heads only (linear probing); all other weights are frozen and in evaluation mode, with fixed
+            BatchNorm statistics and without dropout or drop path.
+        img_size: side of the square training images, in pixels.
+        drop_path_rate: stochastic depth rate of the last block.
+        drop_path_outlookers: stochastic depth in the Outlookers too, which the authors' training did not use.
+        pos_drop_rate: dropout rate after the position embedding.
+        attn_drop_rate: dropout rate of the attention weights.
+        patch_size: side of the square of image pixels of a stage-1 token, an even number.
         stem_width: channels of the convolutional stem.
         dims: channels of the two stages.
-        depths: blocks of the Outlooker stage, then of the three groups of transformer blocks.
+        depths: number of blocks of the Outlooker stage, then of the three groups of transformer blocks.
         heads: attention heads of the two stages.
-        mlp_ratio: hidden width of every MLP by the block's width.
-        init_std: standard deviation of the linear layers' first weights.
-        grad_checkpointing: keep only the maps between blocks for the backward pass and compute the rest again: much
-            less memory, more time, the same gradients. No part of the architecture.
+        mlp_ratio: hidden width of every MLP, divided by the width of its block.
+        init_std: standard deviation of the initial weights of linear layers.
+        grad_checkpointing: store only the feature maps between blocks, and compute all others again in the backward
+            pass: much less memory, more time, the same gradients. It is not part of the architecture.
     """
 
     name: str = "volo_d0_224"
@@ -141,22 +144,22 @@ class ModelConfig:
             raise ValueError("model.freeze leaves no block to drop; leave out model.drop_path_rate")
 
     def overrides(self) -> dict[str, Any]:
-        """The arguments for ``create_model`` that were given."""
+        """Return the arguments of ``create_model`` that replace values of the named variant."""
         others = ("name", "freeze", "grad_checkpointing")
         return {key: value for key, value in asdict(self).items() if key not in others and value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings:
-    """What is segmentation's alone.
+    """Settings of segmentation only.
 
     Attributes:
-        decoder: of segmentation-models-pytorch: upernet, fpn, segformer, unet, unetplusplus, manet or linknet.
-        decoder_channels: width of the decoder's maps and of the auxiliary head's; None takes the decoder's own, in
-            UPerNet 256, and 256 for the head.
-        aux_weight: of the auxiliary head's loss beside the decoder's.
-        crop: pixels, (height, width) of the crops it is trained on.
-        augment: what is done to an image and its mask; ``augment`` outside this section is classification's.
+        decoder: decoder of segmentation-models-pytorch: upernet, fpn, segformer, unet, unetplusplus, manet or linknet.
+        decoder_channels: channels of the decoder and of the auxiliary head; None takes the decoder's default (256 in
+            UPerNet), and 256 for the head.
+        aux_weight: weight of the auxiliary head's loss, at least 0; the weight of the decoder's loss is 1.
+        crop: height and width of the training crops in pixels.
+        augment: augmentation of images and masks; the ``augment`` outside this section is that of classification.
     """
 
     decoder: str = "upernet"
@@ -175,27 +178,28 @@ class SegmentationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimizer, and a learning rate that warms up and falls.
+    """The optimizer, and a learning-rate schedule with warm-up and decay.
 
     Attributes:
-        optimizer: ``adamw``, the paper's; or ``muon``, which learns more from few epochs: it orthogonalizes the
-            momentum of every weight matrix and convolution (timm's, scaled to the size of AdamW's steps, so that rates
-            are alike), and leaves the heads, embeddings, biases and norms to AdamW.
-        schedule: how the rate falls: along a ``cosine``, or ``poly``, along a straight line (a polynomial of power 1).
-        lr: the learning rate at its height.
-        lr_batch: the global batch size that the rates are meant for: those used are rate · global batch / lr_batch.
-            None uses the rates as they are.
-        weight_decay: of weights with two or more dimensions; never of biases, norms, ``pos_embed``, ``cls_token``.
-        betas: decay of AdamW's two averages; Muon's momentum is 0.95.
+        optimizer: ``adamw``, as in the paper; or ``muon``, which reaches a higher accuracy in few epochs. Muon
+            orthogonalizes the momentum of every weight matrix and convolution; AdamW updates the heads, embeddings,
+            biases and norms. Muon's steps (timm's) are scaled to the size of AdamW's, so both take similar rates.
+        schedule: decay of the rate: ``cosine``, or ``poly``, which is linear (a polynomial of power 1).
+        lr: the peak learning rate.
+        lr_batch: global batch size for which the rates are given; every rate is multiplied by global batch /
+            ``lr_batch``. None uses the rates as they are.
+        weight_decay: weight decay of weights with two or more dimensions; biases, norms, ``pos_embed`` and
+            ``cls_token`` have none.
+        betas: decay of AdamW's two moving averages; Muon's momentum is 0.95.
         warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
-        warmup_steps: optimizer steps of warm-up, in the place of ``warmup_epochs``.
-        warmup_lr: where the warm-up begins.
-        min_lr: where the fall ends.
-        cooldown_epochs: last epochs at ``min_lr``, part of ``epochs``.
-        interval: the rate changes with every ``step``, or once an ``epoch`` as in the paper's runs.
-        layer_decay: the rate of a layer is this times that of the layer above it; the heads have the whole rate.
-            1 gives all layers the same. For fine-tuning.
-        ema_decay: decay of the exponential moving average of the weights; 0 keeps none.
+        warmup_steps: optimizer steps of warm-up, instead of ``warmup_epochs``.
+        warmup_lr: learning rate at the start of the warm-up.
+        min_lr: learning rate at the end of the decay.
+        cooldown_epochs: last epochs at ``min_lr``, included in ``epochs``.
+        interval: the rate changes with every ``step``, or with every ``epoch`` as in the paper's runs.
+        layer_decay: factor, in (0, 1], between the rates of a layer and of the layer above it; the heads have the
+            full rate. 1 gives all layers the same rate. For fine-tuning.
+        ema_decay: decay of the exponential moving average of the weights; 0 keeps no average.
     """
 
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -238,27 +242,29 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run.
+    """The whole configuration of a training run.
 
     Attributes:
-        task: ``classification``, what is on an image; or ``segmentation``, what every pixel belongs to.
-        output: folder for everything the run makes; None makes ``runs/<data>-<model>``.
+        task: ``classification`` (a class for each image) or ``segmentation`` (a class for each pixel).
+        output: the run folder; None takes ``runs/<data>-<model>``.
         epochs: passes over the training images, warm-up and cool-down included.
-        batch_size: images of one step on one device.
-        accumulate: batches whose gradients are added up for one step.
-        seed: decides every random draw.
-        checkpoint_minutes: time between two checkpoints within an epoch; one is saved after every epoch besides. 0
-            looks at no clock.
-        checkpoint_steps: optimizer steps between two checkpoints within an epoch; 0 does not count them.
+        batch_size: images in a batch on each device.
+        accumulate: batches whose gradients are summed for one optimizer step.
+        seed: seed of every random draw.
+        checkpoint_minutes: minutes between two checkpoints within an epoch, besides the one after every epoch; 0 turns
+            these off.
+        checkpoint_steps: optimizer steps between two checkpoints within an epoch; 0 turns these off.
         accelerator: ``auto``, ``cpu``, ``gpu``, ``mps`` … as Lightning names them.
-        devices: how many on each node, or ``auto``: every GPU, one CPU process, or what torchrun or SLURM started.
-        nodes: machines that train together; under torchrun and SLURM left out.
-        strategy: Lightning's, ``auto``, ``ddp`` …; ``fsdp2`` shares weights, gradients and optimizer state out.
-        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-        sync_batchnorm: the stem's BatchNorm over the batches of all processes (GPUs).
-        loggers: beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``.
-        compile: apply ``torch.compile`` to the blocks of both stages. The first step takes a minute or more; it needs
-            a C++ compiler on a CPU.
+        devices: number of devices on each node, or ``auto``: every GPU, one CPU process, or the processes that
+            torchrun or SLURM started.
+        nodes: number of machines that train together; not needed under torchrun and SLURM.
+        strategy: a strategy of Lightning, ``auto``, ``ddp`` …; or ``fsdp2``, which shards weights, gradients and
+            optimizer state.
+        precision: ``fp32``, ``bf16`` or ``fp16``; the last two are mixed precision, with weights in float32.
+        sync_batchnorm: compute BatchNorm's statistics over the batches of all processes; needs GPUs.
+        loggers: loggers besides ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``.
+        compile: apply ``torch.compile`` to the blocks of both stages. The first step takes a minute or more; on a CPU
+            it needs a C++ compiler.
     """
 
     task: Literal["classification", "segmentation"] = "classification"
@@ -279,7 +285,7 @@ class TrainConfig:
     devices: int | str = "auto"
     nodes: int = 1
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: str = "fp32"
     sync_batchnorm: bool = False
     loggers: tuple[str, ...] = ()
     compile: bool = False
@@ -294,8 +300,7 @@ class TrainConfig:
         if self.task not in MONITORED_METRICS:
             raise ValueError(f"unknown task {self.task!r}{nearest(self.task, MONITORED_METRICS)}")
         self._check_task()
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}")
+        object.__setattr__(self, "precision", canonical_precision(self.precision))
         for name in self.loggers:
             if name not in LOGGERS:
                 raise ValueError(f"unknown logger {name!r} in loggers{nearest(name, LOGGERS)}")
@@ -322,7 +327,7 @@ class TrainConfig:
             )
 
     def _check_task(self) -> None:
-        """Refuse what the task would not look at."""
+        """Raise ValueError if settings are given that the task does not use, or that it does not allow."""
         if self.task == "classification":
             if self.segmentation != SegmentationSettings():
                 raise ValueError("segmentation.* are settings of --task segmentation; leave them out, or name it")
@@ -346,38 +351,59 @@ class TrainConfig:
             )
 
     def to_json(self) -> str:
-        """The whole tree as JSON."""
+        """Return the configuration as JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     def to_yaml(self) -> str:
-        """The whole tree as YAML: a recipe."""
+        """Return the configuration as YAML, in the form of a recipe."""
         return yaml.safe_dump(json.loads(self.to_json()), sort_keys=False)
 
     def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Where nested ``settings`` are others than these: dotted name → (the value here, the value there)."""
-        return dict(_differences(asdict(self), settings, ""))
+        """Return the nested ``settings`` that differ from these: dotted name → (the value here, the other value)."""
+        return dict(_differences(asdict(self), current_settings(settings), ""))
 
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
-        """Read what :meth:`to_json` wrote.
+        """Read a file that :meth:`to_json` wrote, also that of an earlier version.
 
         Raises:
-            ValueError: no JSON, or a key that is not known (the message gives the nearest).
+            ValueError: The file is not JSON, a key is unknown (the message gives the nearest), or a value is not
+                allowed.
+            OSError: The file cannot be read.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             return cls.from_dict(values)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path} is no training configuration: {error}") from error
+            raise ValueError(f"{path} is not a training configuration: {error}") from error
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        """Build from nested JSON values; what is left out has its default.
+        """Build a configuration from nested JSON values; settings that are left out have their defaults.
 
         Raises:
-            ValueError: a key that is not known (the message gives the nearest), or a value that is not allowed.
+            ValueError: A key is unknown (the message gives the nearest), or a value is not allowed.
         """
-        return _build(cls, values, "")
+        return _build(cls, current_settings(values), "")
+
+
+def current_settings(values: Any) -> Any:
+    """Return nested settings with today's names and values in the place of those of earlier versions.
+
+    ``data.class_file`` is ``data.classes`` now, and the precisions ``32-true``, ``bf16-mixed`` and ``16-mixed`` are
+    ``fp32``, ``bf16`` and ``fp16``. Whatever is not of this form is returned as it is: it is checked elsewhere.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    current = dict(values)
+    if isinstance(current.get("precision"), str):
+        with suppress(ValueError):
+            current["precision"] = canonical_precision(current["precision"])
+    if isinstance(current.get("data"), Mapping):
+        data = current["data"] = dict(current["data"])
+        if "class_file" in data:
+            data.setdefault("classes", data.pop("class_file"))
+    return current
 
 
 def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -389,7 +415,7 @@ def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tup
 
 
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
-    """A dataclass of ``kind`` from JSON values, sections built in turn."""
+    """Build a dataclass of ``kind`` from JSON values, and its sections in the same way."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{prefix.removesuffix('.') or 'a configuration'} must be settings by name, not {values!r}")
     types = get_type_hints(kind)

@@ -1,4 +1,4 @@
-"""The loaders of a run, as Lightning wants them."""
+"""The Lightning data module of a run: loaders of training and validation batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,26 @@ from volo.data import EpochSampler, Samples, eval_loader, train_loader
 
 
 class RunData(pl.LightningDataModule):
-    """Training and validation batches; a run that goes on finds its place in the middle of an epoch.
+    """Training and validation batches; a resumed run continues in the middle of an epoch.
 
-    ``balanced_labels`` are the classes of the training images where all of these are to be drawn equally often.
+    Args:
+        train: augmented training images, which the keys of an ``EpochSampler`` index.
+        val: validation images, which integers index.
+        batch_size: images in a batch of one process.
+        accumulate: batches of each process in one optimizer step.
+        workers: number of processes that load images.
+        seed: seed of the order of the training images.
+        world_size: number of processes that train together.
+        balanced_labels: class of every training image, to draw all classes equally often; None draws no
+            image twice in an epoch.
 
     Attributes:
-        global_batch: images of an optimizer step, of all processes together.
-        steps_per_epoch: optimizer steps in an epoch, all of them of full batches.
+        global_batch: images in an optimizer step, over all processes.
+        steps_per_epoch: optimizer steps in an epoch, all with full batches.
         batches_per_epoch: batches of this process in an epoch.
+
+    Raises:
+        ValueError: The training images do not fill one global batch.
     """
 
     def __init__(
@@ -41,7 +53,7 @@ class RunData(pl.LightningDataModule):
         if not self.steps_per_epoch:
             raise ValueError(
                 f"{len(train)} training images do not fill one batch of {self.global_batch} ({batch_size} images × "
-                f"accumulate {accumulate} × {world_size} processes); lower --batch_size or --accumulate"
+                f"accumulate {accumulate} × {world_size} processes); lower --batch-size or --accumulate"
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -54,8 +66,8 @@ class RunData(pl.LightningDataModule):
             multiple_of=self.batch_size * self.accumulate,
             labels=self.balanced_labels,
         )
-        # Lightning starts the first iterator before it tells the sampler the epoch, and has restored its counters
-        # of batches by now: both are read here, and a resumed epoch begins where it was left.
+        # Lightning creates the first iterator before it sets the sampler's epoch, but it has already restored its
+        # counters of epochs and batches. Reading both here makes a resumed epoch continue where it stopped.
         loop = self.trainer.fit_loop
         sampler.set_epoch(loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         done = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
@@ -64,5 +76,5 @@ class RunData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None
-        mine = range(self.trainer.global_rank, len(self.val), self.trainer.world_size)
-        return eval_loader(self.val, batch_size=self.batch_size, workers=self.workers, indices=mine)
+        own_indices = range(self.trainer.global_rank, len(self.val), self.trainer.world_size)
+        return eval_loader(self.val, batch_size=self.batch_size, workers=self.workers, indices=own_indices)

@@ -1,4 +1,4 @@
-"""How the processes of a run are found and joined, and how one that SLURM stopped goes back into its queue."""
+"""Processes that train together: their number, their strategy, and putting a stopped job back into SLURM's queue."""
 
 import os
 import signal
@@ -19,10 +19,16 @@ FSDP2 = "fsdp2"
 
 
 def started_processes(devices: int | str, nodes: int) -> tuple[int | str, int]:
-    """Processes on each node, and nodes: as torchrun or SLURM has started them, otherwise as asked.
+    """Return the number of processes on each node, and the number of nodes.
+
+    These are the numbers that torchrun or SLURM has started; without such a launcher, ``devices`` and ``nodes``.
+
+    Args:
+        devices: requested processes on each node, or ``auto``.
+        nodes: requested nodes; 1 accepts any number that a launcher has started.
 
     Raises:
-        ValueError: another number was asked for than was started.
+        ValueError: The requested numbers differ from those that were started.
     """
     if TorchElasticEnvironment.detect():
         local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
@@ -41,22 +47,22 @@ def started_processes(devices: int | str, nodes: int) -> tuple[int | str, int]:
 
 
 def make_strategy(name: str) -> str | Strategy:
-    """Lightning's strategy of that name, or ours for ``fsdp2``."""
+    """Return the name, which Lightning resolves to a strategy, or the strategy of this module for ``fsdp2``."""
     return FSDP2Strategy() if name == FSDP2 else name
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """Every process holds a share of the weights, gradients and optimizer state (PyTorch's ``fully_shard``).
+    """Sharded training: every process holds a shard of weights, gradients and optimizer state (``fully_shard``).
 
-    Each block is gathered when it is computed. Checkpoints hold the whole state in one file, as those of every other
-    strategy do.
+    The weights of a block are gathered while it is computed. A checkpoint holds the whole state in one file, as with
+    every other strategy.
     """
 
     def __init__(self) -> None:
         super().__init__(save_distributed_checkpoint=False)
 
     def connect(self, model: pl.LightningModule) -> None:
-        model.configure_model = MethodType(_shard, model)  # type: ignore[method-assign]  # where Lightning looks
+        model.configure_model = MethodType(_shard, model)  # type: ignore[method-assign]  # Lightning calls it
         super().connect(model)
 
     def setup_environment(self) -> None:
@@ -64,8 +70,9 @@ class FSDP2Strategy(ModelParallelStrategy):
         super().setup_environment()
 
     def on_validation_start(self) -> None:
-        # Gathered for the whole of validation, since the processes may have different numbers of batches. BatchNorm's
-        # statistics are the first process's, as under DDP, and as the checkpoint has them.
+        # The weights stay gathered during the whole validation, since the processes may have different numbers of
+        # batches and would otherwise wait for each other. BatchNorm's statistics are those of the first process, as
+        # under DDP and in the checkpoint.
         for module in self._sharded():
             module.set_reshard_after_forward(False, recurse=False)
             module.unshard()
@@ -84,12 +91,16 @@ class FSDP2Strategy(ModelParallelStrategy):
 
 
 def _shard(task: pl.LightningModule) -> None:
-    """Shard ``task.model`` block by block; its steps, which call more of it than ``forward``, count as forward."""
+    """Shard ``task.model`` block by block.
+
+    The training and validation steps are registered as forward methods, since they call other methods of the model
+    than ``forward``.
+    """
     assert isinstance(task.model, VOLO | SegmentationModel)
     volo = backbone_of(task.model)
     assert task.device_mesh is not None
     mesh = task.device_mesh["data_parallel"]
-    task.to(memory_format=torch.contiguous_format)  # no other can be cut into shares
+    task.to(memory_format=torch.contiguous_format)  # no other layout can be sharded
     groups: list[nn.Module] = [*volo.network, volo.post_network]
     for block in (block for group in groups for block in group.children()):
         fully_shard(block, mesh=mesh)
@@ -98,8 +109,8 @@ def _shard(task: pl.LightningModule) -> None:
         register_fsdp_forward_method(task, step)
 
 
-def requeue(number: signal.Signals) -> bool:
-    """Put this job back into SLURM's queue if ``number`` is the signal that asks for it. Returns whether it was."""
+def requeue_job(number: signal.Signals) -> bool:
+    """Put this job back into SLURM's queue if ``number`` is SIGUSR1; return whether that was done."""
     if not SLURMEnvironment.detect() or number != signal.SIGUSR1:
         return False
     job = os.environ.get("SLURM_ARRAY_JOB_ID")

@@ -1,4 +1,4 @@
-"""A run in small: two training batches and one of validation go all the way, and nothing is kept."""
+"""A dry run: two training batches and one validation batch in a temporary folder, to estimate time and memory."""
 
 import math
 import sys
@@ -15,26 +15,26 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from volo.data import ImageSet, MaskedImages, open_data, open_masked_data
+from volo.data import ImageSet, MaskedImages, open_data
 from volo.data.images import Shrink
 from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 from volo.training.config import TrainConfig
-from volo.training.fake_data import KNOWN, GeneratedImages, generated_pairs
+from volo.training.fake_data import DATA_SIZES, GeneratedImages, make_masked_images
 from volo.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """What a dry run measured, and what the whole run would take.
+    """Measurements of a dry run, and estimates for the whole run.
 
     Attributes:
-        step_seconds: of a training batch that is loaded already: transfer, forward, backward, optimizer, EMA.
-        loading_seconds: of one training image, decoded and augmented by one process.
-        val_seconds: of a batch of validation.
-        epoch_seconds: estimated for a whole epoch, validation included.
-        run_seconds: estimated for all epochs.
-        memory: bytes at the peak: of the accelerator's memory, or of this process's where it trains on the CPU.
-        checkpoint: bytes of one checkpoint; a run keeps two.
+        step_seconds: seconds of one training batch without its loading: transfer, forward, backward, optimizer, EMA.
+        loading_seconds: seconds to decode and augment one training image in one process.
+        val_seconds: seconds of one validation batch.
+        epoch_seconds: estimated seconds of an epoch, validation included.
+        run_seconds: estimated seconds of all epochs.
+        memory: peak memory in bytes: the accelerator's, or this process's on a CPU (0 if it is not known).
+        checkpoint: size of one checkpoint in bytes; a run keeps two. 0 in every process but the first.
     """
 
     step_seconds: float
@@ -47,87 +47,93 @@ class DryRun:
 
 
 def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
-    """Do two training batches and one of validation of everything, in a temporary folder, and estimate the rest.
+    """Train for two batches and validate on one, in a temporary folder, and estimate the whole run.
 
-    Where the data set of a recipe is not at hand, generated images stand in; for token labels that are not, the
-    images' own labels; for weights that are in no local file, fresh ones: nothing is fetched.
+    Nothing is downloaded. Generated images replace a recipe's data set that is not available, the images' own labels
+    replace token labels that do not exist, and random weights replace pretrained weights that are not a local file.
+
+    Args:
+        config: the whole configuration of the run.
+        console: console for reports; None prints nothing.
 
     Raises:
-        ValueError: the configuration or the data cannot be used; the message says why.
+        ValueError: The configuration or the data cannot be used; the message gives the reason.
     """
-    if console is None or rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process speaks for all
+    if console is None or rank_zero_only.rank:  # type: ignore[attr-defined]  # only the first process reports
         console = Console(quiet=True)
-    config = _with_what_is_here(replace(config, loggers=()), console)
+    config = _replace_unavailable(replace(config, loggers=()), console)
     with tempfile.TemporaryDirectory(prefix="volo-dry-run-") as name:
         images = _images(config, Path(name), console)
-        watch = _Stopwatch()
+        stopwatch = _Stopwatch()
         run = Run(
             config,
             Path(name),
             Console(quiet=True),
             images=images,
-            callbacks=[watch],
+            callbacks=[stopwatch],
             max_epochs=1,
             limit_train_batches=2,
             limit_val_batches=1,
         )
-        _say(console, f"{run.description()}; a dry run, nothing is kept")
+        _print(console, f"{run.description()}; a dry run, nothing is kept")
         run.job.val_images = _first(run.job.val_images, config.batch_size)
         (run.folder / LAST_CHECKPOINT).parent.mkdir()
         run.fit(checkpoint=None)
-        result = _estimate(run, watch)
-    _say(console, _report(config, result, run))
+        result = _estimate(run, stopwatch)
+    _print(console, _report(config, result, run))
     return result
 
 
 def _images(config: TrainConfig, folder: Path, console: Console) -> tuple[Any, Any]:
-    """The images that are named; where the data set of a recipe is missing, generated ones, in ``folder`` if in files.
+    """Open the images, or generate them if the data set of a recipe is not available.
 
-    Whether an image has a class or a mask is for the task.
+    Generated masks are written into ``folder``; generated images with classes exist in memory only.
+
+    Raises:
+        ValueError: The images cannot be opened, and their path names no known data set.
     """
     path, data = config.data.path, config.data
-    size = KNOWN.get(Path(path).name if path else "")
+    size = DATA_SIZES.get(Path(path).name if path else "")
     segments = config.task == "segmentation"
     try:
-        opened = open_masked_data if segments else open_data
-        return opened(path, val_fraction=data.val_fraction, seed=config.seed, source=data)
+        return open_data(path, task=config.task, val_fraction=data.val_fraction, seed=config.seed, source=data)
     except ValueError:
         if size is None or (path and Path(path).exists()):
             raise
-    _say(
+    _print(
         console,
-        f"{f'{path} is not here' if path else 'no folder was named'}: generated images stand in, "
+        f"{f'{path} is not available' if path else 'no folder was given'}: generated images are used instead, "
         f"{size.train:,} for training and {size.val:,} for validation, of {size.pixels[0]}x{size.pixels[1]} pixels and "
-        f"{size.classes:,} classes" + ("" if segments else "; the times leave decoding out"),
+        f"{size.classes:,} classes" + ("" if segments else "; the times do not include decoding"),
     )
     if segments:
-        return generated_pairs(size, folder)
+        return make_masked_images(size, folder)
     return GeneratedImages(size, size.train), GeneratedImages(size, size.val)
 
 
-def _with_what_is_here(config: TrainConfig, console: Console) -> TrainConfig:
-    """The configuration without weights and token labels that are not on this machine."""
+def _replace_unavailable(config: TrainConfig, console: Console) -> TrainConfig:
+    """Return the configuration without GPU settings, weights and token labels that are not available here."""
     weights, labels = config.model.pretrained, config.data.token_labels
     if config.sync_batchnorm and not torch.cuda.is_available():
-        _say(console, "there are no GPUs here: every process normalizes over its own batch")
+        _print(console, "no GPU is available: every process normalizes over its own batch")
         config = replace(config, sync_batchnorm=False)
     if weights is not None and not Path(weights).exists():
-        _say(console, f"the weights {weights} are not fetched: fresh ones stand in")
+        _print(console, f"the weights {weights} are not downloaded: random weights are used instead")
         config = replace(config, model=replace(config.model, pretrained=None))
     if labels is not None and not Path(labels).exists():
-        _say(console, f"there are no token labels {labels}: each token takes the label of its image")
+        _print(console, f"the token labels {labels} do not exist: each token takes the label of its image")
         loss = replace(config.loss, ground_truth=False, legacy_crop=False)
         config = replace(config, loss=loss, data=replace(config.data, token_labels=None))
     return config
 
 
 def _first(images: Any, count: int) -> Any:
-    """The first images of a set."""
+    """Return the first ``count`` images of a set, or all if there are fewer."""
     return images.taking(range(min(count, len(images)))) if isinstance(images, MaskedImages) else _First(images, count)
 
 
 class _First:
-    """The first images of another set."""
+    """The first ``count`` images of another set."""
 
     def __init__(self, images: ImageSet, count: int) -> None:
         self.images, self.channels, self.class_names = images, images.channels, images.class_names
@@ -141,7 +147,7 @@ class _First:
 
 
 class _Stopwatch(Callback):
-    """Seconds of the last training batch and of the validation batch, each once the device is done with it."""
+    """Measure the seconds of the last training batch and of the validation batch, until the device has finished."""
 
     def __init__(self) -> None:
         self.step = self.val = self._started = 0.0
@@ -165,22 +171,22 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _estimate(run: Run, watch: _Stopwatch) -> DryRun:
+def _estimate(run: Run, stopwatch: _Stopwatch) -> DryRun:
     config, data = run.config, run.data
     count = min(8, len(data.train))
     started = time.perf_counter()
     for index in range(count):
         data.train[0, index]
     loading = (time.perf_counter() - started) / count
-    # Processes load while this one computes; without any, the one follows the other.
+    # Worker processes load images while this process computes; without workers, loading and computing alternate.
     batch = loading * config.batch_size
-    each = max(watch.step, batch / run.workers) if run.workers else watch.step + batch
+    each = max(stopwatch.step, batch / run.workers) if run.workers else stopwatch.step + batch
     val_batches = math.ceil(len(data.val) / run.trainer.world_size / config.batch_size)
-    epoch = each * data.batches_per_epoch + watch.val * val_batches
+    epoch = each * data.batches_per_epoch + stopwatch.val * val_batches
     return DryRun(
-        step_seconds=watch.step,
+        step_seconds=stopwatch.step,
         loading_seconds=loading,
-        val_seconds=watch.val,
+        val_seconds=stopwatch.val,
         epoch_seconds=epoch,
         run_seconds=epoch * config.epochs,
         memory=_peak_memory(run.trainer),
@@ -189,7 +195,7 @@ def _estimate(run: Run, watch: _Stopwatch) -> DryRun:
 
 
 def _peak_memory(trainer: pl.Trainer) -> int:
-    """Bytes: of the accelerator's memory, or of this process's on a CPU (0 where the system does not tell)."""
+    """Return the peak memory in bytes: the GPU's, or this process's (0 if the system does not report it)."""
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -208,7 +214,7 @@ def _report(config: TrainConfig, result: DryRun, run: Run) -> str:
         f"a batch of {config.batch_size} takes {result.step_seconds:.3g} s, loading an image "
         f"{1000 * result.loading_seconds:.3g} ms ({run.workers} processes load); an epoch about "
         f"{_duration(result.epoch_seconds)}, all {config.epochs} about {_duration(result.run_seconds)} "
-        "(from one batch each: rough)"
+        "(rough, estimated from one batch each)"
     )
 
 
@@ -223,5 +229,5 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Generated images that stand in for a data set, for dry runs."""
+"""Generated images, which replace a data set in dry runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from volo.data.images import Shrink
 
 @dataclass(frozen=True)
 class DataSize:
-    """How large a data set is: images, classes, and the width and height of a usual image."""
+    """The size of a data set: training and validation images, classes, width and height of a typical image."""
 
     train: int
     val: int
@@ -21,8 +21,8 @@ class DataSize:
     pixels: tuple[int, int]
 
 
-#: The data sets that recipes name, and one of nobody's.
-KNOWN = {
+#: Name → size, of the data sets that recipes name; the empty name is for a run without a named folder.
+DATA_SIZES = {
     "imagenet": DataSize(1_281_167, 50_000, 1000, (500, 375)),
     "cifar10": DataSize(50_000, 10_000, 10, (32, 32)),
     "cifar100": DataSize(50_000, 10_000, 100, (32, 32)),
@@ -34,7 +34,7 @@ KNOWN = {
 
 
 class GeneratedImages:
-    """Images of noise, a function of their index."""
+    """Images of noise, each a function of its index; their classes repeat in order."""
 
     channels = 3
 
@@ -50,8 +50,12 @@ class GeneratedImages:
         return Image.fromarray(_noise(self.size, index))
 
 
-def generated_pairs(size: DataSize, folder: Path) -> tuple[MaskedImages, MaskedImages]:
-    """One image of noise with a mask of blocks, written into ``folder``, as often as the data set has images."""
+def make_masked_images(size: DataSize, folder: Path) -> tuple[MaskedImages, MaskedImages]:
+    """Write one image of noise and a mask of blocks into ``folder``, and return sets that repeat them.
+
+    Returns:
+        Training and validation images, as many as ``size`` says.
+    """
     width, height = size.pixels
     image, mask = folder / "generated.jpg", folder / "generated.png"
     Image.fromarray(_noise(size, 0)).save(image)

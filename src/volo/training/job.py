@@ -1,4 +1,4 @@
-"""What a run trains and how it is judged: what differs from task to task."""
+"""The parts of a training run that differ between classification and segmentation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,16 @@ Evaluated = Evaluation | SegmentationEvaluation
 
 
 class Job(ABC):
-    """The images, the model and the judging of a run; :class:`volo.training.run.Run` does the rest, for all tasks.
+    """The images and the model of a run, and how the model is saved and evaluated.
+
+    :class:`volo.training.run.Run` does everything that is the same for all tasks.
 
     Attributes:
-        config: everything that decides the run.
-        images: to train on.
-        val_images: to judge by.
-        model: what is trained, with its first weights.
-        preprocessing: what is done to an image's pixels.
+        config: the whole configuration of the run.
+        images: training images.
+        val_images: validation images.
+        model: the model to train, with its initial weights.
+        preprocessing: size and normalization of the images.
     """
 
     config: TrainConfig
@@ -37,64 +39,68 @@ class Job(ABC):
 
     @abstractmethod
     def __init__(self, config: TrainConfig, images: tuple[Any, Any] | None) -> None:
-        """Open and check the images, unless these are given, and build the model.
+        """Open and check the images, and build the model.
+
+        Args:
+            config: the whole configuration of the run.
+            images: training and validation images; None opens those that ``config`` names.
 
         Raises:
-            ValueError: the configuration or the data cannot be used; the message says why.
+            ValueError: The configuration or the data cannot be used; the message gives the reason.
         """
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What is learned to be told apart, in the order of the model's outputs."""
+        """The class names, in the order of the model's outputs."""
         names: tuple[str, ...] = self.images.class_names
         return names
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the model is called."""
+        """The name of the model, as it is printed."""
 
     @property
     def pixels(self) -> str:
-        """The size of the images that it is trained on."""
+        """The size of the training images in pixels: the side of a square, or height and width as ``512x1024``."""
         height, width = self.preprocessing.size
         return str(height) if height == width else f"{height}x{width}"
 
     @abstractmethod
     def train_set(self) -> Samples:
-        """Augmented training images by the keys of an ``EpochSampler``."""
+        """Return the augmented training images, which the keys of an ``EpochSampler`` index."""
 
     @abstractmethod
     def val_set(self) -> Samples:
-        """Validation images by index."""
+        """Return the validation images, which integers index."""
 
     def balanced_labels(self) -> Sequence[int] | None:
-        """Classes of the training images, where all of them are to be drawn equally often."""
+        """Return the class of every training image if all classes are to be drawn equally often, else None."""
         return None
 
     def warnings(self) -> list[str]:
-        """What a person should know of the data before the training begins."""
+        """Return warnings about the data, to print before the training begins."""
         return []
 
     @abstractmethod
     def make_task(self, data: RunData) -> Task:
-        """The module that learns from ``data``."""
+        """Return the Lightning module that trains the model on ``data``."""
 
     @abstractmethod
     def save_model(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Write ``weights``, the model's state dict, and what describes them into ``folder``."""
+        """Save ``weights``, a state dict of the model, and the description of the model into ``folder``."""
 
     @abstractmethod
     def evaluate(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> Evaluated:
-        """Judge what was delivered into ``folder``, and write scores and pictures beside it.
+        """Evaluate the model saved in ``folder`` on the validation images, and write scores and pictures there.
 
         Args:
-            folder: of the run.
-            rows: of ``metrics.csv``.
-            workers: processes that decode.
+            folder: the run folder.
+            rows: the rows of ``metrics.csv``, one for each epoch.
+            workers: number of processes that decode images.
         """
 
 
 def training_summary(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """What ``results.json`` says of the training: its epochs and its seconds."""
+    """Return the entries of ``results.json`` about the training: its number of epochs and its seconds."""
     return {"epochs": len(rows), "seconds": round(sum(row["seconds"] for row in rows), 1)}

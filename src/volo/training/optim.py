@@ -1,4 +1,4 @@
-"""Optimizer and learning-rate schedule, from timm.
+"""Optimizer and learning-rate schedule, with timm's Muon and schedulers.
 
 Source: VOLO, arXiv:2106.13112, section 4.1.
 """
@@ -17,37 +17,37 @@ from volo.training.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, global_batch: int) -> float:
-    """The rate at the schedule's height, linear in the global batch where ``lr_batch`` says so."""
+    """Return the peak learning rate: ``lr``, times global_batch / ``lr_batch`` if ``lr_batch`` is set."""
     return config.lr * _scale(config, global_batch)
 
 
 def _scale(config: OptimConfig, global_batch: int) -> float:
-    """What all rates are multiplied by."""
+    """Return the factor of all learning rates: global_batch / ``lr_batch``, or 1 if ``lr_batch`` is not set."""
     return 1.0 if config.lr_batch is None else global_batch / config.lr_batch
 
 
 def freeze_backbone(model: VOLO | SegmentationModel) -> None:
-    """Leave what was not trained before alone to learn: the two heads, or what a segmentation model adds to its VOLO.
+    """Freeze the backbone: only a classifier's two heads, or all that a segmentation model adds to its VOLO, train.
 
-    All else keeps its weights, in evaluation mode.
+    Frozen modules are in evaluation mode.
     """
     if isinstance(model, SegmentationModel):
         backbone_of(model).requires_grad_(False).eval()
         return
     model.requires_grad_(False).eval()
     for head in (model.head, model.aux_head):
-        assert head is not None  # a classifier has both
+        assert head is not None  # every classifier in training has both
         head.requires_grad_(True).train()
 
 
 def layer_of(name: str, config: VOLOConfig) -> int:
-    """The layer that the parameter ``name`` belongs to, counted from 0, the stem.
+    """Return the number of the layer to which the parameter ``name`` belongs; the stem is layer 0.
 
-    Every block is a layer, and so are the downsampling with the position embedding, and the heads with their norm, or
-    all that a segmentation model adds to its VOLO.
+    Every block is a layer. The downsampling with the position embedding is one more, and the last layer is that of the
+    heads with their norm, or all that a segmentation model adds to its VOLO.
     """
     outlookers, *transformers = config.depths
-    starts = list(accumulate((outlookers, 1, *transformers), initial=1))  # of network.0 to network.4 and post_network
+    starts = list(accumulate((outlookers, 1, *transformers), initial=1))  # first layers of network.0–4 and post_network
     match name.removeprefix(BACKBONE).split("."):
         case ["patch_embed", *_]:
             return 0
@@ -63,12 +63,12 @@ def layer_of(name: str, config: VOLOConfig) -> int:
 
 
 def parameter_groups(model: VOLO | SegmentationModel, config: OptimConfig) -> list[dict[str, Any]]:
-    """What is to be moved: groups of one weight decay and one ``lr_scale`` (by which timm's schedules multiply).
+    """Return the trainable parameters in groups of equal weight decay and ``lr_scale``, timm's factor of the rate.
 
-    Biases, norms, ``pos_embed`` and ``cls_token`` do not decay. The first group has the whole rate.
+    Biases, norms, ``pos_embed`` and ``cls_token`` have no weight decay. The first group has the largest ``lr_scale``.
     """
     architecture = backbone_of(model).config
-    # Without class attention the layer that comes after the last block is where that would begin.
+    # A segmentation model has no class attention: its last layer is the one where class attention would begin.
     last = layer_of("head.weight" if isinstance(model, VOLO) else "cls_token", architecture)
     groups: dict[tuple[float, bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -95,7 +95,7 @@ def _optimizer(groups: list[dict[str, Any]], config: OptimConfig, rate: float) -
 
 
 def _schedule(kind: type[Scheduler], steps_per_epoch: int, *arguments: Any, **options: Any) -> Scheduler:
-    """A schedule over steps whose rate stays, ``steps_per_epoch`` long, what it is at the first of them."""
+    """Return a schedule over steps whose rate changes only at every multiple of ``steps_per_epoch``."""
 
     class Epochwise(kind):  # type: ignore[misc, valid-type]
         def _get_lr(self, t: int) -> list[float]:
@@ -107,13 +107,23 @@ def _schedule(kind: type[Scheduler], steps_per_epoch: int, *arguments: Any, **op
 def configure_optimizers(
     model: VOLO | SegmentationModel, config: OptimConfig, *, epochs: int, steps_per_epoch: int, global_batch: int
 ) -> dict[str, Any]:
-    """The optimizer with the paper's parameter groups, and a schedule to be stepped after every optimizer step.
+    """Return the optimizer with the paper's parameter groups, and a schedule that is updated after every step.
 
-    The fall spans all epochs but the cool-down, the warm-up being the beginning of it. The whole curve scales with
-    the global batch.
+    The decay curve spans all epochs except the cool-down; the warm-up replaces its beginning. If ``lr_batch`` is set,
+    all rates are multiplied by global_batch / ``lr_batch``.
+
+    Args:
+        model: the model to train.
+        config: settings of optimizer and schedule.
+        epochs: all epochs of the run, warm-up and cool-down included.
+        steps_per_epoch: optimizer steps in an epoch.
+        global_batch: images in an optimizer step, over all processes.
+
+    Returns:
+        What Lightning expects of ``configure_optimizers``.
 
     Raises:
-        ValueError: the steps of warm-up leave no others.
+        ValueError: ``warmup_steps`` leaves no steps for the decay.
     """
     scale = _scale(config, global_batch)
     groups = parameter_groups(model, config)
@@ -137,5 +147,5 @@ def configure_optimizers(
         t_in_epochs=False,
         **({"power": 1.0} if poly else {}),
     )
-    scheduler.step_update(0)  # without a warm-up timm leaves the first step's rate unscaled
+    scheduler.step_update(0)  # without a warm-up, timm does not apply lr_scale to the first step
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": 1}}

@@ -1,4 +1,4 @@
-"""Runs that learn to segment images."""
+"""The segmentation job: data, model, saving and evaluation of a run that trains a segmentation model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,11 +13,11 @@ from volo.data import (
     SegmentationTrainSet,
     SegmentationTransform,
     inspect_masks,
-    open_masked_data,
+    open_data,
     with_channels,
 )
+from volo.evaluation.report import write_evaluation
 from volo.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
-from volo.evaluation.segmentation_report import write_segmentation
 from volo.inference.segmenter import Segmenter
 from volo.models import SegmentationModel, create_segmenter, save_segmenter
 from volo.models.pyramid import STRIDES
@@ -29,7 +29,7 @@ from volo.training.job import Job, training_summary
 
 
 class SegmentationJob(Job):
-    """Images with masks, a VOLO with a decoder; see :class:`Measurement`."""
+    """Images with masks, and a VOLO with a decoder; see :class:`Job`."""
 
     images: MaskedImages
     val_images: MaskedImages
@@ -37,14 +37,16 @@ class SegmentationJob(Job):
 
     def __init__(self, config: TrainConfig, images: tuple[MaskedImages, MaskedImages] | None) -> None:
         self.config, data, settings = config, config.data, config.segmentation
-        images = images or open_masked_data(data.path, val_fraction=data.val_fraction, seed=config.seed, source=data)
+        images = images or open_data(
+            data.path, task="segmentation", val_fraction=data.val_fraction, seed=config.seed, source=data
+        )
         channels = data.channels or images[0].channels
         self.images, self.val_images = (with_channels(part, channels, data.background) for part in images)
         if self.val_images.class_names != self.class_names:
-            raise ValueError(f"training and validation images of {data.path} have other classes")
+            raise ValueError(f"the training and validation images of {data.path} have different classes")
         self._warnings = inspect_masks(self.images, data.path)
         self._warnings += inspect_masks(self.val_images, f"{data.path}, validation")
-        height, width = (side + -side % STRIDES[-1] for side in settings.crop)  # as the model pads it
+        height, width = (side + -side % STRIDES[-1] for side in settings.crop)  # the size to which the model pads crops
         with seeded_weights(config.seed):
             self.model = create_segmenter(
                 config.model.name,
@@ -97,5 +99,5 @@ class SegmentationJob(Job):
 
     def evaluate(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> SegmentationEvaluation:
         evaluation = evaluate_segmentation(Segmenter(folder), self.val_images, workers=workers)
-        write_segmentation(evaluation, self.val_images, folder, more=training_summary(rows))
+        write_evaluation(evaluation, self.val_images, folder, more=training_summary(rows))
         return evaluation

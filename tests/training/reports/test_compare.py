@@ -1,4 +1,4 @@
-"""Runs side by side, from run folders made by hand."""
+"""The comparison of runs, from run folders made by hand."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ CONFIG = TrainConfig(model=ModelConfig(name="volo_micro_32"), epochs=3, optim=Op
 
 
 def make_run(folder, *, config=CONFIG, top1=(0.2, 0.5, 0.4), right=None, data="data"):
-    """A run folder; with ``right``, one answer for each image, that of a finished run."""
+    """Write a run folder, of a finished run if ``right`` says of every image whether its prediction is correct."""
     folder.mkdir(parents=True)
     (folder / "train.json").write_text(replace(config, output=str(folder)).to_json())
     if top1:
@@ -36,8 +36,18 @@ def make_run(folder, *, config=CONFIG, top1=(0.2, 0.5, 0.4), right=None, data="d
     return folder
 
 
+def make_segmentation_run(folder, miou):
+    """Write the folder of a finished run of segmentation."""
+    folder.mkdir(parents=True)
+    config = replace(CONFIG, task="segmentation", output=str(folder))
+    (folder / "train.json").write_text(config.to_json())
+    (folder / "metrics.csv").write_text(f"epoch,val_loss,val_miou,val_pixel_accuracy,seconds\n1,0.5,{miou},0.9,60\n")
+    (folder / "results.json").write_text(json.dumps({"miou": miou, "pixel_accuracy": 0.9}))
+    return folder
+
+
 def right(*counts):
-    """Answers: so many right, then so many wrong, and so on."""
+    """Alternate correct and wrong predictions: the first count correct, the second wrong, and so on."""
     return np.concatenate([np.full(count, place % 2 == 0) for place, count in enumerate(counts)])
 
 
@@ -48,7 +58,7 @@ def test_settings_that_differ_are_listed_and_no_others(tmp_path):
     assert comparison.settings == {"optim.lr": [0.001, 0.003], "epochs": [3, 5]}
 
 
-def test_a_setting_that_an_older_run_does_not_name_has_its_default(tmp_path):
+def test_a_setting_that_an_older_run_does_not_have_takes_its_default(tmp_path):
     first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     values = json.loads((first / "train.json").read_text())
     del values["compile"], values["model"]["grad_checkpointing"]
@@ -57,7 +67,7 @@ def test_a_setting_that_an_older_run_does_not_name_has_its_default(tmp_path):
 
 
 def test_runs_on_the_same_images_are_tested_in_pairs(tmp_path):
-    # Of 100 images both name 50 right and 20 wrong; 8 only the first, 22 only the second.
+    # Of 100 images, both predict 50 correctly and 20 wrongly; 8 only the first correctly, 22 only the second.
     make_run(tmp_path / "a", right=right(50, 20, 8, 22))
     make_run(tmp_path / "b", right=right(50, 28, 22))
     make_run(tmp_path / "c", right=right(50, 20, 8, 22))
@@ -72,15 +82,17 @@ def test_runs_on_the_same_images_are_tested_in_pairs(tmp_path):
     assert comparison.notes == ()
 
 
-def test_runs_on_different_images_are_not_tested_and_a_note_says_so(tmp_path):
+def test_runs_on_different_images_are_not_tested_but_noted(tmp_path):
     make_run(tmp_path / "a", right=right(6, 4))
     make_run(tmp_path / "b", right=right(6, 5))
     make_run(tmp_path / "c", right=right(6, 4), data="others")
     comparison = compare_runs([tmp_path / name for name in "abc"])
     assert comparison.tests == (None, None)
     assert comparison.notes == (
-        "a and b were judged on different images (10 and 11, 10 of them the same): their scores differ by these too",
-        "a and c were judged on different images (10 and 10, 0 of them the same): their scores differ by these too",
+        "a and b were evaluated on different images (10 and 11, 10 of them the same): "
+        "their scores differ for this reason too",
+        "a and c were evaluated on different images (10 and 10, 0 of them the same): "
+        "their scores differ for this reason too",
     )
 
 
@@ -106,6 +118,33 @@ def test_a_run_without_predictions_is_noted(tmp_path):
     make_run(tmp_path / "b", right=right(6, 4))
     (tmp_path / "b/predictions.csv").unlink()
     assert "b has no predictions.csv" in compare_runs([tmp_path / "a", tmp_path / "b"]).notes[0]
+
+
+def test_runs_of_segmentation_are_compared_by_their_mean_iou(tmp_path):
+    first, second = make_segmentation_run(tmp_path / "a", 0.4), make_segmentation_run(tmp_path / "b", 0.5)
+    comparison = compare_runs([first, second])
+    assert dict(table_rows(comparison)) == {
+        "state": ["finished", "finished"],
+        "mean IoU": ["40.00%", "50.00%"],
+        "pixel accuracy": ["90.00%", "90.00%"],
+        "mean IoU against a": ["", "–"],
+        "best epoch": ["40.00% (epoch 1)", "50.00% (epoch 1)"],
+        "last epoch": ["40.00% (epoch 1)", "50.00% (epoch 1)"],
+        "training time": ["0:01:00", "0:01:00"],
+        "parameters": ["–", "–"],
+    }
+    assert comparison.notes == (
+        "differences in mean IoU are not tested: the test compares classifiers, image by image",
+    )
+    draw_comparison(comparison, tmp_path / "picture.png")
+
+
+def test_runs_of_different_tasks_are_refused(tmp_path):
+    runs = [make_run(tmp_path / "a"), make_segmentation_run(tmp_path / "b", 0.5)]
+    with pytest.raises(
+        ValueError, match="a is a classification run and b a segmentation run; compare runs of one task"
+    ):
+        compare_runs(runs)
 
 
 def test_parameters_are_those_of_the_model(tmp_path):
@@ -143,14 +182,14 @@ def test_the_picture_has_a_line_for_every_run_and_the_json_all_figures(tmp_path,
     assert values["runs"][0]["epochs"][1]["val_top1"] == 0.5
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_folders_that_are_not_run_folders_are_refused(tmp_path):
     run = make_run(tmp_path / "a")
     (tmp_path / "empty").mkdir()
     for folders, message in (
         ([run], "at least two"),
         ([run, run / "."], "at least two different"),
-        ([run, tmp_path / "nowhere"], r"nowhere is no run: it does not exist; give folders that volo train made"),
-        ([run, tmp_path / "empty"], r"empty is no run: it has no train.json"),
+        ([run, tmp_path / "nowhere"], "nowhere is not a run folder: it does not exist; give run folders of volo train"),
+        ([run, tmp_path / "empty"], r"empty is not a run folder: it has no train.json"),
     ):
         with pytest.raises(ValueError, match=message):
             compare_runs(folders)

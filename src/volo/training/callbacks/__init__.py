@@ -1,1 +1,1 @@
-"""What hooks into the loop of Lightning."""
+"""Lightning callbacks of a training run."""

@@ -1,4 +1,4 @@
-"""What lets a run survive: checkpoints that are never torn, saved often, and once more before a signal ends the run."""
+"""Checkpoints: written atomically, after every epoch, at intervals within it, and when a signal stops the run."""
 
 import os
 import signal
@@ -17,15 +17,15 @@ from volo.files import atomic_write, system_error
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
 
-#: Where processes or the device must wait for each other to decide, they do so once in so many optimizer steps.
+#: Optimizer steps between two common decisions of several processes to save or stop; each makes them wait.
 STEPS_BETWEEN_DECISIONS = 10
 
 
-class Interrupted(Exception):  # a wish, not an error
+class Interrupted(Exception):  # a request of the user, not an error
     """A signal asked the run to stop; its state was saved before this was raised.
 
     Attributes:
-        signal: which one.
+        signal: the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -34,17 +34,17 @@ class Interrupted(Exception):  # a wish, not an error
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are on the disk, whole, before the one of the same name is given up.
+    """Checkpoint files that replace the previous file of the same name only when they are complete on the disk.
 
-    Lightning's own goes by way of the folder for temporary files: from another file system it is copied over the last
-    good checkpoint, byte by byte, and nothing waits for the disk.
+    Lightning's own plugin writes into the system's temporary folder first. If that is on another file system, it then
+    copies the new file over the last good checkpoint byte by byte, without waiting for the disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a temporary file, wait for the disk, rename.
+        """Write the checkpoint to a temporary file, wait for the disk, and rename the file to ``path``.
 
         Raises:
-            RuntimeError: it cannot be written; the checkpoint before stands.
+            RuntimeError: The file cannot be written; the previous checkpoint is intact.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,28 +54,29 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             _sync_folder(path.parent)
-        except (OSError, RuntimeError) as error:  # torch's own writer turns what the system says into a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch's writer turns an OSError into a RuntimeError
             raise RuntimeError(_cannot_save(path, error)) from error
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Read it.
+        """Read a checkpoint.
 
         Raises:
-            ValueError: it is damaged.
+            OSError: The file cannot be read.
+            ValueError: The file is damaged.
         """
         try:
             return super().load_checkpoint(path, *arguments, **options)
         except OSError:
             raise
-        except Exception as error:  # of as many kinds as there are ways to be damaged
+        except Exception as error:  # a damaged file can raise almost any error
             raise ValueError(
-                f"{path} cannot be gone on with, since it is damaged; put {BEST_CHECKPOINT.name} in its place, or "
-                f"train anew with another --output ({str(error).splitlines()[0][:60]} …)"
+                f"{path} cannot be resumed, since it is damaged; replace it with {BEST_CHECKPOINT.name}, or "
+                f"train again with another --output ({str(error).splitlines()[0][:60]} …)"
             ) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the names in ``folder`` are on the disk, where the system can."""
+    """Wait until the file names of ``folder`` are on the disk, if the system supports that."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_DIRECTORY)
         try:
@@ -85,14 +86,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_save(path: Path, error: Exception) -> str:
-    what = getattr(system_error(error), "strerror", None) or str(error).splitlines()[0]
-    before = "the one saved before it stands" if path.exists() else "none was saved before it"
+    reason = getattr(system_error(error), "strerror", None) or str(error).splitlines()[0]
+    previous = "the checkpoint saved before is intact" if path.exists() else "no checkpoint was saved before"
     run = path.parent.parent
-    return f"cannot save {path}: {what}; {before}; when it can be written, go on with: volo train --resume {run}"
+    resume = f"when the file can be written, resume with: volo train --resume {run}"
+    return f"cannot save {path}: {reason}; {previous}; {resume}"
 
 
 def best_checkpoint(folder: Path, score: str) -> ModelCheckpoint:
-    """Keep the epoch of the highest ``score``, a figure of validation, as ``best.ckpt``."""
+    """Return the callback that keeps the epoch with the highest ``score``, a validation metric, as ``best.ckpt``."""
     return ModelCheckpoint(
         dirpath=folder / BEST_CHECKPOINT.parent,
         filename=BEST_CHECKPOINT.stem,
@@ -104,25 +106,26 @@ def best_checkpoint(folder: Path, score: str) -> ModelCheckpoint:
 
 
 class Checkpoints(Checkpoint):
-    """Save the run as ``last.ckpt``: after every epoch, every so often within one, and when a signal ends the run.
+    """Save the run as ``last.ckpt``: after every epoch, at intervals within an epoch, and when a signal stops the run.
 
-    Within an epoch it acts only after an optimizer step, when no gradients are half added up, and never after an
-    epoch's last batch: the epoch is judged and saved first, since Lightning would not judge it on going on.
+    Within an epoch the callback saves or stops only after an optimizer step, when no gradients are partly
+    accumulated, and never after the last batch of an epoch: that epoch is evaluated and saved first, since Lightning
+    would skip its evaluation in the resumed run.
 
-    At the first SIGINT (Ctrl-C), SIGTERM or SIGUSR1, any process's, all processes save and raise
-    :class:`Interrupted`; a second Ctrl-C stops at once. These handlers take the place of Lightning's, which under
-    SLURM would save in the middle of a step, and to another file.
+    When any process receives its first SIGINT (Ctrl-C), SIGTERM or SIGUSR1, all processes save and raise
+    :class:`Interrupted`; a second Ctrl-C stops at once. These signal handlers replace Lightning's, which under SLURM
+    would save in the middle of a step, and to another file.
 
     Args:
-        folder: the run's.
-        steps: optimizer steps between two saves within an epoch; 0 does not count them.
-        minutes: time between two saves; 0 does not look at the clock.
+        folder: the run folder.
+        steps: optimizer steps between two saves within an epoch; 0 turns this interval off.
+        minutes: minutes between two saves within an epoch; 0 turns this interval off.
     """
 
     def __init__(self, folder: Path, *, steps: int, minutes: float) -> None:
         self.path = folder / LAST_CHECKPOINT
         self.steps, self.minutes = steps, minutes
-        self._asked = 0
+        self._signal = 0  # the number of the signal received, if any
         self._saved_step, self._saved_time = 0, 0.0
         self._interrupt: Any = None
         self._processes = 1
@@ -133,13 +136,13 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if threading.current_thread() is threading.main_thread():
-            self._interrupt = signal.signal(signal.SIGINT, self._ask)
+            self._interrupt = signal.signal(signal.SIGINT, self._receive)
             for name in ("SIGTERM", "SIGUSR1"):
-                if hasattr(signal, name):  # Lightning puts back what was there before it
-                    signal.signal(getattr(signal, name), self._ask)
+                if hasattr(signal, name):  # Lightning restores the earlier handlers at the end
+                    signal.signal(getattr(signal, name), self._receive)
 
-    def _ask(self, number: int, frame: Any) -> None:
-        self._asked = number
+    def _receive(self, number: int, frame: Any) -> None:
+        self._signal = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, self._interrupt)
 
@@ -150,29 +153,32 @@ class Checkpoints(Checkpoint):
             return
         if trainer.world_size > 1 and trainer.global_step % STEPS_BETWEEN_DECISIONS:
             return
-        due, asked = self._agreed(trainer, self._due(trainer), self._asked)
-        if due or asked:
+        due, number = self._agree(trainer, self._due(trainer), self._signal)
+        if due or number:
             self._save(trainer)
-        if asked:
-            raise Interrupted(asked)
+        if number:
+            raise Interrupted(number)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
-        _, asked = self._agreed(trainer, False, self._asked)
-        if asked:
-            raise Interrupted(asked)
+        _, number = self._agree(trainer, False, self._signal)
+        if number:
+            raise Interrupted(number)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         by_steps = 0 < self.steps <= trainer.global_step - self._saved_step
         return by_steps or 0 < 60 * self.minutes <= time.monotonic() - self._saved_time
 
     @staticmethod
-    def _agreed(trainer: pl.Trainer, due: bool, asked: int) -> tuple[bool, int]:
-        """Whether a save is due in any process and what signal came to any: all must save, or none."""
+    def _agree(trainer: pl.Trainer, due: bool, number: int) -> tuple[bool, int]:
+        """Return whether a save is due in any process, and the signal that any process received (0 for none).
+
+        All processes must save together, or none.
+        """
         if trainer.world_size > 1:
-            mine = torch.tensor([int(due), asked], device=trainer.strategy.root_device)
-            due, asked = trainer.strategy.reduce(mine, reduce_op="max").tolist()
-        return bool(due), asked
+            own = torch.tensor([int(due), number], device=trainer.strategy.root_device)
+            due, number = trainer.strategy.reduce(own, reduce_op="max").tolist()
+        return bool(due), number
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -184,6 +190,6 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict["processes"] != self._processes:
             raise ValueError(
-                f"the run was trained by {state_dict['processes']} processes and goes on with as many, "
-                f"not with {self._processes}: another number sees other batches"
+                f"the run was trained by {state_dict['processes']} processes and must be resumed with as many, "
+                f"not with {self._processes}: the number of processes decides the batches"
             )

@@ -1,4 +1,4 @@
-"""Where a run's figures go beside ``metrics.csv``: Lightning's own loggers."""
+"""Lightning's loggers, which receive the metrics of a run besides ``metrics.csv``."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from volo.training.callbacks.record import Record
 
-#: Optimizer steps between two figures of the loss within an epoch; each makes a GPU wait once.
+#: Optimizer steps between two logged losses within an epoch; each makes the GPU wait once.
 STEPS_BETWEEN_LOSSES = 50
 
 
@@ -21,18 +21,19 @@ def _tensorboard(folder: Path) -> Logger:
 
 
 def _wandb(folder: Path) -> Logger:
-    # W&B names the folders that it writes by the time and the run's id: a run that goes on is the same run there.
-    before = sorted((folder / "wandb").glob("*run-*-*"))
-    version = before[-1].name.rpartition("-")[2] if before else None
+    # W&B names its folders by the time and the run's id. A resumed run takes the id of the last folder, so that it
+    # stays the same run in W&B.
+    earlier = sorted((folder / "wandb").glob("*run-*-*"))
+    version = earlier[-1].name.rpartition("-")[2] if earlier else None
     return WandbLogger(project="volo", name=folder.name, save_dir=folder, version=version, resume="allow")
 
 
 def _mlflow(folder: Path) -> Logger:
-    place = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve() / 'mlflow.db'}")
-    return MLFlowLogger(experiment_name="volo", run_name=folder.name, tracking_uri=place)
+    uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve() / 'mlflow.db'}")
+    return MLFlowLogger(experiment_name="volo", run_name=folder.name, tracking_uri=uri)
 
 
-#: name → the packages of which one must be installed, and what makes the logger.
+#: Name → packages of which at least one must be installed, and the function that makes the logger.
 _LOGGERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Logger]]] = {
     "tensorboard": (("tensorboard", "tensorboardX"), _tensorboard),
     "wandb": (("wandb",), _wandb),
@@ -41,10 +42,10 @@ _LOGGERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Logger]]] = {
 
 
 def make_loggers(names: Sequence[str], folder: Path) -> list[Logger]:
-    """The loggers of these names, for the run in ``folder``.
+    """Return the loggers with these names, for the run in ``folder``.
 
     Raises:
-        ValueError: the package of one is not installed.
+        ValueError: The package of a logger is not installed.
     """
     loggers = []
     for name in names:
@@ -56,7 +57,7 @@ def make_loggers(names: Sequence[str], folder: Path) -> list[Logger]:
 
 
 class LogFigures(Callback):
-    """Hand the loggers every row of the record, and loss and learning rate every so many steps."""
+    """Log every row of the record, and the loss and the learning rate at intervals within an epoch."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -73,6 +74,6 @@ class LogFigures(Callback):
         self._log(trainer, self.record.rows[-1])
 
     @staticmethod
-    def _log(trainer: pl.Trainer, figures: dict[str, float]) -> None:
+    def _log(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
         for logger in trainer.loggers:
-            logger.log_metrics(figures, step=trainer.global_step)
+            logger.log_metrics(metrics, step=trainer.global_step)

@@ -1,4 +1,4 @@
-"""Images that cannot be read: warned of once, or an error."""
+"""Images that cannot be read: one warning each, or an error."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from volo.data import Batch, SegmentationBatch
 
 
 class Problems(Callback):
-    """Warn once of every image that cannot be read, or stop there when ``strict``.
+    """Print one warning for every image that cannot be read, or raise ValueError if ``strict``.
 
     Attributes:
-        seen: the messages so far.
+        seen: the messages printed so far.
     """
 
     def __init__(self, console: Console, *, strict: bool) -> None:

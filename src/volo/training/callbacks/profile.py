@@ -1,4 +1,4 @@
-"""Where the time of a run goes: a table of its stages, the costliest operators, and a trace of a few steps."""
+"""The profile of a run: seconds of each stage, the slowest operators, and a trace of a few training steps."""
 
 import re
 import time
@@ -16,10 +16,10 @@ from volo.files import atomic_write
 TABLE_FILE = "profile.txt"
 TRACE_FILE = "trace.json"
 
-#: Steps that PyTorch's profiler leaves out, warms up in, and records.
-_SKIPPED, _WARM, _TRACED = 2, 1, 5
+#: Training steps that PyTorch's profiler skips, uses for its warm-up, and records.
+_SKIPPED, _WARMUP, _TRACED = 2, 1, 5
 _OTHER = "everything else"
-#: What Lightning calls an action → the stage it belongs to; any other is part of the stage it happens in.
+#: Pattern of the names of Lightning's actions → their stage; any other action belongs to the stage around it.
 _STAGES = {
     r"train_dataloader_next$": "data waiting",
     r"batch_to_device$": "transfer",
@@ -33,18 +33,19 @@ _STAGES = {
     r"\]Record\.": "metrics and curves",
     r"\]Trace\.": "this profile",
 }
-#: Stages that keep all that happens inside them.
-_WHOLE = ("validation", "checkpoint", "metrics and curves")
+#: Stages whose inner actions are not counted separately.
+_CLOSED = ("validation", "checkpoint", "metrics and curves")
 
 
 class StageProfiler(Profiler):
-    """Lightning's actions as the stages of a training: every moment counts for one stage alone.
+    """Time of each stage of a training run; every moment counts for exactly one stage.
 
-    On an accelerator each stage waits for the device at its end, so that its work is counted where it was asked for.
+    On an accelerator the profiler waits for the device at the end of each stage, so that the work counts for the stage
+    that started it.
 
     Attributes:
-        seconds: of each stage.
-        calls: how often each began.
+        seconds: stage → its total seconds.
+        calls: stage → the number of times it began.
     """
 
     def __init__(self) -> None:
@@ -57,20 +58,21 @@ class StageProfiler(Profiler):
     def start(self, action_name: str) -> None:
         inside = self._open[-1][1]
         stage = inside
-        if inside not in _WHOLE:
+        if inside not in _CLOSED:
             stage = next((name for pattern, name in _STAGES.items() if re.search(pattern, action_name)), inside)
         self._count()
         self.calls[stage] += stage != inside
         self._open.append((action_name, stage))
 
     def stop(self, action_name: str) -> None:
-        # The last of this name, which need not be the last of all: a hook may open an action that outlasts it.
+        # Close the last action of this name, which may not be the last one open: a hook may open an action that
+        # ends after the hook.
         last = max(place for place, (name, _) in enumerate(self._open) if name == action_name)
         self._count()
         del self._open[last]
 
     def _count(self) -> None:
-        """Give the time since the last change of stage to the stage that is open."""
+        """Add the time since the last change of stage to the open stage."""
         if torch.accelerator.is_available():
             torch.accelerator.synchronize()
         now = time.perf_counter()
@@ -78,7 +80,7 @@ class StageProfiler(Profiler):
         self._since = now
 
     def table(self) -> str:
-        """A line for each stage: seconds, share, calls, milliseconds a call."""
+        """Return the table as text, a line for each stage: seconds, share, calls, milliseconds per call."""
         total = sum(self.seconds.values())
         lines = [f"{'stage':<20}{'seconds':>10}{'share':>8}{'calls':>8}{'ms a call':>12}"]
         for stage, seconds in self.seconds.items():
@@ -89,7 +91,10 @@ class StageProfiler(Profiler):
 
 
 class Trace(Callback):
-    """Record a few training steps with PyTorch's profiler, and write the table and the trace into ``folder``."""
+    """Record a few training steps with PyTorch's profiler, and write the table and the trace into ``folder``.
+
+    In a run of several processes, only the first one records.
+    """
 
     def __init__(self, folder: Path, stages: StageProfiler) -> None:
         self.folder, self.stages = folder, stages
@@ -103,7 +108,7 @@ class Trace(Callback):
                 kinds += supported_activities()
             self._profile = profile(
                 activities=set(kinds),
-                schedule=schedule(wait=_SKIPPED, warmup=_WARM, active=_TRACED, repeat=1),
+                schedule=schedule(wait=_SKIPPED, warmup=_WARMUP, active=_TRACED, repeat=1),
                 on_trace_ready=self._keep,
             )
             self._profile.start()
@@ -122,7 +127,7 @@ class Trace(Callback):
         self._write()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._write()  # there is no teardown then
+        self._write()  # Lightning calls no teardown then
 
     def _write(self) -> None:
         if self._profile is not None:

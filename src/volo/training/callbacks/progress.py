@@ -1,4 +1,4 @@
-"""The progress of a run on the terminal."""
+"""The progress bar and the report lines of a run on the terminal."""
 
 import time
 from typing import Any
@@ -12,12 +12,12 @@ from volo.data import Batch, SegmentationBatch
 from volo.training.callbacks.record import Record
 from volo.training.config import monitored_metric
 
-#: Seconds between two looks of the progress bar at the loss.
+#: Seconds between two updates of the progress bar.
 _REFRESH = 0.1
 
 
 class RunProgress(ProgressBar):
-    """A bar over all batches of the run with loss, images per second and time left, and a line for every epoch."""
+    """A progress bar over all batches, with loss, images per second and time left, and a line for every epoch."""
 
     def __init__(self, console: Console, record: Record) -> None:
         super().__init__()
@@ -74,12 +74,12 @@ class RunProgress(ProgressBar):
         self._images += len(batch.images) * trainer.world_size
         now = time.perf_counter()
         if self.progress.disable or (now - self._last < _REFRESH and not trainer.is_last_batch):
-            return  # a look at the loss makes a GPU's queue run empty
+            return  # reading the loss makes the CPU wait for the GPU
         speed, loss = (
             self._images / max(now - self._last, 1e-9),
             float(outputs["loss"]) * trainer.accumulate_grad_batches,
         )
-        # Averages over about twenty looks, so that the figures can be read.
+        # Show averages over about twenty updates, so that the numbers do not flicker.
         self._loss = loss if not self._loss else 0.95 * self._loss + 0.05 * loss
         self._speed = speed if not self._speed else 0.95 * self._speed + 0.05 * speed
         self.progress.update(
@@ -109,7 +109,7 @@ class RunProgress(ProgressBar):
         self.progress.stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.progress.stop()  # or it would write below what is said of the end, and leave the cursor hidden
+        self.progress.stop()  # else the bar would overwrite the final message and leave the cursor hidden
 
     @staticmethod
     def _epoch(trainer: pl.Trainer) -> str:

@@ -1,4 +1,4 @@
-"""What accompanies a run: its record, its problems, its progress on the terminal."""
+"""The record of a run: the metrics of every epoch, as a table, a picture and part of every checkpoint."""
 
 import csv
 import time
@@ -16,10 +16,10 @@ from volo.training.reports.curves import draw_curves
 
 
 class Record(Callback):
-    """One row of figures for every epoch: in ``metrics.csv``, as ``curves.png``, and in every checkpoint.
+    """Record the metrics of every epoch in ``metrics.csv``, ``curves.png`` and every checkpoint.
 
     Attributes:
-        rows: figures by name, one dictionary for each epoch done.
+        rows: one dictionary for each finished epoch, metric → value.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +32,7 @@ class Record(Callback):
         self._batches = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.perf_counter()  # an epoch that goes on in its middle has no other start
+        self._started = time.perf_counter()  # an epoch resumed in its middle has no on_train_epoch_start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -40,7 +40,7 @@ class Record(Callback):
         self._loss, self._batches, self._images = torch.zeros(()), 0, 0
 
     def _seconds(self) -> float:
-        """Of this epoch, those before an interruption included."""
+        """Return the seconds of this epoch, including those before an interruption."""
         return self._seconds_before + time.perf_counter() - self._started
 
     def on_train_batch_end(
@@ -52,7 +52,7 @@ class Record(Callback):
         batch_idx: int,
     ) -> None:
         self._images += len(batch.images) * trainer.world_size
-        # Summed where it is, without waiting for the device.
+        # The sum stays on the device, so that the CPU does not wait for it.
         self._loss = self._loss.to(pl_module.device) + outputs["loss"] * trainer.accumulate_grad_batches
         self._batches += 1
 
@@ -64,13 +64,13 @@ class Record(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         seconds = self._seconds()
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.rows.append(
             {
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
                 "train_loss": float(trainer.strategy.reduce(self._loss, reduce_op="mean")) / self._batches,
-                **figures,
+                **metrics,
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],
                 "images_per_second": self._images / max(seconds - self._validation_seconds, 1e-9),
                 "seconds": seconds,
@@ -93,7 +93,7 @@ class Record(Callback):
         losses[trainer.global_rank] = self._loss
         checkpoint["record"] = {
             "rows": self.rows,
-            "losses": trainer.strategy.reduce(losses, reduce_op="sum").cpu(),  # each process's own
+            "losses": trainer.strategy.reduce(losses, reduce_op="sum").cpu(),  # one sum for each process
             "batches": self._batches,
             "images": self._images,
             "seconds": self._seconds(),

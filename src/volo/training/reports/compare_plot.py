@@ -1,4 +1,4 @@
-"""A picture that compares training runs."""
+"""The comparison of training runs as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from volo.training.reports.compare import Comparison, RunRecord, table_rows
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Draw the curves of all runs, and below them the table of what they reached and how they differ, into a PNG."""
+    """Draw the curves of all runs, and below them the table of scores and differing settings, into a PNG."""
     rows = table_rows(comparison)
     lines = 1 + sum(_lines(values) for _, values in rows)
     size = (max(13.0, 3.0 + 2.0 * len(comparison.runs)), 4.6 + 0.2 * lines)
@@ -28,23 +28,25 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def _plot_runs(figure: Any, runs: Sequence[RunRecord]) -> None:
-    """Validation loss by epoch, and the score by epoch and by time, a line for each run."""
-    key, name = MONITORED_METRICS[runs[0].task]
-    loss, accuracy, timed = figure.subplots(1, 3)
+    """Plot the validation loss by epoch, and the score by epoch and by time, with a line for each run."""
+    metric, name = MONITORED_METRICS[runs[0].task]
+    loss, score, timed = figure.subplots(1, 3)
     for run in runs:
-        columns = {key: [row.get(key, np.nan) for row in run.rows] for key in ("epoch", "val_loss", key)}
+        epochs, losses, scores = (
+            [row.get(column, np.nan) for row in run.rows] for column in ("epoch", "val_loss", metric)
+        )
         minutes = np.cumsum([row.get("seconds", 0.0) for row in run.rows]) / 60
-        loss.plot(columns["epoch"], columns["val_loss"], marker=".")
-        accuracy.plot(columns["epoch"], columns[key], marker=".")
-        timed.plot(minutes, columns[key], marker=".")
+        loss.plot(epochs, losses, marker=".")
+        score.plot(epochs, scores, marker=".")
+        timed.plot(minutes, scores, marker=".")
     loss.set(title="validation loss", xlabel="epoch")
-    accuracy.set(title=f"validation {name}", xlabel="epoch")
+    score.set(title=f"validation {name}", xlabel="epoch")
     timed.set(title=f"validation {name}", xlabel="minutes of training")
-    for axes in (loss, accuracy):
+    for axes in (loss, score):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (accuracy, timed):
+    for axes in (score, timed):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    for axes in (loss, accuracy, timed):
+    for axes in (loss, score, timed):
         axes.grid(alpha=0.3)
     names = [elide(run.name) for run in runs]
     legend = figure.legend(loss.lines, names, loc="outside lower center", ncols=min(5, len(runs)))

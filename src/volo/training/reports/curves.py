@@ -1,4 +1,4 @@
-"""The course of a run, or of several, as a picture."""
+"""Loss and score curves of a run, as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from volo.training.config import monitored_metric
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw losses and the score of validation by epoch into a PNG."""
+    """Draw the losses and the validation score of every epoch into a PNG."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_loss(left, rows)
@@ -22,7 +22,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path) -> None:
 
 
 def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
-    """Training and validation loss by epoch."""
+    """Plot the training and validation loss of every epoch."""
     epochs = [row["epoch"] for row in rows]
     axes.plot(epochs, [row["train_loss"] for row in rows], marker=".", label="training (all terms)")
     axes.plot(epochs, [row["val_loss"] for row in rows], marker=".", label="validation (cross-entropy)")
@@ -30,7 +30,7 @@ def plot_loss(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
 
 
 def plot_score(axes: Axes, rows: Sequence[dict[str, float]]) -> None:
-    """The score of validation by epoch, the best one marked."""
+    """Plot the validation score of every epoch, with the best epoch marked."""
     epochs, (key, name) = [row["epoch"] for row in rows], monitored_metric(rows[0])
     values = [row[key] for row in rows]
     best = max(range(len(rows)), key=values.__getitem__)

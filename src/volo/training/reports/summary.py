@@ -1,4 +1,4 @@
-"""A run at a glance, as one picture."""
+"""A summary of a classification run as one picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ _COLUMNS = 8
 
 
 def draw_summary(rows: Sequence[dict[str, float]], evaluation: Evaluation, images: ImageSet, path: Path) -> None:
-    """Draw sample images with what the model says of them, the curves and the confusion matrix into a PNG.
+    """Draw sample images with their predictions, the curves and the confusion matrix into a PNG.
 
     Args:
-        rows: one row of figures for each epoch.
-        evaluation: of the trained model on ``images``.
+        rows: the metrics of each epoch.
+        evaluation: evaluation of the trained model on ``images``.
         images: the validation images.
-        path: where to write.
+        path: the PNG file to write.
     """
     figure = Figure(figsize=(15, 11), layout="constrained")
     samples, charts = np.asarray(figure.subfigures(2, 1, height_ratios=(1.15, 1)))
-    samples.suptitle("right answers, then the surest mistakes")
+    samples.suptitle("correct predictions, then the most confident mistakes")
     chosen = choose_samples(evaluation, right=2 * _COLUMNS, wrong=_COLUMNS)
     grid = samples.subplots(3, _COLUMNS)
     for axes in grid.flat:
