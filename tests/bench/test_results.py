@@ -1,4 +1,4 @@
-"""What measured calls say."""
+"""Statistics, plots and JSON of measured calls."""
 
 import json
 
@@ -14,12 +14,12 @@ from volo.bench.published import BASELINES, TOP1, VOLOS, published_top1
 from volo.bench.results import groups, latencies, speedup, throughput, to_json
 from volo.bench.runner import Measured
 
-VOLO, PEER = find_model("volo_micro_32"), find_model("volo_tiny_32")
+VOLO, BASELINE = find_model("volo_micro_32"), find_model("volo_tiny_32")
 
 
-def measured(rounds, *, peer=False, batch=2, runtime="pytorch", model=None):
-    contestant = Candidate(model or (PEER if peer else VOLO), runtime, peer)
-    return Measured(contestant=contestant, batch=batch, threads=1, rounds=rounds, start=1.0, peak=2**28)
+def measured(rounds, *, baseline=False, batch=2, runtime="pytorch", model=None):
+    candidate = Candidate(model or (BASELINE if baseline else VOLO), runtime, baseline)
+    return Measured(candidate=candidate, batch=batch, threads=1, rounds=rounds, start=1.0, peak=2**28)
 
 
 def test_throughput_is_of_the_median_call_and_lies_in_its_interval():
@@ -35,7 +35,7 @@ def test_throughput_is_of_the_median_call_and_lies_in_its_interval():
 def test_a_speedup_is_taken_round_by_round_so_that_a_slower_machine_changes_nothing():
     pace = [1.0, 1.3, 0.8, 2.0, 1.1, 0.9]
     fast = measured([[0.1 * factor] for factor in pace])
-    slow = measured([[0.15 * factor] for factor in pace], peer=True)
+    slow = measured([[0.15 * factor] for factor in pace], baseline=True)
     estimate = speedup(fast, slow)
     assert (estimate.low, estimate.value, estimate.high) == pytest.approx((1.5, 1.5, 1.5))
     assert throughput(fast).high > 1.5 * throughput(fast).low
@@ -46,36 +46,36 @@ def test_percentiles_are_of_all_calls_in_milliseconds():
     assert latencies(each) == pytest.approx([51, 91, 100])
 
 
-def test_the_fastest_of_both_sides_are_laid_beside_each_other_and_int8_is_not_among_them():
+def test_the_fastest_model_is_compared_with_the_fastest_baseline_and_int8_is_left_out():
     rows = [measured([[pace]] * 3) for pace in (0.2, 0.1)]
-    rows += [measured([[pace]] * 3, peer=True) for pace in (0.3, 0.15)]
+    rows += [measured([[pace]] * 3, baseline=True) for pace in (0.3, 0.15)]
     rapid = measured([[0.01]] * 3, model=find_model("volo_d0_224"))
-    rapid.contestant.model.float32 = False
-    (heat,) = groups([*rows, rapid])
-    assert heat.fastest == (rows[1], rows[3])
-    assert heat.reference is rows[2]
-    said = json.loads(to_json([heat], {"cpu": "one"}))
-    assert said["fastest"][0]["times_as_fast"]["value"] == pytest.approx(1.5)
-    assert [row["peak_bytes"] for row in said["rows"]] == [2**28] * 5
+    rapid.candidate.model.float32 = False
+    (group,) = groups([*rows, rapid])
+    assert group.fastest == (rows[1], rows[3])
+    assert group.reference is rows[2]
+    figures = json.loads(to_json([group], {"cpu": "one"}))
+    assert figures["fastest"][0]["times_as_fast"]["value"] == pytest.approx(1.5)
+    assert [row["peak_bytes"] for row in figures["rows"]] == [2**28] * 5
 
 
-def test_what_was_measured_at_other_sizes_of_batch_is_not_compared():
-    assert [heat.batch for heat in groups([measured([[1.0]] * 3, batch=batch) for batch in (1, 8, 1)])] == [1, 8]
+def test_different_batch_sizes_are_not_compared():
+    assert [group.batch for group in groups([measured([[1.0]] * 3, batch=batch) for batch in (1, 8, 1)])] == [1, 8]
     assert groups([measured([[1.0]] * 3)])[0].fastest is None
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 1e3), st.floats(50, 90)), min_size=1, max_size=12))
-def test_the_front_is_what_no_other_point_beats(points):
+def test_no_other_point_beats_one_of_the_pareto_front(points):
     front = pareto_front(points)
     for point in points:
         beaten = any(a >= point[0] and b >= point[1] and (a, b) != point for a, b in points)
         assert (point in front) == (not beaten)
 
 
-def test_pictures_are_drawn(tmp_path):
+def test_plots_are_drawn(tmp_path):
     rows = [measured([[0.2], [0.21], [0.2]]), measured([[0.1], [0.11], [0.1]], runtime="compile")]
-    (heat,) = groups([*rows, measured([[0.3]] * 3, peer=True)])
-    draw_speed([heat, heat], tmp_path / "speed.png")
+    (group,) = groups([*rows, measured([[0.3]] * 3, baseline=True)])
+    draw_speed([group, group], tmp_path / "speed.png")
     d1, d2 = (measured([[pace]] * 3, model=find_model(f"volo_d{size}_224")) for size, pace in ((1, 0.1), (2, 0.2)))
     draw_pareto(groups([d1, d2])[0], tmp_path / "pareto.png")
     assert all((tmp_path / name).stat().st_size > 10_000 for name in ("speed.png", "pareto.png"))

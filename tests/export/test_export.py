@@ -1,4 +1,4 @@
-"""Exported files say what PyTorch says: each format, two batch sizes, two image sizes, real photos."""
+"""Exported files agree with PyTorch: each format, two batch sizes, two image sizes, real photos."""
 
 import json
 import subprocess
@@ -32,8 +32,8 @@ from volo.runtime.runtimes import PyTorchRuntime, open_runtime
 from volo.runtime.sessions import onnx_session
 
 NAMES = tuple("abcdefghij")
-#: What the list of TensorRT 10's parser for ONNX supports (github.com/onnx/onnx-tensorrt, docs/operators.md, 10.1) of
-#: what a VOLO could be made of; neither Col2Im nor a cubic Resize is on it.
+#: Operators that TensorRT 10.1's ONNX parser supports (github.com/onnx/onnx-tensorrt, docs/operators.md), of those that
+#: a VOLO could contain; neither Col2Im nor a cubic Resize is supported.
 TENSORRT = {
     *("Add", "AveragePool", "Cast", "Concat", "Conv", "Div", "Erf", "Expand", "Gather", "Gelu", "Gemm"),
     *("LayerNormalization", "MatMul", "Mul", "Pad", "ReduceMax", "Relu", "Reshape", "Shape", "Slice", "Softmax"),
@@ -42,12 +42,12 @@ TENSORRT = {
 
 
 def trained(folder: Path, name: str = "volo_micro_32", *, size=(32, 32), **overrides) -> Path:
-    """A run folder with random weights, whose answers differ clearly from image to image."""
+    """Save a model folder with random weights whose predictions differ clearly from image to image."""
     torch.manual_seed(0)
     model = create_model(name, num_classes=len(NAMES), **overrides)
     for head in (model.head, model.aux_head):
         torch.nn.init.normal_(head.weight, std=0.3)
-    for module in model.modules():  # statistics that are worth folding
+    for module in model.modules():  # with other statistics than 0 and 1, so that folding changes something
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
@@ -64,7 +64,7 @@ def micro(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def onnx(micro):
-    """With all that may stand around the model."""
+    """Export with preprocessing, softmax and tokens inside."""
     return export_model(
         micro,
         to="onnx",
@@ -77,7 +77,7 @@ def onnx(micro):
 
 @pytest.fixture(scope="module")
 def resizing(micro):
-    """With the whole way from a photo to probabilities."""
+    """Export with everything from photos to probabilities inside."""
     return export_model(micro, to="onnx", output=micro / "photos.onnx", include_resize=True, include_softmax=True)
 
 
@@ -93,7 +93,7 @@ def resizing(micro):
         ),
     ],
 )
-def test_a_file_says_what_pytorch_says(micro, to, ending, size):
+def test_a_file_agrees_with_pytorch(micro, to, ending, size):
     made = export_model(micro, to=to, output=micro / f"{size[1]}.{ending}", size=size)
     report = made.report
     assert report.problems == []
@@ -132,7 +132,7 @@ def test_preprocessing_softmax_and_tokens_inside_an_onnx_file(onnx, micro):
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("made", "atol"), [("onnx", 1e-4), ("resizing", 3e-3)])
 def test_a_predictor_takes_an_exported_file(made, atol, micro, runtime, request):
-    """The photos differ in size, two in three of them from the one before."""
+    """The photos have different sizes; two of three differ from the one before."""
     expected = list(volo.Predictor(micro, device="cpu").predict(photos(), top_k=2))
     predictor = volo.Predictor(request.getfixturevalue(made).path, runtime=runtime, threads=1)
     got = list(predictor.predict(photos(), top_k=2, batch_size=3))
@@ -142,10 +142,10 @@ def test_a_predictor_takes_an_exported_file(made, atol, micro, runtime, request)
     assert predictor.model is None
 
 
-def test_a_file_that_resizes_says_how_far_it_is_from_pillow(resizing):
+def test_the_report_of_a_file_that_resizes_compares_it_with_pillow(resizing):
     report = json.loads(resizing.report_path.read_text())
     assert (report["passed"], report["batches"], report["sizes"]) == (True, [1, 5], [[32, 32]])
-    assert report["difference"] < 1e-5  # rounding, beside PyTorch with the same pixels
+    assert report["difference"] < 1e-5  # rounding only: PyTorch has the same pixels
     pillow = report["resizing"]
     assert (pillow["agreement"], pillow["least_agreement"]) == (1, 0.85)
     assert 0 < pillow["largest_pixel"] < 1.5
@@ -153,13 +153,13 @@ def test_a_file_that_resizes_says_how_far_it_is_from_pillow(resizing):
     assert 1e-5 < pillow["difference"] < 0.05
     info = parse_description(open_runtime(resizing.path).description, "x")
     assert (info.include_resize, info.include_preprocessing) == (True, True)
-    assert "Resize" not in operators(resizing.path)  # which OpenVINO would not antialias
+    assert "Resize" not in operators(resizing.path)  # OpenVINO would run it without antialiasing
 
 
-def test_answers_that_pillow_s_pixels_would_not_have_are_told(resizing):
+def test_too_many_predictions_that_differ_from_those_on_pillow_s_pixels_are_a_problem(resizing):
     assert resizing.report.resizing is not None
     report = replace(resizing.report, resizing=replace(resizing.report.resizing, agreement=0.8))
-    assert report.problems == ["80.0% of the answers are those of Pillow's pixels, fewer than 85%"]
+    assert report.problems == ["80.0% of the predictions agree with PyTorch on Pillow's pixels, fewer than 85%"]
 
 
 def test_an_evaluation_with_a_file_that_resizes_scores_the_same(resizing, micro, tmp_path):
@@ -167,7 +167,7 @@ def test_an_evaluation_with_a_file_that_resizes_scores_the_same(resizing, micro,
         folder = tmp_path / "val" / NAMES[index % 3]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).write_bytes(path.read_bytes())
-    images = open_validation_data(str(tmp_path), part="val", source=DataSource())
+    images = open_validation_data(str(tmp_path), split="val", source=DataSource())
     results = [evaluate(volo.Predictor(path, device="cpu"), images, batch_size=4) for path in (micro, resizing.path)]
     assert np.array_equal(results[0].ranked[:, 0], results[1].ranked[:, 0])
     np.testing.assert_allclose(results[0].probability, results[1].probability, atol=3e-3)
@@ -197,13 +197,13 @@ assert not any(name.partition('.')[0] == 'volo' for name in sys.modules)
 
 
 @pytest.mark.parametrize("made", ["onnx", "resizing"])
-def test_the_script_for_small_containers_says_the_same(made, request):
+def test_the_script_for_small_containers_prints_the_same_predictions(made, request):
     onnx = request.getfixturevalue(made)
     script = Path(__file__).parents[2] / "examples" / "classify.py"
     expected = volo.Predictor(onnx.path).predict(photos(), top_k=3)
     command = [sys.executable, script, onnx.path, *photos()]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    for line, path, prediction in zip(said, photos(), expected, strict=True):
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    for line, path, prediction in zip(lines, photos(), expected, strict=True):
         words = line.removeprefix(f"{path} ").split(" ")
         assert tuple(words[::2]) == prediction.names
         shares = [float(word.rstrip("%")) / 100 for word in words[1::2]]
@@ -212,7 +212,7 @@ def test_the_script_for_small_containers_says_the_same(made, request):
     assert "volo" not in "".join(line for line in imported.splitlines() if "import" in line)
 
 
-def test_a_failed_comparison_is_told_and_deletes_nothing(onnx, micro):
+def test_a_failed_comparison_is_reported_and_keeps_the_file(onnx, micro):
     model = load_model(micro).model
     with torch.no_grad():
         model.head.bias[3] += 50
@@ -220,7 +220,7 @@ def test_a_failed_comparison_is_told_and_deletes_nothing(onnx, micro):
     report = verify(model, open_runtime(onnx.path), onnx.info, [pixels])
     assert len(report.problems) == 2
     assert "outputs differ by up to 0.99, more than 0.0001" in report.problems[0]
-    assert report.problems[1] == "0.0% of the answers agree, fewer than 99%"
+    assert report.problems[1] == "0.0% of the predictions agree, fewer than 99%"
     assert onnx.path.exists()
 
 
@@ -238,7 +238,7 @@ def test_outputs_that_are_not_numbers_fail_the_comparison(onnx, micro):
     assert report.problems
 
 
-def test_int8_in_onnx_runtime_keeps_the_answers_and_what_suffers_in_float(onnx, micro):
+def test_int8_in_onnx_runtime_keeps_the_predictions_and_sensitive_layers_in_float(onnx, micro):
     steps = []
     made = export_model(
         micro,
@@ -252,8 +252,8 @@ def test_int8_in_onnx_runtime_keeps_the_answers_and_what_suffers_in_float(onnx, 
     assert "QuantizeLinear" in operators(made.path)
     assert made.report.agreement == 1
     assert made.path.stat().st_size < 0.7 * onnx.path.stat().st_size
-    assert any(step.endswith("of the images keep their answer") for step in steps)
-    assert "7 of 7 images seen" in steps
+    assert any(step.endswith("of the images keep their prediction") for step in steps)
+    assert "7 of 7 images read" in steps
 
 
 def test_an_older_onnx_runtime_gets_no_stack_of_matrices_in_int8(micro, monkeypatch):
@@ -271,20 +271,23 @@ def test_an_older_onnx_runtime_gets_no_stack_of_matrices_in_int8(micro, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"to": "onx"}, "there is no format 'onx'; did you mean 'onnx'"),
+        ({"to": "onx"}, "unknown format 'onx'; did you mean 'onnx'"),
         (
             {"to": "onnx", "dynamic": "height"},
-            "there is no kind of dynamic shape 'height'; there are: none, batch, size",
+            "unknown kind of dynamic shape 'height'; available: none, batch, size",
         ),
-        ({"to": "onnx", "precision": "int4"}, "there is no precision 'int4'; did you mean 'int8'"),
-        ({"to": "torch-export", "precision": "int8"}, "torch-export has no int8 here; onnx and openvino have"),
-        ({"to": "aotinductor", "dynamic": "both"}, "AOTInductor compiles for one size of images"),
-        ({"to": "onnx", "include_resize": True, "dynamic": "both"}, "brings photos of any size to one; take --dynamic"),
-        ({"to": "onnx", "include_resize": True, "precision": "int8"}, "int8 is fitted to images that are resized"),
+        ({"to": "onnx", "precision": "int4"}, "unknown precision 'int4'; did you mean 'int8'"),
+        ({"to": "torch-export", "precision": "int8"}, "torch-export does not support int8; onnx and openvino do"),
+        ({"to": "aotinductor", "dynamic": "both"}, "aotinductor supports only one image size"),
+        ({"to": "onnx", "include_resize": True, "dynamic": "both"}, "resizes all photos to one size: use --dynamic"),
+        (
+            {"to": "onnx", "include_resize": True, "precision": "int8"},
+            "int8 is calibrated on images that are already resized",
+        ),
         ({"to": "onnx", "threads": 0}, "threads must be at least 1, not 0"),
     ],
 )
-def test_what_cannot_be_asked_for(arguments, message):
+def test_options_that_are_not_supported(arguments, message):
     with pytest.raises(ValueError, match=message):
         ExportOptions(**arguments)
 
@@ -295,7 +298,7 @@ def test_processors_without_vnni_get_a_reduced_range(monkeypatch):
 
 
 def test_a_segmentation_model_does_not_resize(tmp_path):
-    with pytest.raises(ValueError, match="answers for the pixels it is given: leave out --include-resize"):
+    with pytest.raises(ValueError, match="inside the file of a segmentation model: omit --include-resize"):
         export_model(segmenter(tmp_path / "run"), to="onnx", output=tmp_path / "a.onnx", include_resize=True)
 
 
@@ -326,17 +329,17 @@ def segmenter(folder: Path) -> Path:
         ),
     ],
 )
-def test_a_segmentation_model_names_every_pixel(to, ending, size, dynamic, tmp_path):
+def test_a_segmentation_model_gives_logits_of_every_pixel(to, ending, size, dynamic, tmp_path):
     made = export_model(segmenter(tmp_path / "run"), to=to, output=tmp_path / f"a.{ending}", size=size, dynamic=dynamic)
     assert made.report.problems == []
     assert made.info.task == "segmentation"
     assert open_runtime(made.path)(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
-    with pytest.raises(ValueError, match="is a segmentation model; Predictor takes those of classification"):
+    with pytest.raises(ValueError, match="is a segmentation model; Predictor takes classification models"):
         volo.Predictor(made.path)
 
 
 @pytest.mark.parametrize(("size", "bins"), [((7, 5), 3), ((4, 9), (1, 6)), ((6, 6), 6)])
-def test_adaptive_means_are_those_of_pytorch(size, bins):
+def test_adaptive_means_agree_with_pytorch(size, bins):
     images = torch.randn(2, 3, *size)
     expected = torch.nn.AdaptiveAvgPool2d(bins)(images)
     torch.testing.assert_close(AdaptiveMean(bins)(images), expected, atol=1e-6, rtol=0)
@@ -346,7 +349,7 @@ def photos() -> list[Path]:
     return sorted(photo_folder().glob("*.jpg"))
 
 
-# What takes longer
+# Slow tests
 
 
 @pytest.mark.slow
@@ -470,7 +473,7 @@ def test_int8_takes_less_than_a_third_of_d1(to, ending, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_int8_in_openvino_keeps_the_answers(micro):
+def test_int8_in_openvino_keeps_the_predictions(micro):
     made = export_model(
         micro,
         to="openvino",

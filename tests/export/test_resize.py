@@ -1,4 +1,4 @@
-"""Resizing and cropping as Pillow does it, to its rounding."""
+"""Resizing and cropping agree with Pillow, except for its rounding."""
 
 import numpy as np
 import pytest
@@ -23,10 +23,10 @@ SIDES = st.integers(1, 90)
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
     seed=st.integers(0, 99),
 )
-def test_pixels_are_those_of_pillow_unrounded(height, width, size, crop_pct, interpolation, seed):
-    """Within Pillow's two roundings, the first of which the second step may widen by its weights' 1.3.
+def test_pixels_agree_with_pillow_but_are_not_rounded(height, width, size, crop_pct, interpolation, seed):
+    """The difference is bounded by Pillow's two roundings; the weights of the second step widen the first by up to 1.3.
 
-    The contrast is such that nothing overshoots 0 to 255: where it does, Pillow's result hangs on its order of steps.
+    The contrast is low, so that no value leaves 0 to 255: there, Pillow's result depends on the order of its steps.
     """
     preprocessing = Preprocessing(size=size, crop_pct=crop_pct, interpolation=interpolation)
     photo = np.random.default_rng(seed).integers(70, 186, (height, width, 3), dtype=np.uint8)
@@ -37,7 +37,7 @@ def test_pixels_are_those_of_pillow_unrounded(height, width, size, crop_pct, int
 
 
 @pytest.mark.parametrize("side", [32, 224])
-def test_real_photos_are_cut_where_they_overshoot(side):
+def test_real_photos_are_clamped_where_they_overshoot(side):
     preprocessing = Preprocessing(size=(side, side), crop_pct=0.96)
     crop = PhotoCrop(preprocessing)
     for path in photo_folder().glob("*.jpg"):
@@ -51,11 +51,11 @@ def test_real_photos_are_cut_where_they_overshoot(side):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"interpolation": "lanczos"}, "resized inside a file by bilinear or bicubic, not by lanczos"),
-        ({"crop_pct": 1.1}, r"cannot be padded \(crop_pct above 1\) inside a file: leave out --include-resize"),
-        ({"mean": (0.5,) * 4, "std": (0.5,) * 4}, r"cannot be resized with transparency \(4 channels\) inside a file"),
+        ({"interpolation": "lanczos"}, "can resize images with bilinear or bicubic interpolation, not with lanczos"),
+        ({"crop_pct": 1.1}, r"cannot pad images \(crop_pct above 1\): omit --include-resize"),
+        ({"mean": (0.5,) * 4, "std": (0.5,) * 4}, r"cannot resize images with transparency: omit --include-resize"),
     ],
 )
-def test_what_only_pillow_does_is_named(options, message):
+def test_errors_of_preprocessing_that_only_pillow_supports(options, message):
     with pytest.raises(ValueError, match=message):
         PhotoCrop(Preprocessing(size=(32, 32), **options))

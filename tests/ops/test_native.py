@@ -1,5 +1,5 @@
-"""The native backend, where the battery of test_outlook.py does not reach: every instruction set, the same bits
-whatever the threads, forks, memory, and what it refuses.
+"""The native backend, beyond the tests of all backends in test_outlook.py: every instruction set, equal bits for any
+number of threads, forks, memory, and refused inputs.
 """
 
 import shutil
@@ -98,7 +98,7 @@ def test_every_instruction_set_is_as_accurate_as_the_reference(size, dtype, inst
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize("largest", [39.99, 40.01, 86.0, 200.0, 1e30])
 def test_softmax_is_right_on_both_sides_of_the_shortcut(largest, instruction_set):
-    """Without a maximum subtracted up to 40, with one above: weights down to e^-80 of the largest matter."""
+    """Up to 40 the maximum is not subtracted, above 40 it is; weights down to e^-80 of the largest are compared."""
     geometry = Geometry(kernel_size=3, stride=1, padding=0, scale=1.0, dropout_p=0.0)
     logits = torch.linspace(-largest, largest, 81).reshape(1, 1, 1, 1, 9, 9)
     value = torch.eye(9).reshape(1, 3, 3, 9)  # the output at position i is the row i of the weights
@@ -110,7 +110,7 @@ def test_softmax_is_right_on_both_sides_of_the_shortcut(largest, instruction_set
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize("special", [torch.nan, torch.inf, -torch.inf], ids=str)
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_what_is_not_finite_spreads_as_in_plain_pytorch(kernel, special, instruction_set):
+def test_infinity_and_nan_spread_as_in_plain_pytorch(kernel, special, instruction_set):
     geometry = Geometry(kernel_size=kernel, stride=1, padding=0, scale=1.0, dropout_p=0.0)
     size = (geometry, (1, kernel, kernel, 8), 1)
     value, logits, _ = tensors(size)
@@ -122,7 +122,7 @@ def test_what_is_not_finite_spreads_as_in_plain_pytorch(kernel, special, instruc
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-def test_a_nan_stays_one_whatever_its_bits(instruction_set):
+def test_every_nan_stays_nan(instruction_set):
     geometry = Geometry(kernel_size=3, stride=1, padding=0, scale=1.0, dropout_p=0.0)
     for bits in (0x7FC00001, 0x7F800001, -1):
         value, logits, _ = tensors((geometry, (1, 3, 3, 8), 1))
@@ -196,7 +196,7 @@ def test_compiles_with_dynamic_sizes():
         assert_close(run(value, logits), LIBRARY.forward(value, logits, PAPER))
 
 
-def test_vmap_gives_what_a_loop_gives():
+def test_vmap_agrees_with_a_loop():
     size = (PAPER, (2, 9, 8, 12), 3)
     value, logits, _ = tensors(size)
     values = torch.stack([value, value.flip(0), -value], dim=2)
@@ -217,7 +217,7 @@ def test_the_gradients_of_torch_func_go_to_another_backend():
         torch.func.grad(named)(value)
 
 
-def test_a_second_derivative_is_refused_with_the_way_out():
+def test_the_error_of_a_second_derivative_names_the_other_backend():
     value, logits, _ = tensors(SIZES["kernel 5"])
     value.requires_grad_()
     out = outlook_attention(value, logits, **options(SIZES["kernel 5"][0]))
@@ -237,20 +237,20 @@ def test_under_autocast_the_dtype_is_that_of_the_other_backends():
 
 
 REFUSALS = {
-    "another device": ({"device": "meta"}, {}, "it runs on the CPU, and the tensors are on meta"),
-    "dropout": ({}, {"dropout_p": 0.1}, "it has no attention dropout, and dropout_p is 0.1"),
+    "another device": ({"device": "meta"}, {}, "it runs on the CPU only, and the tensors are on meta"),
+    "dropout": ({}, {"dropout_p": 0.1}, "it does not support attention dropout, and dropout_p is 0.1"),
     "dtype": ({"dtype": torch.float8_e4m3fn}, {}, "float16, not torch.float8_e4m3fn"),
 }
 
 
 @pytest.mark.parametrize(("change", "more", "message"), REFUSALS.values(), ids=REFUSALS)
-def test_a_refusal_says_why(change, more, message):
+def test_errors_give_the_reason(change, more, message):
     value, logits, _ = (tensor.to(**change) if change else tensor for tensor in tensors(SIZES["paper"]))
     with pytest.raises(RuntimeError, match=f"'native' cannot run here: .*{message}"):
         outlook_attention(value, logits, **options(PAPER, **more))
 
 
-def test_without_the_library_another_backend_serves_and_asking_for_it_says_why(monkeypatch):
+def test_without_the_library_another_backend_runs_and_choosing_native_is_an_error(monkeypatch):
     monkeypatch.setattr(library, "load", lambda: "the native library was not built")
     value, logits, _ = tensors(SIZES["paper"])
     assert NATIVE.refuse(value, logits, PAPER) == "the native library was not built"
@@ -259,14 +259,14 @@ def test_without_the_library_another_backend_serves_and_asking_for_it_says_why(m
         outlook_attention(value, logits, **options(PAPER))
 
 
-def test_a_library_that_is_missing_or_broken_is_a_reason_not_a_crash(monkeypatch, tmp_path):
+def test_a_missing_or_broken_library_is_reported_as_a_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(volo.ops.native, "__path__", [str(tmp_path)])
     assert "was not built" in library.load.__wrapped__()
     (tmp_path / LIBRARY.path.name).write_bytes(b"no library")
-    assert "does not load" in library.load.__wrapped__()
+    assert "cannot be loaded" in library.load.__wrapped__()
 
 
-def test_backward_keeps_value_and_logits_alone():
+def test_backward_saves_only_value_and_logits():
     value, logits, _ = (tensor.requires_grad_() for tensor in tensors(SIZES["paper"]))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):

@@ -1,4 +1,4 @@
-"""Exported segmentation models give the masks of the model that they were made from, in every runtime."""
+"""Exported segmentation models give the same masks as the model that they were exported from, in every runtime."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def onnx(folder):
-    """Of any size."""
+    """A file for images of any size."""
     return export_model(folder, to="onnx", output=folder / "any.onnx", dynamic="both").path
 
 
 @pytest.fixture(scope="module")
 def fixed(folder):
-    """An archive of images of 64 × 64 pixels, one at a time, with all that may stand around it."""
+    """An archive for one image of 64 × 64 pixels at a time, with preprocessing and softmax inside."""
     path = folder / "fixed.pt2"
     return export_model(
         folder, to="torch-export", output=path, dynamic="none", include_preprocessing=True, include_softmax=True
@@ -49,7 +49,7 @@ def check_same(one, other, image, *, atol=1e-4):
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("window", [64, (96, 40)])
-def test_a_file_of_any_size_sees_any_windows(folder, onnx, runtime, window):
+def test_a_file_of_any_size_takes_any_window(folder, onnx, runtime, window):
     one = Segmenter(onnx, window=window, runtime=runtime, threads=1, scales=(0.8, 1), flip=True)
     other = Segmenter(folder, device="cpu", window=window, scales=(0.8, 1), flip=True)
     check_same(one, other, picture(100, 120))
@@ -57,7 +57,7 @@ def test_a_file_of_any_size_sees_any_windows(folder, onnx, runtime, window):
 
 
 @pytest.mark.parametrize(("size", "atol"), [((100, 120), 1e-4), ((64, 64), 1e-4), ((60, 37), 5e-3)])
-def test_a_file_of_one_size_sees_windows_of_that_size(folder, fixed, size, atol):
+def test_a_file_of_one_size_takes_windows_of_that_size(folder, fixed, size, atol):
     """An image of (60, 37) is padded to (64, 64), by the model with 127.5, the mean, and for the file with 128."""
     check_same(Segmenter(fixed), Segmenter(folder, device="cpu"), picture(*size), atol=atol)
 
@@ -78,26 +78,28 @@ def test_bytes_are_padded_with_the_mean_color(fixed):
     assert torch.equal(file(pixels), file(padded)[..., :50, :40])
 
 
-def test_what_a_file_of_one_size_refuses(fixed):
+def test_a_file_of_one_size_refuses_other_windows(fixed):
     with pytest.raises(
-        ValueError, match=r"takes windows of 64x64 pixels alone, not of 32x64: leave out the window, or"
+        ValueError, match=r"takes only windows of 64x64 pixels, not of 32x64: leave out the window, or"
     ):
         Segmenter(fixed, window=(32, 64))
 
 
-def test_each_use_refuses_the_other_s_files(fixed, tmp_path):
-    with pytest.raises(ValueError, match=r"fixed\.pt2 is a segmentation model; Predictor takes those of class"):
+def test_predictor_and_segmenter_refuse_files_of_the_other_task(fixed, tmp_path):
+    with pytest.raises(ValueError, match=r"fixed\.pt2 is a segmentation model; Predictor takes classification models"):
         Predictor(fixed)
     model = create_model("volo_micro_32", num_classes=2, dims=(16, 32), depths=(1, 1, 1, 1), heads=(2, 2))
     preprocessing = {"size": [32, 32]}
     save_model(tmp_path, model.config, model.state_dict(), class_names=("a", "b"), preprocessing=preprocessing)
     path = export_model(tmp_path, to="torch-export", output=tmp_path / "classes.pt2").path
-    with pytest.raises(ValueError, match=r"classes\.pt2 is a classification model; Segmenter takes those of segment"):
+    with pytest.raises(
+        ValueError, match=r"classes\.pt2 is a classification model; Segmenter takes segmentation models"
+    ):
         Segmenter(path)
     assert Preprocessing(size=(32, 32)) == Predictor(ExportedModel(path)).preprocessing
 
 
-def test_a_segmenter_wants_a_runtime_that_fits(folder, fixed):
+def test_a_segmenter_checks_runtime_threads_and_device(folder, fixed):
     with pytest.raises(ValueError, match=r"openvino runs exported files: write one with"):
         Segmenter(folder, runtime="openvino")
     with pytest.raises(ValueError, match=r"fixed\.pt2 runs in torch-export, not in pytorch"):

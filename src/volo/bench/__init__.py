@@ -1,1 +1,1 @@
-"""How fast models run here, how much memory they take, and how soon they answer; in turns, each in its own process."""
+"""Interleaved benchmarks: speed, memory and start-up time of models on this machine, each in its own process."""

@@ -1,4 +1,4 @@
-"""What is measured, as a person names it: our models and files of ours, exported files, and any model of timm's."""
+"""The models that can be measured: VOLO models and their files, exported files, and any model of timm."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from volo.runtime.export_info import is_exported, parse_description
 from volo.runtime.runtimes import open_runtime
 
 
-class Ours:
-    """A VOLO: of a size, its weights being random, or trained."""
+class VOLOModel:
+    """A VOLO model: a model name (random weights) or a trained model."""
 
     float32 = True
 
@@ -31,12 +31,19 @@ class Ours:
         height, width = (pixels, pixels) if pixels else config.img_size
         self.size = (config.in_chans, height, width)
 
-    def runtimes(self, asked: Sequence[str]) -> list[str]:
-        """Those asked for that can run it."""
-        return list(asked)
+    def runtimes(self, requested: Sequence[str]) -> list[str]:
+        """Return the requested runtimes that can run the model: all of them."""
+        return list(requested)
 
     def save(self, folder: Path) -> tuple[str, str | None]:
-        """Write what a process builds it from into an empty folder: the source, and a file of weights beside it."""
+        """Write the files that a worker process builds the model from.
+
+        Args:
+            folder: an empty folder.
+
+        Returns:
+            ``source`` and ``weights`` of :class:`volo.bench.worker.Measurement`.
+        """
         if self._model is not None:
             return self.name, None
         model = self._built()
@@ -45,7 +52,7 @@ class Ours:
         return str(folder), None
 
     def graph(self) -> nn.Module:
-        """What is exported of it, in standard operators: images (B, C, H, W), normalized, to logits."""
+        """Return the module to export, of standard operators: normalized images (B, C, H, W) to logits."""
         return Graph(self._built(), self.size[1:])
 
     def _built(self) -> VOLO:
@@ -53,7 +60,7 @@ class Ours:
 
 
 class TimmModel:
-    """A model of timm's, its weights being random."""
+    """A model of timm with random weights."""
 
     float32 = True
 
@@ -64,25 +71,25 @@ class TimmModel:
         channels, height, width = input_size(name.removeprefix(TIMM))
         self.size = (channels, pixels or height, pixels or width)
 
-    def runtimes(self, asked: Sequence[str]) -> list[str]:
-        """Those asked for that can run it."""
-        return list(asked)
+    def runtimes(self, requested: Sequence[str]) -> list[str]:
+        """Return the requested runtimes that can run the model: all of them."""
+        return list(requested)
 
     def save(self, folder: Path) -> tuple[str, str | None]:
-        """See :meth:`Ours.save`."""
+        """Write the weights; see :meth:`VOLOModel.save`."""
         path = folder / WEIGHTS_FILE
         save_file({name: tensor.clone() for name, tensor in self.graph().state_dict().items()}, path)
         return self.name, str(path)
 
     def graph(self) -> nn.Module:
-        """What is exported of it."""
+        """Return the module to export: normalized images (B, C, H, W) to logits."""
         from volo.bench.timm_models import create
 
         return create(self.name.removeprefix(TIMM), self.size[-1])
 
 
 class ExportedFile:
-    """A file that ``volo export`` wrote."""
+    """A file written by ``volo export``."""
 
     def __init__(self, name: str, pixels: int | None) -> None:
         self.name, self.exported = name, parse_description(open_runtime(name).description, name)
@@ -90,34 +97,37 @@ class ExportedFile:
         height, width = preprocessing.size
         if pixels and (height, width) != (pixels, pixels) and not self.exported.any_size:
             raise ValueError(
-                f"{name} takes images of {height} × {width} pixels alone; leave out --size, or export anew"
+                f"{name} takes only images of {height} × {width} pixels; omit --size, or export the model again"
             )
         self.size = (preprocessing.channels, pixels or height, pixels or width)
         self.float32 = self.exported.precision == "fp32"
 
-    def runtimes(self, asked: Sequence[str]) -> list[str]:
-        """Those asked for that take such a file; where there are none, the one it is for."""
+    def runtimes(self, requested: Sequence[str]) -> list[str]:
+        """Return the requested runtimes that can open the file; if there are none, the runtime it is made for."""
         able = {".onnx": ["onnxruntime", "openvino"], ".xml": ["openvino"], ".pt2": ["file"]}[Path(self.name).suffix]
-        return [name for name in asked if name in able] or able[:1]
+        return [name for name in requested if name in able] or able[:1]
 
 
-#: Each has its name as it was named, the size (C, H, W) of the images it is given, and whether it computes in float32.
-Model = Ours | TimmModel | ExportedFile
+#: Models that are built in the benchmark, and exported for the runtimes that need it.
+BuiltModel = VOLOModel | TimmModel
+#: Every model has: ``name``, as the user wrote it; ``size``, (C, H, W) of its images; ``float32``, whether it computes
+#: in float32.
+Model = BuiltModel | ExportedFile
 
 
 def find_model(name: str, pixels: int | None = None) -> Model:
-    """The model of a name.
+    """Return the model with a name.
 
     Args:
-        name: one of :func:`volo.list_models`, whose weights are then random; a source of :func:`volo.load_model`; an
-            exported file; ``timm:NAME``, with random weights.
-        pixels: side of its images; None: what it is made for.
+        name: one of :func:`volo.list_models` (random weights); a source of :func:`volo.load_model`; an exported file;
+            or ``timm:NAME`` (random weights).
+        pixels: height and width of its images; None takes the size that the model is made for.
 
     Raises:
-        ValueError: there is no such model, or it takes no such images.
+        ValueError: The model does not exist, or it does not accept images of this size.
     """
     if name.startswith(TIMM):
         return TimmModel(name, pixels)
     if is_exported(name):
         return ExportedFile(name, pixels)
-    return Ours(name, pixels)
+    return VOLOModel(name, pixels)

@@ -1,10 +1,10 @@
-"""Published accuracy, to be laid beside measured speed: VOLO's, and that of a few well-known models of timm's."""
+"""Published accuracy, to plot over measured speed: of VOLO, and of a few well-known models of timm."""
 
 from volo.bench.worker import TIMM
 from volo.messages import nearest
 from volo.models.weights.published import WEIGHTS
 
-#: timm's model → (pixels, top-1 on ImageNet-1k's validation images, %), all trained on ImageNet-1k alone. Source:
+#: timm's name → (pixels, top-1 on ImageNet-1k's validation images in %). All were trained on ImageNet-1k only. Source:
 #: https://github.com/huggingface/pytorch-image-models, results/results-imagenet.csv, commit 4e5207c7 (2025-10-30).
 _TIMM = {
     "resnet50.a1_in1k": (224, 80.382),
@@ -18,24 +18,24 @@ _TIMM = {
     "convnext_base.fb_in1k": (224, 83.838),
 }
 
-#: Model, as it is named in a benchmark → (pixels, top-1, %), both kinds judged by timm.
+#: Name of a model in a benchmark → (pixels, top-1 in %); timm evaluated VOLO's weights, too.
 TOP1: dict[str, tuple[int, float]] = {
     **{row.model: (row.size, row.top1) for row in WEIGHTS.values()},
     **{row.name: (row.size, row.top1) for row in WEIGHTS.values()},
     **{f"{TIMM}{row.model}": (row.size, row.top1) for row in WEIGHTS.values()},
-    **{f"{TIMM}{name}": found for name, found in _TIMM.items()},
+    **{f"{TIMM}{name}": result for name, result in _TIMM.items()},
 }
 
-#: What is drawn where no models are named.
+#: The models and the baselines that `volo bench --pareto` draws by default.
 VOLOS = ("volo_d1_224", "volo_d2_224", "volo_d3_224", "volo_d1_384", "volo_d4_224", "volo_d5_224")
 BASELINES = tuple(f"{TIMM}{name}" for name in _TIMM)
 
 
 def published_top1(model: str) -> float:
-    """Top-1 in %, at the size that the model is made for.
+    """Return the published top-1 accuracy in %, at the image size that the model is made for.
 
     Raises:
-        ValueError: no accuracy of this model is known here.
+        ValueError: The accuracy of this model is not in ``TOP1``.
     """
     if model not in TOP1:
         raise ValueError(f"the published accuracy of {model!r} is not known{nearest(model, TOP1)}")

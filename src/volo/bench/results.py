@@ -1,4 +1,4 @@
-"""What measured calls say: percentiles, throughput with its interval, who is how much faster; as rows and as JSON."""
+"""Benchmark statistics: latency percentiles, and throughput and speed-up with confidence intervals; also as JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,16 @@ from scipy.stats import bootstrap
 
 from volo.bench.runner import Measured
 
-#: Percentiles of the time of a call that are told.
+#: Percentiles of the latency that are reported.
 PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A median over rounds, and its 95 % interval by the bootstrap.
+    """A median over rounds with its 95 % bootstrap interval.
 
-    Rounds are drawn, not calls: those of one round are alike, and would make the interval too narrow.
+    The bootstrap resamples rounds, not calls: calls of one round are correlated, and would make the interval too
+    narrow.
     """
 
     value: float
@@ -30,12 +31,12 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """What was measured together, and so can be compared: one batch size and number of threads.
+    """Measurements that can be compared: the same batch size and number of threads, measured in the same rounds.
 
     Attributes:
-        batch: images a call.
-        threads: to compute with.
-        measured: of every competitor.
+        batch: images per call.
+        threads: number of CPU threads.
+        measured: one for each candidate.
     """
 
     batch: int
@@ -44,87 +45,94 @@ class Group:
 
     @property
     def reference(self) -> Measured:
-        """To whom all are compared: the first peer, where there is one."""
-        return next((each for each in self.measured if each.contestant.peer), self.measured[0])
+        """The measurement that speed-ups are relative to: the first baseline, or else the first candidate."""
+        return next((each for each in self.measured if each.candidate.baseline), self.measured[0])
 
     @property
     def fastest(self) -> tuple[Measured, Measured] | None:
-        """Of the models and of the peers, the fastest that compute in float32; None where one side has none."""
-        full = [each for each in self.measured if each.contestant.model.float32]
-        sides = [[each for each in full if each.contestant.peer is peer] for peer in (False, True)]
+        """The fastest float32 model and the fastest float32 baseline; None where one of the two is missing."""
+        full = [each for each in self.measured if each.candidate.model.float32]
+        sides = [[each for each in full if each.candidate.baseline is baseline] for baseline in (False, True)]
         if not all(sides):
             return None
-        ours, theirs = (max(side, key=lambda each: throughput(each).value) for side in sides)
-        return ours, theirs
+        model, baseline = (max(side, key=lambda each: throughput(each).value) for side in sides)
+        return model, baseline
 
 
 def groups(measured: Iterable[Measured]) -> list[Group]:
-    """The measurements, by what was measured together."""
-    together: dict[tuple[int, int], list[Measured]] = {}
+    """Return the measurements grouped by batch size and number of threads."""
+    by_setting: dict[tuple[int, int], list[Measured]] = {}
     for each in measured:
-        together.setdefault((each.batch, each.threads), []).append(each)
-    return [Group(batch=batch, threads=threads, measured=tuple(all_)) for (batch, threads), all_ in together.items()]
+        by_setting.setdefault((each.batch, each.threads), []).append(each)
+    return [Group(batch=batch, threads=threads, measured=tuple(all_)) for (batch, threads), all_ in by_setting.items()]
 
 
 def throughput(measured: Measured) -> Estimate:
-    """Images per second."""
+    """Return the images per second."""
     return _estimate(measured.batch / _seconds(measured))
 
 
 def speedup(measured: Measured, other: Measured) -> Estimate:
-    """How many times as fast as ``other``, round by round: what slowed one round slowed both."""
+    """Return the throughput of ``measured`` divided by that of ``other``.
+
+    The ratio is taken round by round, since a disturbance of a round slows both.
+    """
     return _estimate(_seconds(other) / _seconds(measured))
 
 
 def latencies(measured: Measured) -> list[float]:
-    """:data:`PERCENTILES` of the milliseconds of a call, over all calls."""
+    """Return the :data:`PERCENTILES` of the latency in milliseconds, over all calls of all rounds."""
     return [float(value) for value in 1000 * np.percentile(np.concatenate(measured.rounds), PERCENTILES)]
 
 
-def to_json(together: Sequence[Group], facts: dict[str, str]) -> str:
-    """All of it, with every call."""
+def to_json(grouped: Sequence[Group], facts: dict[str, str]) -> str:
+    """Return all results as JSON text, with the seconds of every call.
+
+    Args:
+        grouped: the groups of measurements.
+        facts: what :func:`volo.bench.machine.machine` returned.
+    """
     rows = [
         {
-            "batch": heat.batch,
-            "threads": heat.threads,
-            "model": each.contestant.model.name,
-            "size": each.contestant.model.size,
-            "runtime": each.contestant.runtime,
-            "peer": each.contestant.peer,
+            "batch": group.batch,
+            "threads": group.threads,
+            "model": each.candidate.model.name,
+            "size": each.candidate.model.size,
+            "runtime": each.candidate.runtime,
+            "peer": each.candidate.baseline,
             "images_per_second": asdict(throughput(each)),
-            "times_as_fast_as": {heat.reference.contestant.name: asdict(speedup(each, heat.reference))},
+            "times_as_fast_as": {group.reference.candidate.name: asdict(speedup(each, group.reference))},
             "milliseconds": dict(zip([f"p{number}" for number in PERCENTILES], latencies(each), strict=True)),
             "peak_bytes": each.peak,
             "seconds_to_first_result": each.start,
             "seconds_of_every_call": each.rounds,
         }
-        for heat in together
-        for each in heat.measured
+        for group in grouped
+        for each in group.measured
     ]
-    return (
-        json.dumps({"machine": facts, "fastest": [_fastest(heat) for heat in together], "rows": rows}, indent=2) + "\n"
-    )
+    fastest = [_fastest(group) for group in grouped]
+    return json.dumps({"machine": facts, "fastest": fastest, "rows": rows}, indent=2) + "\n"
 
 
-def _fastest(heat: Group) -> dict | None:
-    if heat.fastest is None:
+def _fastest(group: Group) -> dict | None:
+    if group.fastest is None:
         return None
-    ours, theirs = heat.fastest
+    model, baseline = group.fastest
     return {
-        "batch": heat.batch,
-        "threads": heat.threads,
-        "model": ours.contestant.name,
-        "peer": theirs.contestant.name,
-        "times_as_fast": asdict(speedup(ours, theirs)),
+        "batch": group.batch,
+        "threads": group.threads,
+        "model": model.candidate.name,
+        "peer": baseline.candidate.name,
+        "times_as_fast": asdict(speedup(model, baseline)),
     }
 
 
 def _seconds(measured: Measured) -> np.ndarray:
-    """The median call of every round."""
+    """Return the median seconds of a call, for each round."""
     return np.array([np.median(calls) for calls in measured.rounds])
 
 
 def _estimate(rounds: np.ndarray) -> Estimate:
-    draw = np.random.default_rng(0)
-    ends = bootstrap((rounds,), np.median, n_resamples=2000, method="percentile", rng=draw).confidence_interval
+    random = np.random.default_rng(0)
+    ends = bootstrap((rounds,), np.median, n_resamples=2000, method="percentile", rng=random).confidence_interval
     return Estimate(value=float(np.median(rounds)), low=float(ends.low), high=float(ends.high))

@@ -1,4 +1,4 @@
-"""Taking turns: every competitor has a process of its own, and one of them runs at a time, round after round."""
+"""Interleaved benchmark: every candidate has its own process, and in every round each of them is measured once."""
 
 import json
 import os
@@ -16,41 +16,42 @@ from typing import Any
 from volo.bench.candidates import Candidate, Preparation
 from volo.bench.worker import Measurement
 
-#: Fewer rounds than this say nothing of how far they differ.
+#: Fewer rounds than this give no useful interval.
 LEAST_ROUNDS = 3
-#: Seconds after a turn in which the runtime's threads, which wait busily for more work, come to rest.
+#: Seconds of waiting after each turn. A runtime's threads spin for a moment before they sleep, and would take the
+#: processor from the next candidate.
 _REST = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long is measured, for every batch size and number of threads.
+    """Limits of the measuring, for each batch size and number of threads.
 
     Attributes:
-        rounds: at most.
-        seconds: after which no further round starts; but there are never fewer than :data:`LEAST_ROUNDS`.
-        turn: seconds of a turn; a call that takes longer is the whole turn.
+        rounds: the most rounds.
+        seconds: no round starts after this time, except the first :data:`LEAST_ROUNDS`.
+        turn_seconds: length of one candidate's turn in a round; a turn has at least one whole call.
     """
 
     rounds: int = 20
     seconds: float = 60.0
-    turn: float = 0.25
+    turn_seconds: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One competitor at one batch size and number of threads.
+    """The results of one candidate at one batch size and number of threads.
 
     Attributes:
-        contestant: who.
-        batch: images a call.
-        threads: it computed with.
-        rounds: seconds of every call, round by round.
+        candidate: the candidate.
+        batch: images per call.
+        threads: number of CPU threads.
+        rounds: seconds of every call, in one list for each round.
         start: seconds from the start of the process to the result of its first batch.
-        peak: bytes, the most memory that the process held.
+        peak: the most memory that the process held, in bytes.
     """
 
-    contestant: Candidate
+    candidate: Candidate
     batch: int
     threads: int
     rounds: list[list[float]]
@@ -58,105 +59,112 @@ class Measured:
     peak: int
 
 
-class LeftOutError(Exception):
-    """A competitor cannot take part; the message says why."""
+class CandidateError(Exception):
+    """A candidate cannot be measured; the message gives the reason."""
 
 
 def run_interleaved(
-    contestants: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     *,
     batches: Sequence[int],
     threads: Sequence[int],
     plan: Plan,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> list[Measured]:
-    """Measure all competitors, at each number of threads and batch size by itself.
+    """Measure all candidates in interleaved rounds, separately for each number of threads and batch size.
 
     Args:
-        contestants: who takes part; one that fails is left out, as ``say`` is told.
-        batches: images a call.
-        threads: to compute with.
-        plan: how long.
-        say: called with a line now and then.
+        candidates: the candidates; one that fails is reported and left out.
+        batches: batch sizes, in images per call.
+        threads: numbers of CPU threads.
+        plan: limits of the measuring.
+        report: called with lines about the progress and about candidates that are left out.
 
     Raises:
-        RuntimeError: none of them could be measured.
+        RuntimeError: No candidate could be measured.
     """
     measured = []
     with tempfile.TemporaryDirectory(prefix="volo-bench-") as folder:
         preparation = Preparation(Path(folder))
         for count in threads:
             for batch in batches:
-                say(f"batch {batch}, {_counted(count, 'thread')}: starting {_counted(len(contestants), 'process')}")
+                processes = _counted(len(candidates), "process")
+                report(f"batch {batch}, {_counted(count, 'thread')}: starting {processes}")
                 with ExitStack() as stack:
-                    workers = _start(contestants, preparation, batch, count, stack, say)
-                    measured += _heat(workers, batch, count, plan, say)
+                    workers = _start(candidates, preparation, batch, count, stack, report)
+                    measured += _measure(workers, batch, count, plan, report)
     if not measured:
         raise RuntimeError("nothing could be measured; the reasons are above")
     return measured
 
 
 def _start(
-    contestants: Sequence[Candidate],
+    candidates: Sequence[Candidate],
     preparation: Preparation,
     batch: int,
     threads: int,
     stack: ExitStack,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[Candidate, "Worker"]:
-    """A process for each, started one after the other, so that none disturbs the start-up of another."""
+    """Start the workers one after the other, so that none disturbs the start-up of another."""
     workers = {}
-    for contestant in contestants:
+    for candidate in candidates:
         try:
-            job = preparation.job(contestant, batch=batch, threads=threads)
-            workers[contestant] = stack.enter_context(Worker(job))
-        except Exception as error:  # whatever one of them fails of, the others are measured
+            measurement = preparation.measurement(candidate, batch=batch, threads=threads)
+            workers[candidate] = stack.enter_context(Worker(measurement))
+        except Exception as error:  # a failure of one candidate must not stop the others
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            say(f"{contestant.name} is left out: {reason}")
+            report(f"{candidate.name} is left out: {reason}")
     return workers
 
 
-def _heat(
-    workers: dict[Candidate, "Worker"], batch: int, threads: int, plan: Plan, say: Callable[[str], None]
+def _measure(
+    workers: dict[Candidate, "Worker"], batch: int, threads: int, plan: Plan, report: Callable[[str], None]
 ) -> list[Measured]:
-    """Rounds in which each has one turn, in an order drawn anew."""
-    rounds: dict[Candidate, list[list[float]]] = {contestant: [] for contestant in workers}
-    begin, done, draw = time.perf_counter(), 0, random.Random(0)
+    """Run the rounds; each round has one turn for every candidate, in a new random order."""
+    rounds: dict[Candidate, list[list[float]]] = {candidate: [] for candidate in workers}
+    begin, done, order = time.perf_counter(), 0, random.Random(0)
     while rounds and (done < LEAST_ROUNDS or (done < plan.rounds and time.perf_counter() - begin < plan.seconds)):
-        for contestant in draw.sample(list(rounds), len(rounds)):
+        for candidate in order.sample(list(rounds), len(rounds)):
             try:
-                rounds[contestant].append(workers[contestant].ask(plan.turn))
-            except LeftOutError as error:
-                say(f"{contestant.name} is left out: {error}")
-                del rounds[contestant]
+                rounds[candidate].append(workers[candidate].ask(plan.turn_seconds))
+            except CandidateError as error:
+                report(f"{candidate.name} is left out: {error}")
+                del rounds[candidate]
             time.sleep(_REST)
         done += 1
     return [
         Measured(
-            contestant=contestant,
+            candidate=candidate,
             batch=batch,
             threads=threads,
             rounds=calls,
-            start=workers[contestant].start,
-            peak=workers[contestant].ask("peak"),
+            start=workers[candidate].start,
+            peak=workers[candidate].ask("peak"),
         )
-        for contestant, calls in rounds.items()
+        for candidate, calls in rounds.items()
     ]
 
 
 class Worker:
-    """The process of one competitor, ready to take turns; it ends with the context.
+    """The process of one candidate, whose first batch has run; leaving the context ends the process.
+
+    Args:
+        measurement: the model, its runtime and its batch.
 
     Attributes:
-        start: seconds it took to be ready.
+        start: seconds from the start of the process to the result of its first batch.
+
+    Raises:
+        CandidateError: The process ended before it was ready.
     """
 
-    def __init__(self, job: Measurement) -> None:
+    def __init__(self, measurement: Measurement) -> None:
         self._stack = ExitStack()
         errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._errors = self._stack.enter_context(errors)
-        cache = self._stack.enter_context(tempfile.TemporaryDirectory())  # torch.compile finds nothing of before
-        settings = {"OMP_NUM_THREADS": str(job.threads), "TORCHINDUCTOR_CACHE_DIR": cache}
+        cache = self._stack.enter_context(tempfile.TemporaryDirectory())  # torch.compile must find no earlier results
+        settings = {"OMP_NUM_THREADS": str(measurement.threads), "TORCHINDUCTOR_CACHE_DIR": cache}
         begin = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "volo.bench.worker"],
@@ -167,7 +175,7 @@ class Worker:
             env=os.environ | settings,
         )
         try:
-            self.ask(asdict(job))
+            self.ask(asdict(measurement))
         except BaseException:
             self.__exit__()
             raise
@@ -181,30 +189,30 @@ class Worker:
         self._process.communicate()
         self._stack.close()
 
-    def ask(self, what: object) -> Any:
-        """Send a line and wait for the answer.
+    def ask(self, request: object) -> Any:
+        """Send a request to the process and return its answer, both as JSON values.
 
         Raises:
-            LeftOutError: the process has ended instead.
+            CandidateError: The process has ended.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        with suppress(BrokenPipeError):  # it has ended, as the empty answer says
-            print(json.dumps(what), file=stdin, flush=True)
+        with suppress(BrokenPipeError):  # the process has ended; the empty answer below shows it
+            print(json.dumps(request), file=stdin, flush=True)
         answer = stdout.readline()
         if not answer:
-            raise LeftOutError(self._last_words())
+            raise CandidateError(self._reason())
         return json.loads(answer)
 
-    def _last_words(self) -> str:
-        """Why the process ended: the last line that it wrote, of an exception without its module."""
+    def _reason(self) -> str:
+        """Return the last line that the ended process wrote to standard error, or else its exit code."""
         code = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().strip().splitlines()
         return lines[-1] if lines and code > 0 else f"its process ended with exit code {code}"
 
 
-def _counted(number: int, what: str) -> str:
-    plural = "es" if what.endswith("s") else "s"
-    return f"{number} {what}{'' if number == 1 else plural}"
+def _counted(number: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else plural}"

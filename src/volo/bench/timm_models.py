@@ -1,4 +1,4 @@
-"""Models of timm's as peers: any of them, by name."""
+"""Models of timm as baselines, by name."""
 
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,33 @@ from volo.messages import nearest
 
 
 def create(name: str, pixels: int | None = None, *, weights: str | Path | None = None) -> nn.Module:
-    """Build a model for evaluation, of random weights or those in a file, for square images of ``pixels``.
+    """Build a model of timm in evaluation mode.
+
+    Args:
+        name: timm's name of the model.
+        pixels: height and width of the images; None takes the size that the model is made for.
+        weights: a file of weights; None takes random weights.
 
     Raises:
-        ValueError: timm has no such model, or it does not take such images.
+        ValueError: timm does not know the model, or the model does not accept images of this size.
     """
     sized: dict[str, Any] = {} if pixels in (None, input_size(name)[-1]) else {"img_size": pixels}
     path = str(weights) if weights else ""
     try:
         return timm.create_model(name, checkpoint_path=path, **sized).eval()
-    except TypeError:  # a network that does not ask for a size takes any
+    except TypeError:  # a network without the argument ``img_size`` accepts any size
         return timm.create_model(name, checkpoint_path=path).eval()
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise ValueError(f"timm does not build {name} for {pixels} pixels: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"timm cannot build {name} for images of {pixels} pixels: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def input_size(name: str) -> tuple[int, int, int]:
-    """Channels, height and width of the images that a model was made for.
+    """Return channels, height and width of the images that a model of timm is made for.
 
     Raises:
-        ValueError: timm has no such model.
+        ValueError: timm does not know the model.
     """
     try:
         settings = timm.models.get_pretrained_cfg(name, allow_unregistered=False)

@@ -1,8 +1,10 @@
-"""One competitor, in a process of its own: it gets ready, and runs when it is told that it has the turn.
+"""The worker process of one candidate: it loads the model, and runs batches on request.
 
-    python -m volo.bench.worker    # a job, and then turns, as lines of JSON on standard input; answers on the output
+    python -m volo.bench.worker
 
-What is imported here counts as start-up and as memory, so it is what the runtime needs, and no more.
+It reads requests as lines of JSON from standard input and writes answers as lines of JSON to standard output. Imports
+of this module count as the candidate's start-up time and memory, so it imports only the packages that the runtime
+needs.
 """
 
 import json
@@ -20,7 +22,7 @@ import numpy as np
 
 from volo.runtime.sessions import onnx_session, openvino_request
 
-#: What stands before the name of a model of timm's.
+#: Prefix of the name of a timm model.
 TIMM = "timm:"
 
 Call = Callable[[], object]
@@ -28,15 +30,16 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a worker runs.
+    """The model, runtime and batch that a worker runs.
 
     Attributes:
-        runtime: one of :data:`volo.bench.candidates.BENCH_RUNTIMES`, or ``file``: the one that a ``.pt2`` file is for.
-        source: an exported file; else what :func:`volo.load_model` takes, or ``timm:NAME``.
-        weights: of a model of timm's, a file.
-        shape: of a batch, as ``dtype`` says.
-        dtype: float32, normalized (B, C, H, W); or uint8, pixels (B, H, W, C).
-        threads: to compute with.
+        runtime: one of :data:`volo.bench.candidates.BENCH_RUNTIMES`, or ``file``: the runtime that a ``.pt2`` file
+            was written for.
+        source: an exported file, a source of :func:`volo.load_model`, or ``timm:NAME``.
+        weights: the file of weights of a timm model.
+        shape: shape of a batch, in the layout that ``dtype`` implies.
+        dtype: float32 for normalized images (B, C, H, W), or uint8 for pixels (B, H, W, C).
+        threads: number of CPU threads.
     """
 
     runtime: str
@@ -48,20 +51,27 @@ class Measurement:
 
 
 def serve() -> None:
-    """Answer the job once its first batch has run, a number of seconds with the calls of a turn, ``peak`` in bytes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process ends it
+    """Answer requests from standard input until it is closed.
+
+    The first request is a :class:`Measurement`; its answer, "ready", follows the first batch. A later request is
+    "peak", answered with :func:`peak_bytes`, or a number of seconds, answered with :func:`time_calls`.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent process ends this one
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output that libraries print must not mix with the answers
     call = open_call(Measurement(**json.loads(sys.stdin.readline())))
     call()
     print(json.dumps("ready"), file=answers)
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(peak_bytes() if asked == "peak" else turn(call, asked)), file=answers)
+        request = json.loads(line)
+        print(json.dumps(peak_bytes() if request == "peak" else time_calls(call, request)), file=answers)
 
 
-def turn(call: Call, seconds: float) -> list[float]:
-    """Seconds of each call, until ``seconds`` are over; of several, the first finds cold caches and is dropped."""
+def time_calls(call: Call, seconds: float) -> list[float]:
+    """Repeat a call until ``seconds`` have passed, and return the seconds of each call.
+
+    The first of several calls is dropped, since it runs with cold caches.
+    """
     calls: list[float] = []
     while sum(calls) < seconds:
         start = time.perf_counter()
@@ -70,22 +80,24 @@ def turn(call: Call, seconds: float) -> list[float]:
     return calls[1:] or calls
 
 
-def open_call(job: Measurement) -> Call:
-    """What runs one batch."""
-    draw = np.random.default_rng(0)
-    pixels = job.dtype == "uint8"
-    batch = draw.integers(0, 256, job.shape, np.uint8) if pixels else draw.standard_normal(job.shape, np.float32)
-    if job.runtime == "onnxruntime":
-        session = onnx_session(job.source, threads=job.threads)
+def open_call(measurement: Measurement) -> Call:
+    """Load the model and return a function that runs it on one random batch."""
+    random, shape, threads = np.random.default_rng(0), measurement.shape, measurement.threads
+    if measurement.dtype == "uint8":
+        batch = random.integers(0, 256, shape, np.uint8)
+    else:
+        batch = random.standard_normal(shape, np.float32)
+    if measurement.runtime == "onnxruntime":
+        session = onnx_session(measurement.source, threads=threads)
         feed = {session.get_inputs()[0].name: batch}
         return lambda: session.run(None, feed)
-    if job.runtime == "openvino":
-        request = openvino_request(job.source, threads=job.threads)
+    if measurement.runtime == "openvino":
+        request = openvino_request(measurement.source, threads=threads)
         return lambda: request.infer([batch], share_inputs=True)
     import torch
 
-    torch.set_num_threads(job.threads)
-    run, images = _module(job), torch.from_numpy(batch)
+    torch.set_num_threads(threads)
+    run, images = _module(measurement), torch.from_numpy(batch)
 
     def call() -> None:
         with torch.inference_mode():
@@ -94,33 +106,34 @@ def open_call(job: Measurement) -> Call:
     return call
 
 
-def _module(job: Measurement) -> Callable[[Any], object]:
-    """A model of PyTorch's, ready to be called."""
-    if job.runtime == "file":
+def _module(measurement: Measurement) -> Callable[[Any], object]:
+    """Return the model as a callable of PyTorch tensors."""
+    if measurement.runtime == "file":
         from volo.runtime.runtimes import open_runtime
 
-        return open_runtime(job.source, threads=job.threads)
-    if job.source.startswith(TIMM):
+        return open_runtime(measurement.source, threads=measurement.threads)
+    if measurement.source.startswith(TIMM):
         from volo.bench.timm_models import create
 
-        model = create(job.source.removeprefix(TIMM), job.shape[-1], weights=job.weights)
-        if job.runtime != "compile":
+        name = measurement.source.removeprefix(TIMM)
+        model = create(name, measurement.shape[-1], weights=measurement.weights)
+        if measurement.runtime != "compile":
             return model
         import torch
 
-        from volo.fused.optimize import FREEZING  # no start-up of the others waits for it
+        from volo.fused.optimize import FREEZING  # imported here, so that it adds to no other candidate's start-up
 
         return torch.compile(model, dynamic=False, options=FREEZING)
     from volo.fused.optimize import optimize_for_inference
     from volo.models import load_model
 
-    return optimize_for_inference(load_model(job.source).model, compile=job.runtime == "compile")
+    return optimize_for_inference(load_model(measurement.source).model, compile=measurement.runtime == "compile")
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held.
+    """Return the most memory that this process has held, in bytes.
 
-    Linux counts into ``ru_maxrss`` what the process that started this one held, too; ``VmHWM`` is this one's alone.
+    On Linux, ``ru_maxrss`` can include the memory of the parent process, so ``VmHWM`` is read instead.
     """
     status = Path("/proc/self/status")
     if status.is_file():

@@ -1,1 +1,1 @@
-"""Trained models in the formats of other runtimes, checked against PyTorch. Needs the extra ``volo[export]``."""
+"""Export of trained models to other runtimes, and the comparison with PyTorch. Needs the extra ``volo[export]``."""

@@ -1,4 +1,4 @@
-"""A module as a program of ``torch.export``: what every format is made from."""
+"""Tracing of a module with ``torch.export``; every format is written from the traced program."""
 
 import warnings
 from typing import Any
@@ -12,15 +12,15 @@ def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool, mu
     """Trace a module on a batch of images.
 
     Args:
-        module: maps one batch of images to logits; any module will do.
-        images: (B, C, H, W), or (B, H, W, C) uint8. Of what may vary, no two of its sides may be equal, and the batch
-            must be more than one image.
-        batches: the number of images may vary.
-        sizes: height and width may vary.
-        multiple: they stay multiples of so many pixels.
+        module: any module that maps a batch of images to logits.
+        images: an example, (B, C, H, W) or (B, H, W, C) uint8. Sides that may vary must differ from each other, and B
+            must be above 1 if it may vary.
+        batches: whether the number of images may vary.
+        sizes: whether height and width may vary.
+        multiple: a varying height and width must be multiples of this number of pixels.
 
     Raises:
-        ValueError: the model cannot be traced so.
+        ValueError: The model cannot be traced in this way.
     """
     top = 1 if images.dtype == torch.uint8 else 2
     dynamic: dict[int, Any] = {0: Dim.DYNAMIC} if batches else {}
@@ -30,11 +30,11 @@ def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool, mu
         dynamic |= {top: multiple * Dim("rows", min=1), top + 1: multiple * Dim("columns", min=1)}
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # Of PyTorch's own making: its tracer reads what it has deprecated.
+            # PyTorch's tracer itself uses deprecated parts of PyTorch.
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.")
             return torch.export.export(module.eval(), (images,), dynamic_shapes=(dynamic,), strict=False)
-    except Exception as error:  # of many kinds
+    except Exception as error:  # the tracer raises many types
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        what = "with a varying size" if sizes else f"at {images.shape[top]}x{images.shape[top + 1]} pixels"
-        raise ValueError(f"the model cannot be exported {what}: {reason}") from error
+        kind = "with a varying size" if sizes else f"at {images.shape[top]}x{images.shape[top + 1]} pixels"
+        raise ValueError(f"the model cannot be exported {kind}: {reason}") from error

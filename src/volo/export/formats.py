@@ -1,25 +1,25 @@
-"""What a model can be exported to."""
+"""The export formats and the options of an export."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from volo.messages import nearest
+from volo.precision import EXPORT_PRECISIONS, canonical_precision
 
 DYNAMIC = ("none", "batch", "size", "both")
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        name: what people call it.
-        ending: of the file's name.
-        runtime: the one of :mod:`volo.runtime.runtimes` that runs it.
-        precisions: those that it can have.
-        needs: packages that write and run it, beside PyTorch; nncf for int8 alone.
+        name: the value of ``--to``.
+        ending: suffix of the file's name.
+        runtime: name of the runtime in :mod:`volo.runtime.runtimes` that runs the file.
+        precisions: the supported precisions.
+        needs: packages beside PyTorch that write and run the file; nncf is needed for int8 only.
     """
 
     name: str
@@ -32,20 +32,20 @@ class Format:
 FORMATS = {
     form.name: form
     for form in (
-        Format("onnx", ".onnx", "onnxruntime", PRECISIONS, ("onnx", "onnxscript", "onnxruntime")),
-        Format("openvino", ".xml", "openvino", PRECISIONS, ("onnx", "onnxscript", "openvino", "nncf")),
-        Format("torch-export", ".pt2", "torch-export", ("fp32", "fp16")),
-        Format("aotinductor", ".pt2", "aotinductor", ("fp32", "fp16")),
+        Format("onnx", ".onnx", "onnxruntime", ("fp32", "fp16", "int8"), ("onnx", "onnxscript", "onnxruntime")),
+        Format("openvino", ".xml", "openvino", ("fp32", "fp16", "int8"), ("onnx", "onnxscript", "openvino", "nncf")),
+        Format("torch-export", ".pt2", "torch-export", ("fp32", "bf16", "fp16")),
+        Format("aotinductor", ".pt2", "aotinductor", ("fp32", "bf16", "fp16")),
     )
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What somebody wants of an export; see :func:`volo.export.pipeline.export_model`.
+    """The options of :func:`volo.export.pipeline.export_model`.
 
     Raises:
-        ValueError: there is no such thing, or these things do not go together.
+        ValueError: An option has an unknown value, or options do not go together.
     """
 
     to: str
@@ -59,28 +59,28 @@ class ExportOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for what, value, allowed in (
+        object.__setattr__(self, "precision", canonical_precision(self.precision, EXPORT_PRECISIONS))
+        for option, value, allowed in (
             ("format", self.to, tuple(FORMATS)),
             ("kind of dynamic shape", self.dynamic, DYNAMIC),
-            ("precision", self.precision, PRECISIONS),
         ):
             if value not in allowed:
-                raise ValueError(f"there is no {what} {value!r}{nearest(value, allowed)}")
+                raise ValueError(f"unknown {option} {value!r}{nearest(value, allowed)}")
         if self.precision not in self.format.precisions:
             able = [form.name for form in FORMATS.values() if self.precision in form.precisions]
-            raise ValueError(f"{self.to} has no {self.precision} here; {' and '.join(able)} have")
+            raise ValueError(f"{self.to} does not support {self.precision}; {' and '.join(able)} do")
         if self.to == "aotinductor" and self.sizes:
-            raise ValueError("AOTInductor compiles for one size of images here; take --dynamic none or batch")
+            raise ValueError("aotinductor supports only one image size: use --dynamic none or batch")
         if self.include_resize and self.sizes:
-            raise ValueError("resizing inside brings photos of any size to one; take --dynamic none or batch")
+            raise ValueError("--include-resize resizes all photos to one size: use --dynamic none or batch")
         if self.include_resize and self.precision == "int8":
-            raise ValueError("int8 is fitted to images that are resized already; leave out --include-resize")
+            raise ValueError("int8 is calibrated on images that are already resized: omit --include-resize")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, not {self.threads}")
 
     @property
     def format(self) -> Format:
-        """The kind of file."""
+        """The file format."""
         return FORMATS[self.to]
 
     @property
@@ -94,10 +94,10 @@ class ExportOptions:
         return self.dynamic in ("size", "both")
 
     def check_installed(self) -> None:
-        """See that what writes and runs the file is there, before the work and not after it.
+        """Check that the packages that write and run the file are installed.
 
         Raises:
-            ModuleNotFoundError: it is not.
+            ModuleNotFoundError: A package is not installed.
         """
         needed = [name for name in self.format.needs if name != "nncf" or self.precision == "int8"]
         for name in needed:
@@ -105,10 +105,10 @@ class ExportOptions:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     def check_output(self, output: Path) -> None:
-        """See that a file's name has the format's ending.
+        """Check that a file's name has the suffix of the format.
 
         Raises:
-            ValueError: it has another.
+            ValueError: It has another suffix.
         """
         if output.suffix != self.format.ending:
-            raise ValueError(f"a file of {self.to} must end in {self.format.ending}, not {output.name!r}")
+            raise ValueError(f"the name of a {self.to} file must end in {self.format.ending}, not {output.name!r}")

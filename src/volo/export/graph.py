@@ -1,6 +1,7 @@
-"""The model as it is exported: standard operators alone, weights fused, and what may stand around it.
+"""The exported module: a model of fused layers and standard operators, with optional pre- and postprocessing.
 
-Outlook attention is written as slices (``volo.ops.slices``), not as unfold and fold: no Col2Im, no custom operator.
+Outlook attention runs as slices (``volo.ops.slices``), not as unfold and fold, so that the graph contains neither
+Col2Im nor a custom operator.
 
 Shape letters: B batch, H W image, h w tokens, K classes.
 """
@@ -21,16 +22,20 @@ from volo.models.pyramid import STRIDES
 
 
 class GraphVOLO(FusedVOLO):
-    """A VOLO of inference layers whose position embeddings are laid out for one size, or resized in the graph."""
+    """A VOLO of inference layers whose position embeddings fit one image size, or are resized in the graph.
+
+    Args:
+        model: the model; it is not changed.
+        size: (height, width) of the images in pixels; None for any size.
+    """
 
     def __init__(self, model: VOLO, size: tuple[int, int] | None) -> None:
-        """For images of ``size``; None for any."""
         super().__init__(model, pack=False)
         self.resizes = size is None
         for outlooker in self.network[0].children():
             outlooker.backend = "slices"  # type: ignore[assignment]
         if size is not None:
-            # As the stem halves rounding up, and the two steps after it round down.
+            # The number of tokens: the stem's first halving rounds up, and the two later steps round down.
             half = self.config.patch_size // 2
             tokens = tuple((side + 1) // 2 // half // 2 for side in size)
             resized = resize_position_embedding(self.pos_embed, (tokens[0], tokens[1]))
@@ -40,24 +45,24 @@ class GraphVOLO(FusedVOLO):
         coarse = self.network[1](fine)
         if not self.resizes:
             return coarse + self.pos_embed
-        # Without asking whether the size is the trained one, where this changes nothing: a graph has no such branch.
+        # There is no branch for the trained size, since a graph cannot branch; at that size resizing changes nothing.
         positions = self.pos_embed.permute(0, 3, 1, 2)
         resized = F.interpolate(positions, size=coarse.shape[1:3], mode="bicubic", align_corners=False)
         return coarse + resized.permute(0, 2, 3, 1)
 
 
 class Graph(nn.Module):
-    """What is exported: images to logits (B, K), or to scores (B, K, H, W) of every pixel.
+    """The exported module: images to logits (B, K), or to the logits of every pixel (B, K, H, W).
 
     Args:
         model: a VOLO with heads, or a segmentation model.
-        size: (height, width) of the images; None for any.
-        preprocessing: where given, images are (B, H, W, channels) uint8, 0–255, and normalized here; else they are
-            (B, channels, H, W) float32, normalized.
-        resize: images are photos of any size, resized and cropped here before they are normalized.
-        softmax: give probabilities over the classes in the place of logits.
-        tokens: give the logits of every patch token as well, (B, h, w, K).
-        half: hold the weights, and compute, in float16; input and output stay float32.
+        size: (height, width) of the images in pixels; None for any size.
+        preprocessing: if given, images are (B, H, W, channels) uint8, 0–255, and the graph normalizes them. If None,
+            they are (B, channels, H, W) float32, normalized.
+        resize: images are photos of any size, and the graph resizes and crops them before it normalizes them.
+        softmax: return probabilities over the classes instead of logits.
+        tokens: also return the logits of every patch token, (B, h, w, K).
+        dtype: dtype of the weights and of the computation; a float input and the outputs stay float32.
     """
 
     mean: Tensor
@@ -72,12 +77,12 @@ class Graph(nn.Module):
         resize: bool = False,
         softmax: bool = False,
         tokens: bool = False,
-        half: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.normalizes, self.softmax, self.tokens = preprocessing is not None, softmax, tokens
-        self.dtype = torch.float16 if half else torch.float32
-        model = deepcopy(model).to(self.dtype).eval()
+        self.dtype = dtype
+        model = deepcopy(model).to(dtype).eval()
         self.model = GraphVOLO(model, size) if isinstance(model, VOLO) else _rewritten(model, size, STRIDES[-1])
         self.crop: PhotoCrop | None = None
         if preprocessing is not None:
@@ -103,9 +108,12 @@ class Graph(nn.Module):
 
 
 class AdaptiveMean(nn.Module):
-    """``AdaptiveAvgPool2d`` for a graph of any size: (B, C, H, W) to (B, C, *size), as products with weights of 1/n.
+    """``AdaptiveAvgPool2d`` for a graph of any size: (B, C, H, W) to (B, C, *size), as two matrix products.
 
-    ONNX has no such operator, and what PyTorch writes in its place runs at the traced size alone.
+    ONNX has no such operator, and PyTorch exports it in a form that runs only at the traced size.
+
+    Args:
+        size: height and width of the output.
     """
 
     def __init__(self, size: int | tuple[int, int]) -> None:
@@ -118,16 +126,24 @@ class AdaptiveMean(nn.Module):
 
     @staticmethod
     def _weights(bins: int, length: int, like: Tensor) -> Tensor:
-        """(bins, length): what each place counts in the mean of each bin."""
-        place = torch.arange(length, device=like.device)
+        """Return the weight of each position in the mean of each bin, (bins, length)."""
+        position = torch.arange(length, device=like.device)
         number = torch.arange(bins, device=like.device)[:, None]
         first, end = number * length // bins, ((number + 1) * length + bins - 1) // bins
-        inside = ((place >= first) & (place < end)).to(like.dtype)
+        inside = ((position >= first) & (position < end)).to(like.dtype)
         return inside / inside.sum(dim=1, keepdim=True)
 
 
 def _rewritten(model: nn.Module, size: tuple[int, int] | None, multiple: int) -> nn.Module:
-    """A module with its VOLOs replaced by those of inference layers; they see images padded to a multiple of pixels."""
+    """Replace the parts of a module that need another form in a graph, in place, and return the module.
+
+    VOLOs get inference layers; for any size, adaptive poolings become :class:`AdaptiveMean`.
+
+    Args:
+        model: the module; the images that its VOLOs receive are padded to a multiple of ``multiple`` pixels.
+        size: (height, width) of the images before padding; None for any size.
+        multiple: in pixels.
+    """
     size = None if size is None else (-(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple)
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -142,14 +158,21 @@ def _rewritten(model: nn.Module, size: tuple[int, int] | None, multiple: int) ->
 
 
 def _own_memory(module: nn.Module) -> None:
-    """Lay every tensor out by itself: archives keep whole storages, and warn of views of them."""
+    """Give every tensor its own memory: archives save whole storages, and warn about views."""
     for tensor in [*module.parameters(), *module.buffers()]:
         tensor.requires_grad_(False)
         tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
 
 
 def example(graph: Graph, channels: int, size: Sequence[int], *, batch: int) -> Tensor:
-    """A batch of gray images as the graph takes them."""
+    """Return a batch of gray images in the graph's input format.
+
+    Args:
+        graph: the graph.
+        channels: number of channels.
+        size: (height, width).
+        batch: number of images.
+    """
     if graph.normalizes:
         return torch.full((batch, *size, channels), 128, dtype=torch.uint8)
     return torch.zeros(batch, channels, *size)

@@ -1,4 +1,4 @@
-"""ONNX, by PyTorch's exporter."""
+"""Export to ONNX with PyTorch's exporter."""
 
 import contextlib
 import io
@@ -12,29 +12,29 @@ from torch.export import ExportedProgram
 
 from volo.runtime.export_info import KEY
 
-#: Version of the operator set: the first with Gelu, the last that TensorRT 10's list of operators covers.
+#: Version of the operator set: the first one with Gelu, and the last one that TensorRT 10 supports.
 OPSET = 20
 
 
 def write_onnx(program: ExportedProgram, path: Path, description: str | None = None) -> None:
     """Write a program as one ONNX file, checked by ``onnx.checker``.
 
-    What PyTorch notes of every operator's origin, paths of source files among it, is left out.
+    PyTorch's notes on the origin of every operator are removed; they include paths of source files.
 
     Args:
-        program: of :func:`volo.export.capture.capture`.
-        path: the file.
-        description: kept in ``metadata_props``.
+        program: from :func:`volo.export.capture.capture`.
+        path: the file to write.
+        description: JSON to store in ``metadata_props``.
 
     Raises:
-        RuntimeError: ``onnx.checker`` refuses the graph.
+        RuntimeError: ``onnx.checker`` rejects the graph.
     """
     import onnx
 
     with _silence():
-        made = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
-    assert made is not None
-    model = made.model_proto
+        exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
+    assert exported is not None
+    model = exported.model_proto
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
@@ -44,12 +44,12 @@ def write_onnx(program: ExportedProgram, path: Path, description: str | None = N
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise RuntimeError(f"onnx.checker refuses the graph: {str(error).splitlines()[0]}") from error
+        raise RuntimeError(f"onnx.checker rejects the graph: {str(error).splitlines()[0]}") from error
     path.write_bytes(model.SerializeToString())
 
 
 def operators(path: Path) -> frozenset[str]:
-    """The kinds of operators in a file, with their domain where it is not the standard one."""
+    """Return the types of operators in an ONNX file, with their domain unless it is the standard one."""
     import onnx
 
     nodes = onnx.load(path, load_external_data=False).graph.node
@@ -57,20 +57,20 @@ def operators(path: Path) -> frozenset[str]:
 
 
 def _name(graph: Any) -> None:
-    """Call input and outputs by what they are."""
+    """Rename the input to ``images`` and the outputs to ``scores`` and ``tokens``."""
     names = {graph.input[0].name: "images"}
     names |= dict(zip((output.name for output in graph.output), ("scores", "tokens"), strict=False))
     for part in (*graph.input, *graph.output):
         part.name = names[part.name]
     for node in graph.node:
-        for places in (node.input, node.output):
-            for index, name in enumerate(places):
-                places[index] = names.get(name, name)
+        for tensors in (node.input, node.output):
+            for index, name in enumerate(tensors):
+                tensors[index] = names.get(name, name)
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without what the exporter prints and logs of its steps."""
+    """Suppress the messages that the exporter prints and logs about its steps."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

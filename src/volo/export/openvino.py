@@ -1,4 +1,4 @@
-"""OpenVINO's own format, made from ONNX."""
+"""Export to OpenVINO's format, from an ONNX file."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,20 @@ from volo.runtime.export_info import KEY
 
 
 def read_as_openvino(path: Path) -> Any:
-    """An ONNX file as a model of OpenVINO's."""
+    """Read an ONNX file as a model of OpenVINO."""
     import openvino
 
-    return openvino.Core().read_model(path)  # convert_model, which does the same, reports its use to Intel
+    return openvino.Core().read_model(path)  # convert_model does the same, but reports its use to Intel
 
 
 def write_openvino(model: Any, path: Path, description: str | None = None, *, half: bool = False) -> None:
-    """Write a model of OpenVINO's as ``path``, which ends in ``.xml``, and its weights beside it, in ``.bin``.
+    """Write a model of OpenVINO as an ``.xml`` file, and its weights as a ``.bin`` file next to it.
 
     Args:
-        model: of :func:`read_as_openvino`.
-        path: the file.
-        description: kept in ``rt_info``.
-        half: keep the weights in float16; OpenVINO then computes in what suits the processor.
+        model: from :func:`read_as_openvino`.
+        path: the ``.xml`` file.
+        description: JSON to store in ``rt_info``.
+        half: store the weights in float16; OpenVINO chooses the dtype of the computation when it loads the file.
     """
     import openvino
 

@@ -1,4 +1,4 @@
-"""From a trained model to a file for another runtime, and the check of that file."""
+"""Export of a trained model to a file for another runtime, and the comparison of that file with PyTorch."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -34,8 +34,11 @@ from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import open_runtime
 from volo.version import __version__
 
-#: Images that quantization is calibrated on, at most.
+#: The most images for the calibration of int8.
 CALIBRATED = 300
+#: precision → dtype of the graph; the others are float32. int8 quantizes a float32 graph, and OpenVINO converts weights
+#: to float16 itself.
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class Export:
     """An exported file.
 
     Attributes:
-        path: of the file.
-        info: what it says of itself.
-        report: of the check.
-        report_path: where the report is, as JSON.
+        path: the file.
+        info: its description.
+        report: the result of the comparison with PyTorch.
+        report_path: the file that holds the report as JSON.
     """
 
     path: Path
@@ -74,32 +77,35 @@ def export_model(
 ) -> Export:
     """Write a trained model for another runtime, and compare the file with PyTorch on real images.
 
-    A file that fails the comparison stays where it is: look at ``report.problems``.
+    A file that fails the comparison is kept; ``report.problems`` has the reasons.
 
     Args:
-        source: a trained model, as :func:`volo.load_model` or :func:`volo.load_segmenter` takes it.
+        source: a trained model: a source of :func:`volo.load_model` or :func:`volo.load_segmenter`.
         to: onnx, openvino, torch-export or aotinductor.
-        output: the file; OpenVINO's weights come beside it.
-        size: (height, width) of the images in pixels; None takes the model's.
-        dynamic: what may vary: none (one image of one size), batch, size or both. A segmentation model's varying
-            sides are multiples of 32 pixels.
-        precision: fp32, fp16, or int8 (onnx and openvino).
-        include_preprocessing: the file takes (B, H, W, channels) uint8, 0–255, and normalizes; else (B, channels, H,
-            W) float32, normalized.
-        include_resize: the file takes photos (B, H, W, channels) uint8 of any size, and resizes, crops and normalizes;
-            of models of classification. Else images are resized and cropped outside.
-        include_softmax: the file gives probabilities.
-        include_tokens: the file gives the logits of every patch token, too.
-        images: files, folders and patterns to compare on; None takes the photos of the package.
-        calibration: the same, of the images that int8 is fitted to; the comparison is on others among them, where
-            ``images`` is None.
-        threads: of the runtime in the comparison.
-        on_step: told what is done next.
+        output: the file to write; OpenVINO's weights are written next to it.
+        size: (height, width) of the images in pixels; None takes the model's size.
+        dynamic: dimensions that may vary: none (one image of one size), batch, size or both. Varying sides of a
+            segmentation model must be multiples of 32 pixels.
+        precision: fp32; fp16; bf16 (torch-export and aotinductor); int8 (onnx and openvino).
+        include_preprocessing: True: the file takes (B, H, W, channels) uint8, 0–255, and normalizes. False: it takes
+            (B, channels, H, W) float32, normalized.
+        include_resize: True: the file takes photos (B, H, W, channels) uint8 of any size, and resizes, crops and
+            normalizes them (classification only). False: images must be resized and cropped before.
+        include_softmax: the file returns probabilities instead of logits.
+        include_tokens: the file also returns the logits of every patch token.
+        images: files, folders and patterns for the comparison; None takes the photos in the package, or for int8 some
+            of the calibration images.
+        calibration: files, folders and patterns for the calibration of int8. If ``images`` is None, some of them are
+            used for the comparison only.
+        threads: number of CPU threads of the runtime in the comparison.
+        on_step: called with a line before each step.
 
     Raises:
-        ValueError: there is no such model or format, or they do not go together. RuntimeError: a compiler failed.
+        ValueError: The model or an option is not valid, or the options do not go together.
+        RuntimeError: A compiler or checker failed.
+        ModuleNotFoundError: A package that the format needs is not installed.
     """
-    asked = ExportOptions(
+    options = ExportOptions(
         to=to,
         size=size,
         dynamic=dynamic,
@@ -111,31 +117,31 @@ def export_model(
         threads=threads,
     )
     output = Path(output)
-    asked.check_output(output)
+    options.check_output(output)
     check_writable_file(output)
-    asked.check_installed()
+    options.check_installed()
     if (precision == "int8") != (calibration is not None):
         raise ValueError(
-            "int8 is fitted to images: name some with calibration (--calibration FOLDER)"
+            "int8 is calibrated on images: give some with calibration (--calibration FOLDER)"
             if precision == "int8"
-            else f"calibration images are for int8, not for {precision}"
+            else f"calibration images are for int8 only, not for {precision}"
         )
-    model, info = _load(source, asked)
+    model, info = _load(source, options)
     preprocessing = info.preprocessing
-    fitted = real_images(calibration, preprocessing, most=CALIBRATED) if calibration is not None else None
-    if images is None and fitted is not None:
-        fitted, shown = _parted(fitted)
+    calibrated = real_images(calibration, preprocessing, most=CALIBRATED) if calibration is not None else None
+    if images is None and calibrated is not None:
+        calibrated, compared = _split_calibration(calibrated)
     else:
-        shown = real_images(images, preprocessing)
+        compared = real_images(images, preprocessing)
     with created_folder(output.parent):
         on_step("tracing and writing")
-        _write(model, asked, info, fitted, output, on_step)
+        _write(model, options, info, calibrated, output, on_step)
     on_step("comparing with PyTorch")
     runtime = open_runtime(output, threads=threads)
     if include_resize:
         report = verify_photos(model, runtime, info, real_photos(images, preprocessing))
     else:
-        pixels = [shown, *([_other_size(shown, _multiple(model))] if asked.sizes else [])]
+        pixels = [compared, *([_other_size(compared, _multiple(model))] if options.sizes else [])]
         report = verify(model, runtime, info, pixels)
     report_path = output.with_name(f"{output.name}.report.json")
     with atomic_write(report_path) as temporary:
@@ -143,22 +149,22 @@ def export_model(
     return Export(output, info, report, report_path)
 
 
-def _load(source: str | Path, asked: ExportOptions) -> tuple[VOLO | SegmentationModel, ExportInfo]:
-    """The model in evaluation mode, and the description of what becomes of it."""
+def _load(source: str | Path, options: ExportOptions) -> tuple[VOLO | SegmentationModel, ExportInfo]:
+    """Return the model in evaluation mode, and the description of the file to write."""
     task = task_of(source)
     trained = load_segmenter(source) if task == SEGMENTATION else load_model(source)
     if not trained.model.num_classes:
-        raise ValueError(f"the model in {source} has no heads: there is nothing for an exported file to say")
-    if task == SEGMENTATION and asked.include_tokens:
-        raise ValueError("a segmentation model has no logits of tokens, it has those of every pixel")
-    if task == SEGMENTATION and asked.include_resize:
-        raise ValueError("a segmentation model answers for the pixels it is given: leave out --include-resize")
+        raise ValueError(f"the model in {source} has no heads, so an exported file would have no outputs")
+    if task == SEGMENTATION and options.include_tokens:
+        raise ValueError("a segmentation model has logits of every pixel, not of tokens: omit --include-tokens")
+    if task == SEGMENTATION and options.include_resize:
+        raise ValueError("photos cannot be resized inside the file of a segmentation model: omit --include-resize")
     for weight in trained.model.state_dict().values():
         check_finite(weight, trained.model, source)
     architecture = _architecture(trained.model)
     preprocessing = preprocessing_of(trained.preprocessing, architecture.in_chans, source)
-    if asked.size is not None:
-        preprocessing = replace(preprocessing, size=asked.size)
+    if options.size is not None:
+        preprocessing = replace(preprocessing, size=options.size)
     smallest = 2 * architecture.patch_size
     if min(preprocessing.size) < smallest:
         height, width = preprocessing.size
@@ -169,18 +175,18 @@ def _load(source: str | Path, asked: ExportOptions) -> tuple[VOLO | Segmentation
         task=task,
         class_names=trained.class_names,
         preprocessing=preprocessing,
-        dynamic=asked.dynamic,
-        precision=asked.precision,
-        include_preprocessing=asked.include_preprocessing,
-        include_resize=asked.include_resize,
-        include_softmax=asked.include_softmax,
-        include_tokens=asked.include_tokens,
-        **_masks(trained),
+        dynamic=options.dynamic,
+        precision=options.precision,
+        include_preprocessing=options.include_preprocessing,
+        include_resize=options.include_resize,
+        include_softmax=options.include_softmax,
+        include_tokens=options.include_tokens,
+        **_segmentation_fields(trained),
     )
 
 
-def _masks(trained: TrainedModel | TrainedSegmenter) -> dict[str, Any]:
-    """What is said of a segmentation model alone."""
+def _segmentation_fields(trained: TrainedModel | TrainedSegmenter) -> dict[str, Any]:
+    """Return the fields of the description that only segmentation models have."""
     if not isinstance(trained, TrainedSegmenter):
         return {}
     return {name: getattr(trained, name) for name in ("class_colors", "ignore_index", "short_side")}
@@ -191,81 +197,88 @@ def _architecture(model: VOLO | SegmentationModel) -> VOLOConfig:
 
 
 def _multiple(model: VOLO | SegmentationModel) -> int:
-    """Of how many pixels the sides of images must be multiples, where they may vary."""
+    """Return the number of pixels that varying sides of images must be multiples of."""
     return 1 if isinstance(model, VOLO) else STRIDES[-1]
 
 
-def trace(model: VOLO | SegmentationModel, asked: ExportOptions, info: ExportInfo) -> torch.export.ExportedProgram:
-    """The program that every format is written from."""
+def trace(model: VOLO | SegmentationModel, options: ExportOptions, info: ExportInfo) -> torch.export.ExportedProgram:
+    """Trace the program that every format is written from.
+
+    Args:
+        model: the model in evaluation mode.
+        options: the options of the export.
+        info: the description of the file.
+    """
     preprocessing = info.preprocessing
     graph = Graph(
         model,
-        None if asked.sizes else preprocessing.size,
-        preprocessing=preprocessing if asked.include_preprocessing else None,
-        resize=asked.include_resize,
-        softmax=asked.include_softmax,
-        tokens=asked.include_tokens,
-        half=asked.precision == "fp16" and asked.to != "openvino",  # OpenVINO keeps the weights in half by itself
+        None if options.sizes else preprocessing.size,
+        preprocessing=preprocessing if options.include_preprocessing else None,
+        resize=options.include_resize,
+        softmax=options.include_softmax,
+        tokens=options.include_tokens,
+        dtype=_DTYPES.get(options.precision, torch.float32) if options.to != "openvino" else torch.float32,
     )
     height, width = preprocessing.size
     multiple = _multiple(model)
-    if asked.sizes:  # two different sides: the tracer takes equal ones to be equal always
+    if options.sizes:  # height and width must differ, or the tracer assumes that they are always equal
         step = 2 * _architecture(model).patch_size if multiple == 1 else multiple
         height, width = -(-height // step) * step + step, -(-height // step) * step + 3 * step
-    if asked.include_resize:
+    if options.include_resize:
         height, width = height + 16, height + 48
-    images = example(graph, preprocessing.channels, (height, width), batch=2 if asked.batches else 1)
-    return capture(graph, images, batches=asked.batches, sizes=asked.sizes or asked.include_resize, multiple=multiple)
+    images = example(graph, preprocessing.channels, (height, width), batch=2 if options.batches else 1)
+    sizes = options.sizes or options.include_resize
+    return capture(graph, images, batches=options.batches, sizes=sizes, multiple=multiple)
 
 
 def _write(
     model: VOLO | SegmentationModel,
-    asked: ExportOptions,
+    options: ExportOptions,
     info: ExportInfo,
-    fitted: Tensor | None,
+    calibrated: Tensor | None,
     output: Path,
     on_step: Callable[[str], None],
 ) -> None:
-    program, description = trace(model, asked, info), info.to_json()
-    if asked.to in ("torch-export", "aotinductor"):
+    program, description = trace(model, options, info), info.to_json()
+    if options.to in ("torch-export", "aotinductor"):
         from volo.export.torch_export import write_aotinductor, write_torch_export
 
-        write = write_torch_export if asked.to == "torch-export" else write_aotinductor
+        write = write_torch_export if options.to == "torch-export" else write_aotinductor
         with atomic_write(output) as temporary:
             write(program, temporary, description)
         return
     from volo.export.onnx import write_onnx
 
-    # Beside the output, for what is finished to be renamed.
+    # The temporary folder is next to the output, so that the finished file can be moved by renaming it.
     with TemporaryDirectory(prefix=".export.", dir=output.parent) as folder:
         plain, done = Path(folder, "plain.onnx"), Path(folder, output.name)
         write_onnx(program, plain, description)
-        if asked.precision == "int8" and fitted is not None:
+        if options.precision == "int8" and calibrated is not None:
             from volo.export.quantize import quantize_onnx, quantize_openvino
 
-            write_int8 = quantize_onnx if asked.to == "onnx" else quantize_openvino
-            write_int8(plain, done, info, fitted, on_step)
-        elif asked.to == "onnx":
+            write_int8 = quantize_onnx if options.to == "onnx" else quantize_openvino
+            write_int8(plain, done, info, calibrated, on_step)
+        elif options.to == "onnx":
             plain.rename(done)
         else:
             from volo.export.openvino import read_as_openvino, write_openvino
 
-            write_openvino(read_as_openvino(plain), done, description, half=asked.precision == "fp16")
-        if asked.to == "openvino":
+            write_openvino(read_as_openvino(plain), done, description, half=options.precision == "fp16")
+        if options.to == "openvino":
             done.with_suffix(".bin").replace(output.with_suffix(".bin"))
         done.replace(output)
 
 
-def _parted(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Images to fit to, and others, at most half of them, to compare on."""
+def _split_calibration(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Split images into those for the calibration and those, at most half of them, for the comparison."""
     if len(pixels) < 2:
-        raise ValueError("one calibration image is too few: int8 is fitted to some images and compared on others")
+        raise ValueError("one calibration image is too few: the comparison needs other images than the calibration")
     compared = min(len(pixels) // 2, 100)
     return pixels[compared:], pixels[:compared]
 
 
 def _other_size(pixels: Tensor, multiple: int) -> Tensor:
-    """A few of the images at another size, a rectangle."""
+    """Return up to four of the images at another, rectangular size."""
     height, width = pixels.shape[2:]
     sides = [-(-side // multiple) * multiple for side in (height * 5 // 4, height + width // 2)]
     resized = F.interpolate(pixels[:4].float(), sides, mode="bilinear")

@@ -1,7 +1,7 @@
-"""int8 by NNCF (OpenVINO) and by ONNX Runtime, fitted to images, what suffers most kept in float.
+"""int8 quantization with NNCF (for OpenVINO) and ONNX Runtime, calibrated on images.
 
-Convolutions suffer most (docs/export.md has the figures) and are the least of a file: they stay in float always. What
-else does is measured, model by model.
+Layers that lose most accuracy stay in float. Convolutions always do: they lose most (docs/export.md has the figures)
+and are a small share of the file. The other layers are chosen by measurement, for each model.
 """
 
 import logging
@@ -19,46 +19,48 @@ from torch import Tensor
 from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
 
-#: The share of the images fitted to whose answer must stay, for no more layers to be put back to float.
+#: Layers are put back to float until this share of the calibration images keeps its prediction.
 KEPT = 0.99
-#: ONNX Runtime: how often layers are put back, the share of them at a time, and the images that they are measured on.
+#: ONNX Runtime: how often layers are put back to float, their share each time, and the images for measuring them.
 _ROUNDS, _SHARE, _MEASURED = 5, 0.1, 8
-#: NNCF: of how many images it compares the layers' outputs; all 300 would take half an hour for D1 on two cores.
+#: NNCF: number of images for ranking the layers; with all 300 this would take half an hour for D1 on two cores.
 _RANKED = 32
 _QUANTIZED = ("Gemm", "MatMul")
-#: ONNX Runtime that multiplies by a stack of matrices quantized by channel; 1.23, the last for Python 3.10, does not.
+#: The first ONNX Runtime that supports per-channel quantization of stacked matrices. 1.23, the last one for Python
+#: 3.10, does not.
 _STACKS = "1.32"
 
 Step = Callable[[str], None]
 
 
 def quantize_openvino(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_step: Step) -> None:
-    """Write an ONNX file as an OpenVINO model in int8, by NNCF.
+    """Write an ONNX file as an OpenVINO model in int8, with NNCF.
 
-    NNCF quantizes every other layer, and then puts layers back to float, those first whose quantization changes the
-    outputs most, until ``KEPT`` of the images keep their answer. It shows its own progress.
+    NNCF quantizes all layers except convolutions. Then it puts layers back to float, beginning with those whose
+    quantization changes the outputs most, until ``KEPT`` of the images keep their prediction. It shows its own
+    progress.
 
     Args:
         plain: the ONNX file.
-        done: the file to write; its weights come beside it.
-        info: what stands in it.
-        pixels: (N, channels, H, W) uint8.
-        on_step: told what is done next.
+        done: the ``.xml`` file to write; its ``.bin`` file is written next to it.
+        info: the description to store in the file.
+        pixels: calibration images, (N, channels, H, W) uint8.
+        on_step: called with a line before each step.
     """
-    # NNCF reports each use to Google Analytics unless this is set before it is imported; nobody asked it to.
+    # NNCF reports each use to Google Analytics unless this is set before its import.
     os.environ.setdefault("NNCF_CI", "1")
     import nncf
 
     from volo.export.openvino import read_as_openvino, write_openvino
 
     model, inputs = read_as_openvino(plain), _inputs(info, pixels)
-    expected = _answers(OpenVINORuntime(plain), inputs)
+    expected = _predictions(OpenVINORuntime(plain), inputs)
 
-    def agreement(compiled: Any, places: Iterable[int]) -> tuple[float, None]:
-        return float(np.mean([int(compiled([inputs[place]])[0].argmax()) == expected[place] for place in places])), None
+    def agreement(compiled: Any, indices: Iterable[int]) -> tuple[float, None]:
+        return float(np.mean([int(compiled([inputs[i]])[0].argmax()) == expected[i] for i in indices])), None
 
-    on_step(f"quantizing for OpenVINO, fitted to {len(inputs)} images")
-    with _quiet("nncf"):
+    on_step(f"quantizing for OpenVINO, calibrated on {len(inputs)} images")
+    with _silence_logger("nncf"):
         quantized = nncf.quantize_with_accuracy_control(
             model,
             calibration_dataset=nncf.Dataset(inputs),
@@ -78,22 +80,29 @@ def quantize_openvino(plain: Path, done: Path, info: ExportInfo, pixels: Tensor,
 
 
 def quantize_onnx(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_step: Step) -> None:
-    """Write an ONNX file in int8, by ONNX Runtime's static quantization: the arguments of ``quantize_openvino``.
+    """Write an ONNX file in int8, with ONNX Runtime's static quantization.
 
-    Products with weights are quantized, by channel. While fewer than ``KEPT`` of the images
-    keep their answer, the tenth of them whose inputs lose most (signal to noise, by ONNX Runtime's own measure) are
-    put back to float.
+    Products with weights are quantized, the weights per channel. While fewer than ``KEPT`` of the images keep their
+    prediction, the tenth of the layers whose inputs lose most (lowest signal-to-noise ratio, as ONNX Runtime measures
+    it) is put back to float.
+
+    Args:
+        plain: the ONNX file.
+        done: the file to write.
+        info: the description, from which the input format is read.
+        pixels: calibration images, (N, channels, H, W) uint8.
+        on_step: called with a line before each step and with the result.
     """
     import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from packaging.version import Version
 
     inputs, floating = _inputs(info, pixels), OnnxRuntime(plain)
-    expected = _answers(floating, inputs)
+    expected = _predictions(floating, inputs)
     kept_float = _stacked(plain) if Version(onnxruntime.__version__) < Version(_STACKS) else []
-    for turn in range(_ROUNDS + 1):
-        on_step(f"quantizing for ONNX Runtime, fitted to {len(inputs)} images, {len(kept_float)} layers in float")
-        with _quiet("root"):
+    for attempt in range(_ROUNDS + 1):
+        on_step(f"quantizing for ONNX Runtime, calibrated on {len(inputs)} images, {len(kept_float)} layers in float")
+        with _silence_logger("root"):
             quantize_static(
                 plain,
                 done,
@@ -107,32 +116,32 @@ def quantize_onnx(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_
                 nodes_to_exclude=kept_float,
                 extra_options={"MatMulConstBOnly": True},
             )
-        same = float(np.mean(_answers(OnnxRuntime(done), inputs) == expected))
-        on_step(f"{same:.1%} of the images keep their answer")
-        if same >= KEPT or turn == _ROUNDS:
+        same = float(np.mean(_predictions(OnnxRuntime(done), inputs) == expected))
+        on_step(f"{same:.1%} of the images keep their prediction")
+        if same >= KEPT or attempt == _ROUNDS:
             return
         kept_float += _worst(plain, done, inputs[:_MEASURED], set(kept_float))
 
 
 def saturates() -> bool:
-    """Whether products of full 8-bit ranges overflow 16 bits on this processor: x86 without VNNI."""
+    """Return whether 8-bit products overflow their 16-bit sums on this processor: on x86 without VNNI."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    facts = Path("/proc/cpuinfo")
-    return not (facts.exists() and "vnni" in facts.read_text(encoding="utf-8", errors="replace"))
+    cpuinfo = Path("/proc/cpuinfo")
+    return not (cpuinfo.exists() and "vnni" in cpuinfo.read_text(encoding="utf-8", errors="replace"))
 
 
 def _inputs(info: ExportInfo, pixels: Tensor) -> list[np.ndarray]:
-    """Batches of one image as the file takes them."""
+    """Return the images as batches of one, in the file's input format."""
     return [info.as_input(image).numpy() for image in pixels.split(1)]
 
 
-def _answers(runtime: Runtime, inputs: list[np.ndarray]) -> np.ndarray:
+def _predictions(runtime: Runtime, inputs: list[np.ndarray]) -> np.ndarray:
     return np.array([int(runtime(torch.from_numpy(images)).argmax()) for images in inputs])
 
 
 class _Reader:
-    """Images as ONNX Runtime's calibration reads them, with progress."""
+    """The reader of calibration images that ONNX Runtime expects; it reports the progress."""
 
     def __init__(self, inputs: list[np.ndarray], on_step: Step) -> None:
         self.inputs, self.on_step, self.done = inputs, on_step, 0
@@ -145,12 +154,12 @@ class _Reader:
             return None
         self.done += 1
         if self.done % max(1, len(self.inputs) // 4) == 0:
-            self.on_step(f"{self.done} of {len(self.inputs)} images seen")
+            self.on_step(f"{self.done} of {len(self.inputs)} images read")
         return {"images": self.inputs[self.done - 1]}
 
 
 def _stacked(plain: Path) -> list[str]:
-    """Names of the layers whose weights are a stack of matrices: those of class attention, one for each head."""
+    """Return the names of layers with stacked weight matrices: class attention, with one matrix for each head."""
     import onnx
 
     graph = onnx.load(plain, load_external_data=False).graph
@@ -159,7 +168,7 @@ def _stacked(plain: Path) -> list[str]:
 
 
 def _worst(plain: Path, quantized: Path, inputs: list[np.ndarray], excluded: set[str]) -> list[str]:
-    """Names of the quantized layers whose inputs lose most, a share of all of them."""
+    """Return the names of the quantized layers whose inputs lose most: ``_SHARE`` of the layers not excluded."""
     import onnx
     from onnxruntime.quantization import qdq_loss_debug as debug
 
@@ -179,8 +188,8 @@ def _worst(plain: Path, quantized: Path, inputs: list[np.ndarray], excluded: set
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Without what a library logs of its steps."""
+def _silence_logger(name: str) -> Iterator[None]:
+    """Suppress the log messages of a library below errors."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The real images that an export is checked and calibrated on."""
+"""Real images for the comparison with PyTorch and for the calibration of int8."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,33 +13,35 @@ from volo.data import MODES, ImageError, Preprocessing, find_images, read_image
 from volo.data.embedded import photo_folder
 from volo.messages import join_few
 
-#: As many are read for a check.
+#: Most images that are read for the comparison.
 CHECKED = 32
 
 
 def real_images(paths: Sequence[str] | None, preprocessing: Preprocessing, *, most: int = CHECKED) -> Tensor:
-    """Images as the model takes them, (N, channels, H, W) uint8, at most so many, spread over all there are.
+    """Read images, resize and crop them, and return them as (N, channels, H, W) uint8.
+
+    If there are more than ``most``, the images are chosen evenly from all of them.
 
     Args:
-        paths: files, folders and patterns; None takes the photos that come with the package.
-        preprocessing: of the model.
-        most: so many.
+        paths: files, folders and patterns; None takes the photos in the package.
+        preprocessing: the model's preprocessing.
+        most: the most images to return.
 
     Raises:
-        ValueError: a path stands for nothing, or not one image can be read.
+        ValueError: A path matches no image, or none of the images can be read.
     """
     pixels = [preprocessing.pixels(photo) for photo in real_photos(paths, preprocessing, most=most)]
     if not pixels:
-        raise ValueError(f"not one of the images can be read: {join_few(paths or ())}")
+        raise ValueError(f"none of the images can be read: {join_few(paths or ())}")
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
 def real_photos(
     paths: Sequence[str] | None, preprocessing: Preprocessing, *, most: int = CHECKED
 ) -> Iterator[Image.Image | np.ndarray]:
-    """The same, decoded and not resized yet, one after the other."""
-    found = find_images([str(photo_folder())] if paths is None else paths)
-    return islice(_read(found, preprocessing, most), most)
+    """Yield the images of :func:`real_images` one by one, decoded but not resized."""
+    images = find_images([str(photo_folder())] if paths is None else paths)
+    return islice(_read(images, preprocessing, most), most)
 
 
 def _read(paths: Sequence[Path], preprocessing: Preprocessing, most: int) -> Iterator[Image.Image | np.ndarray]:
@@ -49,13 +51,15 @@ def _read(paths: Sequence[Path], preprocessing: Preprocessing, most: int) -> Ite
             image = read_image(path, channels if channels in MODES else 1, background=preprocessing.background)
         except ImageError:
             continue
-        # No picture has as many channels as some models: the gray one stands in each of them.
-        many = channels not in MODES
-        yield np.repeat(np.asarray(image)[:, :, None], channels, axis=2) if many else image
+        # Image files have 1, 3 or 4 channels. For models with another number, the gray image is repeated.
+        yield image if channels in MODES else np.repeat(np.asarray(image)[:, :, None], channels, axis=2)
 
 
 def _spread(paths: Sequence[Path], most: int) -> Iterable[Path]:
-    """Those in even distances first, since folders often hold a class each, and then the others."""
+    """Return all paths, first ``most`` of them at even distances, then the others.
+
+    Paths are sorted by folder, and a folder often holds one class, so the first ones alone would show few classes.
+    """
     count = min(most, len(paths))
     first = [paths[index * len(paths) // count] for index in range(count)]
     chosen = set(first)

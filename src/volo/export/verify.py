@@ -1,4 +1,4 @@
-"""Does an exported file say what PyTorch says, and how fast?"""
+"""Comparison of an exported file with PyTorch: outputs, predictions and speed."""
 
 import statistics
 import time
@@ -16,47 +16,49 @@ from volo.export.resize import PhotoCrop
 from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import PyTorchRuntime, Runtime
 
-#: precision → the largest difference of a logit that is rounding, as a share of the largest logit (at least 1). What
-#: quantization changes is no rounding: int8 is judged by its answers alone.
-BOUNDS = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
-#: precision → the least share of images (for segmentation, pixels) with PyTorch's answer.
-AGREEMENTS = {"fp32": 0.99, "fp16": 0.98, "int8": 0.98}
-#: Seconds of timing.
+#: precision → the largest difference of a logit that rounding may cause, relative to the largest logit (at least 1).
+#: int8 has no bound, since quantization changes logits by more than rounding: only its predictions are compared.
+BOUNDS = {"fp32": 1e-4, "bf16": 1e-1, "fp16": 2e-2, "int8": None}
+#: precision → the smallest share of images (for segmentation, of pixels) that must have PyTorch's prediction.
+AGREEMENTS = {"fp32": 0.99, "bf16": 0.98, "fp16": 0.98, "int8": 0.98}
+#: Seconds for measuring the speed.
 _SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resizing:
-    """What comes of resizing in a file in the place of Pillow.
+    """Comparison of a file that resizes photos with PyTorch on photos that Pillow resized.
 
     Attributes:
-        largest_pixel: the largest difference of a pixel, of 0–255, and mean_pixel: the mean one.
-        difference: the largest of any logit or probability, between the file and PyTorch given Pillow's pixels.
-        agreement: the share of images with the same likeliest class.
-        least_agreement: what it must reach.
+        largest_pixel: the largest difference of a pixel, in units of 0–255.
+        mean_pixel: the mean difference of the pixels, in units of 0–255.
+        difference: the largest difference of a logit or probability.
+        agreement: the share of images with the same predicted class.
+        least_agreement: the smallest share that passes.
     """
 
     largest_pixel: float
     mean_pixel: float
     difference: float
     agreement: float
-    least_agreement: float = 0.85  # of the package's seven photos, one may be a close call
+    least_agreement: float = 0.85  # one of the package's seven photos may be a close decision
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What came of comparing an exported file with PyTorch on real images.
+    """Result of comparing an exported file with PyTorch on real images.
 
     Attributes:
-        runtime: that ran the file.
-        images: how many there were. batches: the sizes of the batches that they came in.
-        sizes: the (height, width) that they were shown at.
-        difference: the largest of any logit; of a file that gives probabilities, of any probability.
-        bound: what it must stay below; None where answers alone are judged.
-        agreement: the share of images (for segmentation, of pixels) with the same likeliest class.
-        least_agreement: what it must reach.
-        milliseconds: median time of one image, of PyTorch and of the file, on as many threads as each takes.
-        resizing: of a file that resizes; the times then contain that.
+        runtime: the runtime that ran the file.
+        images: the number of images.
+        batches: the batch sizes.
+        sizes: the sizes (height, width) of the images.
+        difference: the largest difference of a logit, or of a probability if the file gives probabilities.
+        bound: the largest ``difference`` that passes; None if only predictions are compared.
+        agreement: the share of images (for segmentation, of pixels) with the same predicted class.
+        least_agreement: the smallest ``agreement`` that passes.
+        milliseconds: median time for one image, of PyTorch and of the file, each with its own number of threads.
+        resizing: the comparison with Pillow, if the file resizes photos; the times then include resizing.
     """
 
     runtime: str
@@ -72,40 +74,42 @@ class ExportReport:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with the file, in words."""
-        said = []
+        """Descriptions of the values that did not pass; empty if the file passed."""
+        problems = []
         if self.bound is not None and not self.difference <= self.bound:
-            said.append(f"outputs differ by up to {self.difference:.2g}, more than {self.bound:.2g}")
+            problems.append(f"outputs differ by up to {self.difference:.2g}, more than {self.bound:.2g}")
         if not self.agreement >= self.least_agreement:
-            said.append(f"{self.agreement:.1%} of the answers agree, fewer than {self.least_agreement:.0%}")
+            problems.append(f"{self.agreement:.1%} of the predictions agree, fewer than {self.least_agreement:.0%}")
         resizing = self.resizing
         if resizing is not None and not resizing.agreement >= resizing.least_agreement:
-            least = f"{resizing.least_agreement:.0%}"
-            said.append(f"{resizing.agreement:.1%} of the answers are those of Pillow's pixels, fewer than {least}")
-        return said
+            problems.append(
+                f"{resizing.agreement:.1%} of the predictions agree with PyTorch on Pillow's pixels, fewer than "
+                f"{resizing.least_agreement:.0%}"
+            )
+        return problems
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values, with the verdict."""
+        """Return the report as JSON values, with ``passed`` and ``problems``."""
         return {"passed": not self.problems, "problems": self.problems, **asdict(self)}
 
 
 def verify(model: nn.Module, runtime: Runtime, info: ExportInfo, pixels: Sequence[Tensor]) -> ExportReport:
-    """Compare a file with the model that it was made from.
+    """Compare an exported file with the model that was exported.
 
     Args:
-        model: in evaluation mode, normalized images to logits.
-        runtime: that has loaded the file.
-        info: what the file says of itself.
-        pixels: for each size of the images, the images themselves, (N, channels, H, W) uint8.
+        model: the model in evaluation mode; it maps normalized images to logits.
+        runtime: the runtime, with the file loaded.
+        info: the file's description.
+        pixels: the images at one or more sizes, each (N, channels, H, W) uint8 with the same N.
     """
     reference = _reference(model, info)
     count = len(pixels[0])
     batches = (1,) if info.one_by_one else tuple(sorted({1, min(count, 5)}))
     compared = []
     for images in pixels:
-        expected = torch.cat([reference(part) for part in images.split(8)])
+        expected = torch.cat([reference(each) for each in images.split(8)])
         for batch in batches:
-            got = torch.cat([runtime(info.as_input(part)) for part in images.split(batch)])
+            got = torch.cat([runtime(info.as_input(each)) for each in images.split(batch)])
             compared.append(_Comparison([got], [expected]))
     one = pixels[0][:1]
     return _report(
@@ -124,20 +128,27 @@ def verify(model: nn.Module, runtime: Runtime, info: ExportInfo, pixels: Sequenc
 def verify_photos(
     model: nn.Module, runtime: Runtime, info: ExportInfo, photos: Iterable[Image.Image | np.ndarray]
 ) -> ExportReport:
-    """The same of a file that resizes ``photos``, which are decoded and of any size.
+    """Compare an exported file that resizes photos with the model that was exported.
 
-    PyTorch is given the pixels that the same formula makes, for the strict comparison, and Pillow's beside them. The
-    first five photos, cut to the smallest of them, come as a batch, too.
+    The strict comparison gives PyTorch the pixels of :class:`PhotoCrop`, which the file computes, too. A second one,
+    ``resizing``, gives PyTorch Pillow's pixels. The first five photos are also compared as one batch, after they are
+    cut to their smallest height and width.
+
+    Args:
+        model: the model in evaluation mode; it maps normalized images to logits.
+        runtime: the runtime, with the file loaded.
+        info: the file's description.
+        photos: decoded photos of any size.
     """
     reference, preprocessing = _reference(model, info), info.preprocessing
-    crop, compared, beside_pillow = PhotoCrop(preprocessing), _Comparison(), _Comparison()
+    crop, compared, with_pillow = PhotoCrop(preprocessing), _Comparison(), _Comparison()
     pixel_differences: list[Tensor] = []
     first: list[Image.Image | np.ndarray] = []
     for photo in photos:
         batch, pillow = _batch(as_array(photo)), _batch(preprocessing.pixels(photo))
         got, resized = runtime(info.as_input(batch)), crop(info.as_input(batch))
         compared.add(got, reference(resized))
-        beside_pillow.add(got, reference(pillow))
+        with_pillow.add(got, reference(pillow))
         pixel_differences.append((resized - pillow).abs())
         first += [photo] if len(first) < 5 else []
     batches = (1,) if info.one_by_one or len(first) == 1 else (1, len(first))
@@ -163,15 +174,15 @@ def verify_photos(
         resizing=Resizing(
             largest_pixel=max(float(difference.max()) for difference in pixel_differences),
             mean_pixel=statistics.fmean(float(difference.mean()) for difference in pixel_differences),
-            difference=beside_pillow.difference,
-            agreement=beside_pillow.agreement,
+            difference=with_pillow.difference,
+            agreement=with_pillow.agreement,
         ),
     )
 
 
 @dataclass
 class _Comparison:
-    """Outputs (B, K, ...) beside those expected."""
+    """Outputs (B, K, ...) of a file, and the expected ones."""
 
     got: list[Tensor] = field(default_factory=list)
     expected: list[Tensor] = field(default_factory=list)
@@ -182,7 +193,7 @@ class _Comparison:
 
     @property
     def largest(self) -> float:
-        """Of the outputs expected, at least 1."""
+        """The largest absolute value of the expected outputs, at least 1."""
         return max(1.0, *(float(expected.abs().max()) for expected in self.expected))
 
     @property
@@ -198,7 +209,7 @@ class _Comparison:
         )
 
 
-def _report(runtime: Runtime, info: ExportInfo, compared: Sequence[_Comparison], **others: Any) -> ExportReport:
+def _report(runtime: Runtime, info: ExportInfo, compared: Sequence[_Comparison], **fields: Any) -> ExportReport:
     bound = BOUNDS[info.precision]
     return ExportReport(
         runtime=runtime.name,
@@ -206,12 +217,15 @@ def _report(runtime: Runtime, info: ExportInfo, compared: Sequence[_Comparison],
         bound=None if bound is None else bound * max(comparison.largest for comparison in compared),
         agreement=min(comparison.agreement for comparison in compared),
         least_agreement=AGREEMENTS[info.precision],
-        **others,
+        **fields,
     )
 
 
 def _reference(model: nn.Module, info: ExportInfo) -> Callable[[Tensor], Tensor]:
-    """PyTorch, from preprocessed pixels (B, channels, H, W), 0–255, to what the file is to give."""
+    """Return a function that computes the file's expected outputs with PyTorch.
+
+    It takes preprocessed pixels (B, channels, H, W), 0–255.
+    """
     run = PyTorchRuntime(model)
 
     def outputs(pixels: Tensor) -> Tensor:
@@ -222,12 +236,12 @@ def _reference(model: nn.Module, info: ExportInfo) -> Callable[[Tensor], Tensor]
 
 
 def _batch(image: np.ndarray) -> Tensor:
-    """(H, W, channels) uint8 as (1, channels, H, W)."""
+    """Return an image (H, W, channels) uint8 as a batch (1, channels, H, W)."""
     return torch.from_numpy(image)[None].permute(0, 3, 1, 2)
 
 
 def _milliseconds(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Medians; the calls take turns."""
+    """Return the median milliseconds of each call; the calls are interleaved."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     while len(times["PyTorch"]) < 3 or (len(times["PyTorch"]) < 50 and time.perf_counter() - begin < _SECONDS):

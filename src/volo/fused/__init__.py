@@ -1,1 +1,1 @@
-"""A network rewritten for inference: norms folded, weights packed."""
+"""Networks rewritten for inference: normalizations folded, weights packed."""

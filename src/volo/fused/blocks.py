@@ -1,4 +1,4 @@
-"""The blocks of a VOLO for inference alone: the same results from fewer passes over memory.
+"""Blocks of a VOLO for inference only, with the same results from fewer passes over memory.
 
 Shape letters: B batch, h w token map, N heads, D head dim, C = N·D, L tokens, K window.
 """
@@ -13,12 +13,12 @@ from volo.ops import outlook_attention
 
 
 def linear(layer: nn.Linear, *, pack: bool, gelu: bool = False) -> InferenceLinear:
-    """An inference layer with the weights of ``layer``."""
+    """Return an inference layer with a copy of the weights of ``layer``."""
     return InferenceLinear(layer.weight, layer.bias, gelu=gelu, pack=pack)
 
 
 def layer_norm(norm: nn.LayerNorm) -> nn.LayerNorm:
-    """A normalization with the weights of ``norm``, which do not learn."""
+    """Return a copy of ``norm`` whose weights are not trainable."""
     copy = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, device="meta")
     copy.load_state_dict({name: tensor.clone() for name, tensor in norm.state_dict().items()}, assign=True)
     return copy.requires_grad_(False)
@@ -112,12 +112,12 @@ class InferenceTransformer(nn.Module):
 
 
 class InferenceClassBlock(nn.Module):
-    """:class:`ClassBlock` that makes neither keys nor values: (B, 1, C) from itself and the tokens (B, L, C).
+    """:class:`ClassBlock` without keys and values of the tokens: (B, 1, C) and tokens (B, L, C) to (B, 1, C).
 
-    With one query, ``q · (Wk x)`` is ``(Wkᵀ q) · x`` and ``Σ a (Wv x)`` is ``Wv Σ a x``: the tokens are weighed as
-    they are, N·C products a token in place of 2·C². The normalization's gain goes into both weights; its shift adds
-    the same to all scores of a query, which the softmax takes away, and ``Wv shift`` to the result, since weights
-    sum to 1.
+    With one query, ``q · (Wk x)`` equals ``(Wkᵀ q) · x``, and ``Σ a (Wv x)`` equals ``Wv Σ a x``. So the tokens are
+    scored and summed as they are, which takes N·C products per token instead of 2·C². The gain of the normalization
+    is folded into both weights. Its shift adds the same number to all scores of a query, which the softmax cancels,
+    and adds ``Wv shift`` to the result, because the attention weights sum to 1.
     """
 
     key: Tensor
@@ -143,7 +143,7 @@ class InferenceClassBlock(nn.Module):
         return self.attend(cls, F.layer_norm(tokens, self.norm1.normalized_shape, eps=self.norm1.eps))
 
     def attend(self, cls: Tensor, tokens: Tensor) -> Tensor:
-        """As ``forward``, of tokens that are normalized already, without gain or shift."""
+        """Run ``forward`` on tokens that are normalized already, without gain and shift."""
         batch, _, dim = cls.shape
         own = F.layer_norm(cls, self.norm1.normalized_shape, eps=self.norm1.eps)
         query = self.q(self.norm1(cls)).view(batch, self.num_heads, -1) * self.scale

@@ -1,7 +1,7 @@
-"""Layers for inference alone: weights laid out once for oneDNN, and what follows a layer done inside it.
+"""Layers for inference only: weights in oneDNN's layout, and the operation that follows a layer fused into it.
 
-Where oneDNN's own operators cannot serve (another device or dtype, a PyTorch without them, a program that
-``torch.compile`` is to see through) the same layers run PyTorch's ordinary operators.
+Where oneDNN's operators are not available (another device or dtype, a PyTorch built without them) or not wanted
+(``torch.compile`` cannot see through them), the same layers run PyTorch's ordinary operators.
 """
 
 from typing import Any
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 
 def can_prepack(weight: Tensor) -> bool:
-    """Whether weights like this one can be laid out for oneDNN: float32 on the CPU, and a PyTorch that has it."""
+    """Return whether oneDNN's operators can run with weights like this one.
+
+    They need float32 weights on the CPU, and a PyTorch that was built with them.
+    """
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return False
     operators = torch.ops.mkldnn
@@ -22,15 +25,13 @@ def can_prepack(weight: Tensor) -> bool:
 
 
 class InferenceLinear(nn.Module):
-    """A linear layer with exact GELU behind it, or a residual added to it, in the same pass.
-
-    Maps (..., inputs) to (..., outputs).
+    """A linear layer fused with exact GELU or with the addition of a residual: (..., inputs) to (..., outputs).
 
     Args:
         weight: (outputs, inputs).
         bias: (outputs,) or None.
         gelu: apply exact GELU to the result.
-        pack: lay the weight out for oneDNN; see :func:`can_prepack`.
+        pack: convert the weight to oneDNN's layout; see :func:`can_prepack`.
     """
 
     bias: Tensor | None
@@ -54,7 +55,7 @@ class InferenceLinear(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # oneDNN's layout has no storage that a copy could be made of.
+        # A tensor in oneDNN's layout has no storage, so it can be neither copied nor pickled.
         return self.__dict__ | ({"weight": self.weight.to_dense()} if self.pack else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -64,13 +65,13 @@ class InferenceLinear(nn.Module):
 
 
 class InferenceConv(nn.Module):
-    """A convolution over channels-last maps, with the BatchNorm behind it folded in, and ReLU in the same pass.
+    """A convolution over channels-last maps, fused with the BatchNorm and the ReLU that follow it.
 
     Args:
-        conv: the convolution, with or without bias; not changed.
-        norm: the normalization that follows it, with its running mean and variance.
+        conv: the convolution, with or without bias; it is not changed.
+        norm: the BatchNorm that follows it, with running mean and variance; None if there is none.
         relu: apply ReLU to the result.
-        pack: use oneDNN's own operator; see :func:`can_prepack`.
+        pack: use oneDNN's operator; see :func:`can_prepack`.
     """
 
     weight: Tensor
@@ -91,16 +92,23 @@ class InferenceConv(nn.Module):
         if not self.pack:
             x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
             return F.relu(x) if self.relu else x
-        # The weight keeps the layout that fits every size of image; laying a stem's few weights out again is nothing.
+        # The weight stays in PyTorch's layout, which fits every image size: oneDNN's layout would depend on the size,
+        # and converting the few weights of a stem at each call costs almost nothing.
         return torch.ops.mkldnn._convolution_pointwise(
             x, self.weight, self.bias, self.padding, self.stride, [1, 1], 1, "relu" if self.relu else "none", [], ""
         )
 
 
 def _fold(weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight (outputs, inputs, k, k) and bias of a convolution that does what it and ``norm`` behind it did.
+    """Fold a BatchNorm into the convolution before it, and return the new weight and bias.
 
-    In float64: a fold in the weights' own precision would add its rounding to every pixel.
+    The fold is computed in float64, because rounding in the weights' own precision would add to the error of every
+    pixel.
+
+    Args:
+        weight: (outputs, inputs, k, k).
+        bias: (outputs,).
+        norm: the BatchNorm that follows the convolution.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None

@@ -1,4 +1,4 @@
-"""A VOLO of inference layers: what ``optimize_for_inference`` runs, and what an export writes down.
+"""A VOLO built of inference layers, for ``optimize_for_inference`` and for exports.
 
 Shape letters: B batch, H W image, h2 w2 stage-2 tokens, C channels of stage 2, K classes.
 """
@@ -24,11 +24,11 @@ from volo.models.volo import Logits
 
 
 class FusedVOLO(VOLO):
-    """A VOLO of inference layers: the same results from fewer passes over memory, with weights of its own.
+    """A VOLO built of inference layers: the same results from fewer passes over memory, with its own weights.
 
     Args:
-        model: any VOLO, in training or evaluation mode; not changed.
-        pack: lay weights out for oneDNN; see :func:`volo.fused.layers.can_prepack`.
+        model: any VOLO, in training or evaluation mode; it is not changed.
+        pack: use oneDNN's layout and operators; see :func:`volo.fused.layers.can_prepack`.
     """
 
     def __init__(self, model: VOLO, *, pack: bool) -> None:
@@ -49,7 +49,7 @@ class FusedVOLO(VOLO):
         )
         self.pos_embed = _frozen(model.pos_embed)
         self.pos_drop = nn.Identity()  # type: ignore[assignment]
-        if hasattr(model, "cls_token"):  # else feature maps alone were kept of it
+        if hasattr(model, "cls_token"):  # a segmentation backbone has none
             self.cls_token = _frozen(model.cls_token)
         self.post_network = nn.ModuleList(
             InferenceClassBlock(cast(ClassBlock, block), pack=pack) for block in model.post_network
@@ -64,7 +64,10 @@ class FusedVOLO(VOLO):
         super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to logits (B, K): the class token's, plus half the strongest of the patches'."""
+        """Return the logits (B, K) of images (B, in_chans, H, W).
+
+        They are the logits of the class token plus half the maximum over all patch tokens.
+        """
         return self._logits(images)
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -72,15 +75,16 @@ class FusedVOLO(VOLO):
         return cls + 0.5 * tokens.flatten(1, 2).amax(dim=1)
 
     def plain_heads(self, images: Tensor) -> Logits:
-        """As ``forward_head(forward_features(images))``, by the shortest way from the images to both heads.
+        """Return the same logits as ``forward_head(forward_features(images))``, with fewer operations.
 
         Raises:
-            RuntimeError: the model was made with ``num_classes=0``.
+            RuntimeError: The model has no heads (``num_classes=0``).
         """
         if self.head is None or self.token_head is None:
             raise RuntimeError("this model has no heads (num_classes=0); use forward_features or forward_feature_maps")
         _, coarse = self._stages(VOLO.embed(self, images))
-        # Every class block and the last norm read these tokens: normalize them once, gains and shifts are in weights.
+        # All class blocks and the last norm read these tokens. They are normalized once, without gain and shift, which
+        # are folded into the weights of each reader.
         tokens = F.layer_norm(coarse, self.norm.normalized_shape, eps=self.norm.eps)
         flat = tokens.flatten(1, 2)
         cls = self.cls_token.expand(flat.shape[0], -1, -1)
@@ -94,7 +98,7 @@ def _frozen(parameter: nn.Parameter) -> nn.Parameter:
 
 
 def _head_of_plain_tokens(norm: nn.LayerNorm, head: nn.Linear, *, pack: bool) -> InferenceLinear:
-    """A head for tokens that are normalized without gain and shift, which go into its weights."""
+    """Return a head for tokens normalized without gain and shift; both are folded into its weights."""
     weight, gain, shift = head.weight.detach().double(), norm.weight.detach().double(), norm.bias.detach().double()
     bias = head.bias.detach() + (weight @ shift).to(head.bias.dtype)
     return InferenceLinear((weight * gain).to(head.weight.dtype), bias, pack=pack)

@@ -1,4 +1,4 @@
-"""A trained model made faster for inference, with the same results.
+"""Faster copies of trained models for inference, with the same results.
 
 Shape letters: B batch, H W image, K classes.
 """
@@ -29,40 +29,42 @@ def optimize_for_inference(model: SegmentationModel, compile: bool = False) -> "
 def optimize_for_inference(
     model: VOLO | SegmentationModel, compile: bool = False
 ) -> "OptimizedVOLO | OptimizedSegmentationModel":
-    """Make a faster copy of a model, for inference alone.
+    """Return a faster copy of a model, for inference only.
 
-    Its logits are those of ``model.eval()`` within 1e-5 (float32; of a segmentation model 1e-4 of the largest). It
-    has memory of its own: ``model`` stays as it is, and what is done to it later does not reach the copy. Move the
-    model to its device and dtype first; anything that runs there can be optimized, though float32 on the CPU gains
-    most.
+    In float32 its logits differ from those of ``model.eval()`` by at most 1e-5 (segmentation: by at most 1e-4 of the
+    largest logit). The copy has its own memory: ``model`` is not changed, and later changes of ``model`` do not
+    affect the copy. Move the model to its device and dtype before. Every device and dtype works; float32 on the CPU
+    gains most.
 
     Args:
         model: any VOLO or segmentation model, in training or evaluation mode.
-        compile: apply ``torch.compile`` as well. Each new shape of images is compiled at its first use, which takes
-            a minute or so and needs a C++ compiler (on a GPU, Triton).
+        compile: also apply ``torch.compile``. Each new shape of images is compiled at its first use, which takes
+            about a minute and needs a C++ compiler (on a GPU, Triton).
 
     Returns:
-        A model with the same methods, which computes no gradients and refuses to be trained, moved or saved.
+        A model with the same methods. It computes no gradients, and raises an error if it is trained, moved or saved.
 
     Raises:
-        ValueError: the model is neither, or optimized already.
+        ValueError: ``model`` is neither a VOLO nor a segmentation model, or it is optimized already.
     """
     if isinstance(model, _ForInference):
-        raise ValueError("the model is optimized for inference already; optimize the model that it was made from")
+        raise ValueError("the model is already optimized for inference; optimize the model that it was made from")
     if isinstance(model, SegmentationModel):
         return OptimizedSegmentationModel(model, compile=compile)
     if not isinstance(model, VOLO):
-        raise ValueError(f"optimize_for_inference takes a volo.VOLO, not {type(model).__name__}")
+        raise ValueError(
+            f"optimize_for_inference takes a volo.VOLO or a segmentation model, not {type(model).__name__}"
+        )
     return OptimizedVOLO(model, compile=compile)
 
 
-#: of ``torch.compile``, for a model whose weights change no more.
+#: Options of ``torch.compile`` for a model whose weights no longer change.
 FREEZING: dict[str, str | int | bool | Callable[..., Any]] = {"freezing": True}
 _Model = TypeVar("_Model", bound="_ForInference")
 
 
 class _ForInference(nn.Module):
-    """A network that refuses all but to be run: images (B, in_chans, H, W) to what its ``_logits`` gives."""
+    """A network that can only be run: it maps images (B, in_chans, H, W) to the result of its ``_logits``."""
 
     _logits: Callable[[Tensor], Tensor]
 
@@ -70,7 +72,7 @@ class _ForInference(nn.Module):
         self._run = torch.compile(self._logits, dynamic=False, options=FREEZING) if compile else self._logits
 
     def forward(self, images: Tensor) -> Tensor:
-        with _alone(images):
+        with _no_grad_no_autocast(images):
             return self._run(images)
 
     def train(self: _Model, mode: bool = True) -> _Model:
@@ -84,38 +86,38 @@ class _ForInference(nn.Module):
     def _apply(self, *args: Any, **kwargs: Any) -> NoReturn:
         self._refuse("cannot be moved or converted")
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise RuntimeError(f"a model optimized for inference {what}; use the model that it was made from")
+    def _refuse(self, problem: str) -> NoReturn:
+        raise RuntimeError(f"a model optimized for inference {problem}; use the model that it was made from")
 
 
 class OptimizedVOLO(_ForInference, FusedVOLO):
-    """What :func:`optimize_for_inference` makes; attributes and methods are those of :class:`VOLO`."""
+    """A VOLO optimized for inference, with the attributes and methods of :class:`VOLO`."""
 
     def __init__(self, model: VOLO, *, compile: bool = False) -> None:
-        pack = can_prepack(model.norm.weight) and not compile  # torch.compile lays weights out by itself
+        pack = can_prepack(model.norm.weight) and not compile  # torch.compile chooses the layout of weights itself
         super().__init__(model, pack=pack)
         self._prepare(compile)
 
     def embed(self, images: Tensor) -> Tensor:
-        with _alone(images):
+        with _no_grad_no_autocast(images):
             return super().embed(images)
 
     def forward_tokens(self, tokens: Tensor) -> Features:
-        with _alone(tokens):
+        with _no_grad_no_autocast(tokens):
             return super().forward_tokens(tokens)
 
     def forward_head(self, features: Features) -> Logits:
-        with _alone(features.cls):
+        with _no_grad_no_autocast(features.cls):
             return super().forward_head(features)
 
     def forward_feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        with _alone(images):
+        with _no_grad_no_autocast(images):
             return super().forward_feature_maps(images)
 
     def get_intermediate_layers(
         self, images: Tensor, n: int | Sequence[int] = 1, *, norm: bool = False
     ) -> tuple[Tensor, ...]:
-        with _alone(images):
+        with _no_grad_no_autocast(images):
             return super().get_intermediate_layers(images, n, norm=norm)
 
     def reset_classifier(self, num_classes: int) -> NoReturn:
@@ -123,14 +125,14 @@ class OptimizedVOLO(_ForInference, FusedVOLO):
 
 
 class OptimizedSegmentationModel(_ForInference, SegmentationModel):
-    """What :func:`optimize_for_inference` makes; attributes and methods are those of :class:`SegmentationModel`."""
+    """A segmentation model optimized for inference, with the attributes and methods of :class:`SegmentationModel`."""
 
     def __init__(self, model: SegmentationModel, *, compile: bool = False) -> None:
         nn.Module.__init__(self)
         volo = model.backbone.volo
         fused = FusedVOLO(volo, pack=can_prepack(volo.norm.weight) and not compile)
-        # The decoder stays as it is: UPerNet's took 15 % longer with its BatchNorms folded, channels-last or not.
-        # ``fused`` in the place of a copy of ``volo``.
+        # The decoder is not rewritten: UPerNet's took 15 % longer with its BatchNorms folded, channels-last or not.
+        # The memo argument of deepcopy puts ``fused`` in the place of a copy of ``volo``.
         copied = deepcopy(model, {id(volo): fused}).requires_grad_(False)
         self.config, self.backbone, self.decoder = copied.config, copied.backbone, copied.decoder
         self.head, self.aux_head = copied.head, copied.aux_head
@@ -138,7 +140,7 @@ class OptimizedSegmentationModel(_ForInference, SegmentationModel):
         self._prepare(compile)
 
     def forward_with_aux(self, images: Tensor) -> SegmentationLogits:
-        with _alone(images):
+        with _no_grad_no_autocast(images):
             return super().forward_with_aux(images)
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -146,9 +148,9 @@ class OptimizedSegmentationModel(_ForInference, SegmentationModel):
 
 
 @contextmanager
-def _alone(tensor: Tensor) -> Iterator[None]:
-    """No gradients and no autocast: the layers' weights have none, and are laid out for their own dtype."""
+def _no_grad_no_autocast(tensor: Tensor) -> Iterator[None]:
+    """Disable gradients, which the layers do not compute, and autocast, since weights are laid out for one dtype."""
     device = tensor.device.type
-    known = torch.amp.is_autocast_available(device)
-    with torch.no_grad(), torch.autocast(device, enabled=False) if known else nullcontext():
+    has_autocast = torch.amp.is_autocast_available(device)
+    with torch.no_grad(), torch.autocast(device, enabled=False) if has_autocast else nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: outlook attention and its backends. Imports torch alone."""
+"""Operators on tensors: outlook attention and its backends. Imports only PyTorch."""
 
 from volo.ops.outlook import BACKENDS, outlook_attention
 

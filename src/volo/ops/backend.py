@@ -1,4 +1,4 @@
-"""What every implementation of outlook attention shares: its record, and the geometry of a call."""
+"""Types that all implementations of outlook attention share: ``Backend`` and ``Geometry``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """The sizes of one call, taken from checked inputs.
-
-    B batch, H W map, h w strided map, N heads, D head dim, C = N·D, K window.
-    """
+    """The checked parameters of one call of :func:`volo.ops.outlook_attention`; K is ``kernel_size``."""
 
     kernel_size: int
     stride: int
@@ -25,7 +22,7 @@ class Geometry:
         return self.kernel_size**2
 
     def strided(self, size: int) -> int:
-        """The number of windows along a side of ``size`` positions."""
+        """Return the number of windows along a side of ``size`` positions."""
         return (size + 2 * self.padding - self.kernel_size) // self.stride + 1
 
 
@@ -34,9 +31,9 @@ class Backend:
     """One implementation of outlook attention.
 
     Attributes:
-        name: what a caller asks for.
-        refuse: gives None where the backend can run these inputs, else the reason why not.
-        run: (value, logits, geometry) to the mixed map; inputs are checked before.
+        name: the name by which a caller selects the backend.
+        refuse: maps (value, logits, geometry) to None if the backend can run these inputs, else to the reason.
+        run: maps (value, logits, geometry), which are checked before, to the mixed map.
     """
 
     name: str

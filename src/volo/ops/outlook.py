@@ -1,4 +1,4 @@
-"""Outlook attention: the public function, its checks, and the choice of a backend."""
+"""Outlook attention: the public function, the checks of its arguments, and the choice of a backend."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from volo.ops.native import NATIVE
 from volo.ops.reference import REFERENCE
 from volo.ops.slices import SLICES
 
-#: In order of preference: the first that does not refuse runs.
+#: In order of preference: the first backend that can run the inputs is chosen.
 BACKENDS: tuple[Backend, ...] = (NATIVE, SLICES, REFERENCE)
 
 
@@ -24,28 +24,28 @@ def outlook_attention(
 ) -> Tensor:
     """Mix every K×K window of ``value`` with weights predicted at its center, and add up the overlaps.
 
-    Each strided position (y, x) owns the window of K² value vectors whose first corner is
-    (y·stride - padding, x·stride - padding), zeros outside the map. Position i of the window becomes
-    Σ_j softmax_j(scale · logits[y, x, n, i, j]) · window[j], for each head n; the outputs of all windows
-    are summed into the map.
+    Each strided position (y, x) has a window of K² value vectors whose top left corner is
+    (y·stride - padding, x·stride - padding); outside the map the vectors are zero. For each head n, position i of
+    the window becomes Σ_j softmax_j(scale · logits[y, x, n, i, j]) · window[j]. The output at a position of the map
+    is the sum over all windows that contain it.
 
     Args:
-        value: (B, H, W, C) channels-last, floating; C is a multiple of the number of heads N.
-        logits: (B, h, w, N, K², K²), dtype and device of ``value``, unscaled;
+        value: (B, H, W, C) channels-last, floating point; C is a multiple of the number of heads N.
+        logits: (B, h, w, N, K², K²), with dtype and device of ``value``, before scaling;
             h = floor((H + 2·padding - K) / stride) + 1, and w likewise.
         kernel_size: K, the side of the window.
         stride: distance between neighboring windows.
-        padding: zeros on each side of the map.
+        padding: number of zero rows and columns on each side of the map.
         scale: multiplies the logits before the softmax; usually head_dim ** -0.5.
         dropout_p: probability of dropping an attention weight; pass 0 outside training.
-        backend: a name of ``volo.ops.BACKENDS``; None takes the first that can run.
+        backend: the name of one of ``volo.ops.BACKENDS``; None takes the first that can run the inputs.
 
     Returns:
-        (B, H, W, C), dtype and device of ``value``; under ``torch.autocast`` the dtype that its matmul gives.
+        (B, H, W, C), with dtype and device of ``value``; under ``torch.autocast``, with the dtype of a matmul.
 
     Raises:
-        ValueError: shapes or dtypes disagree, or the backend is unknown.
-        RuntimeError: the named backend cannot run these inputs; the message says why.
+        ValueError: Shapes, dtypes or devices disagree, an argument is out of range, or the backend is unknown.
+        RuntimeError: The named backend cannot run these inputs; the message gives the reason.
 
     Source: VOLO, arXiv:2106.13112, section 3.1.
     """

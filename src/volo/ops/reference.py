@@ -1,4 +1,4 @@
-"""Outlook attention as the paper writes it: unfold, softmax, matmul, fold. The definition of correct.
+"""Outlook attention as in the paper: unfold, softmax, matmul, fold. All other backends are tested against it.
 
 Shape letters: B batch, H W map, h w strided map, N heads, D head dim, C = N·D, K window, L = h·w.
 """
@@ -10,7 +10,7 @@ from volo.ops.backend import Backend, Geometry
 
 
 def outlook_attention_reference(value: Tensor, logits: Tensor, geometry: Geometry) -> Tensor:
-    """Mix the windows of ``value`` (B,H,W,C) by ``logits`` (B,h,w,N,K²,K²), through im2col and its adjoint.
+    """Mix the windows of ``value`` (B,H,W,C) by ``logits`` (B,h,w,N,K²,K²) with im2col and its adjoint.
 
     Source: VOLO, arXiv:2106.13112, algorithm 1.
     """

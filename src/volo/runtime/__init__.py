@@ -1,1 +1,1 @@
-"""What runs a model: a PyTorch module, ONNX Runtime, OpenVINO, ``.pt2``."""
+"""Runtimes that run a model: PyTorch, ONNX Runtime, OpenVINO, and PyTorch's ``.pt2`` archives."""

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on."""
 
 import os
 
@@ -6,12 +6,14 @@ import torch
 
 
 def find_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of a name; without one an accelerator where there is one, else the CPU.
+    """Return the device with a name, or the default device.
 
-    Of several accelerators under ``torchrun`` each process takes its own.
+    Args:
+        name: for example ``cpu`` or ``cuda:1``. None takes an accelerator if there is one, else the CPU; under
+            ``torchrun`` each process takes the accelerator of its local rank.
 
     Raises:
-        ValueError: there is no such device on this machine.
+        ValueError: The device is not available on this machine.
     """
     if not name:
         if not torch.accelerator.is_available():
@@ -20,12 +22,14 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
         if device.type == "meta":
-            raise ValueError("it holds no values")
+            raise ValueError("the meta device holds no values")
         torch.empty(1, device=device)
-    except Exception as error:  # of as many kinds as there are backends that were not built or find no driver
-        here = ["cpu"]
+    except Exception as error:  # each backend raises its own type where it was not built or finds no driver
+        available = ["cpu"]
         if torch.accelerator.is_available():
             kind = torch.accelerator.current_accelerator()
-            here += [f"{kind}:{index}" for index in range(torch.accelerator.device_count())]
-        raise ValueError(f"there is no device {str(name)!r} on this machine; there are: {', '.join(here)}") from error
+            available += [f"{kind}:{index}" for index in range(torch.accelerator.device_count())]
+        raise ValueError(
+            f"device {str(name)!r} is not available on this machine; available: {', '.join(available)}"
+        ) from error
     return device

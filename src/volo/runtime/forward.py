@@ -1,7 +1,7 @@
-"""From preprocessed pixels to logits, with a trained module or with an exported file.
+"""Two classes that map preprocessed pixels to logits: one runs a module, the other an exported file.
 
-Both are called alike: (B, channels, H, W) uint8, 0–255, to logits, of classification (B, K), of segmentation
-(B, K, H, W).
+Both are called alike. They map pixels (B, channels, H, W) uint8, 0–255, to logits: (B, K) for classification,
+(B, K, H, W) for segmentation.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from volo.runtime.runtimes import FILE_RUNTIMES, check_running, open_runtime, to
 
 
 class ModuleForward:
-    """A module that is trained, on the device where it is; the logits stay there.
+    """A trained PyTorch module; the logits stay on its device.
 
     Args:
-        module: normalized images to logits.
-        preprocessing: of the model.
-        device: of the module.
-        threads: to compute with on the CPU; None leaves it to PyTorch.
+        module: maps normalized images to logits.
+        preprocessing: the model's preprocessing.
+        device: the module's device.
+        threads: number of CPU threads; None keeps PyTorch's number.
     """
 
     def __init__(
@@ -44,24 +44,26 @@ class ModuleForward:
 
 
 class ExportedModel:
-    """An exported file in its runtime; the logits are float32 on the CPU.
+    """An exported file in a runtime; the logits are float32 on the CPU.
 
-    A file that gives probabilities gives their logarithms here, which are logits too. Where a segmentation model's file
-    takes one size, or multiples of 32 pixels alone, smaller images are padded with the mean color at the right and at
-    the bottom, and the logits are cropped again: as :class:`volo.models.SegmentationModel` does it.
+    If the file gives probabilities, their logarithms are returned, which are logits too. If the file of a
+    segmentation model takes only one size, or only multiples of 32 pixels, smaller images are padded with the mean
+    color at the right and at the bottom, and the logits are cropped to the image, as
+    :class:`volo.models.SegmentationModel` does.
 
     Args:
         path: a file that ``volo export`` wrote.
         device: None or the CPU.
-        threads: to compute with; None leaves it to the runtime.
-        runtime: one of ``FILE_RUNTIMES``; None takes the one that the file is for.
+        threads: number of CPU threads; None leaves the choice to the runtime.
+        runtime: one of ``FILE_RUNTIMES``; None takes the runtime that the file is made for.
 
     Attributes:
-        path: of the file.
-        described: what it says of itself.
+        path: the file.
+        info: its description.
 
     Raises:
-        ValueError: there is no such file or runtime, or they do not go together.
+        ValueError: The file or the runtime does not exist, the runtime cannot open the file, or ``device`` is not
+            the CPU.
     """
 
     def __init__(
@@ -82,34 +84,43 @@ class ExportedModel:
         return str(self.path)
 
     def check_task(self, task: str, user: str) -> None:
-        """See that the model is one for ``user``. Raises ValueError."""
+        """Raise an error unless the model is for a task.
+
+        Args:
+            task: the required task.
+            user: the class that requires it, for the error message.
+
+        Raises:
+            ValueError: The model is for another task.
+        """
         if self.info.task != task:
-            raise ValueError(f"{self.path} is a {self.info.task} model; {user} takes those of {task}")
+            raise ValueError(f"{self.path} is a {self.info.task} model; {user} takes {task} models")
 
     def __call__(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[2:]
         batch = self._input(pixels)
-        parts = batch.split(1) if self.info.one_by_one else [batch]
-        logits = torch.cat([self._runtime(part) for part in parts])
+        batches = batch.split(1) if self.info.one_by_one else [batch]
+        logits = torch.cat([self._runtime(each) for each in batches])
         if self.info.include_softmax:
             logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
         return logits[..., :height, :width] if self.info.task == SEGMENTATION else logits
 
     def _input(self, pixels: Tensor) -> Tensor:
-        """As the file takes it."""
-        bottom, right = (want - side for want, side in zip(self._size(pixels.shape[2:]), pixels.shape[2:], strict=True))
+        """Return the file's input for pixels (B, channels, H, W), padded to a size that the file takes."""
+        height, width = pixels.shape[2:]
+        padded_height, padded_width = self._padded_size(height, width)
+        bottom, right = padded_height - height, padded_width - width
         if not (bottom or right):
             return self.info.as_input(pixels)
         padding = (0, right, 0, bottom)
         if not self.info.include_preprocessing:
             return F.pad(self.info.as_input(pixels), padding)
         mean = torch.tensor([round(255 * value) for value in self.info.preprocessing.mean], dtype=torch.uint8)
-        shifted = pixels - mean.view(-1, 1, 1)  # bytes wrap around here, and back below
+        shifted = pixels - mean.view(-1, 1, 1)  # uint8 values wrap around here, and the addition below wraps them back
         return self.info.as_input(F.pad(shifted, padding) + mean.view(-1, 1, 1))
 
-    def _size(self, size: torch.Size) -> tuple[int, int]:
-        """(height, width) that the file takes an image of this size at."""
-        height, width = size
+    def _padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) to which an image of this size is padded for the file."""
         if self.info.task != SEGMENTATION:
             return height, width
         if not self.info.any_size:
@@ -124,10 +135,17 @@ def open_exported(
     threads: int | None = None,
     runtime: str | None = None,
 ) -> ExportedModel | None:
-    """An exported file, opened unless it is already; None for the name of anything else, which PyTorch runs.
+    """Open an exported file; return None if the path names a model that PyTorch runs.
+
+    Args:
+        path: an exported file, one that is open already (returned as it is), or any other model.
+        device: see :class:`ExportedModel`.
+        threads: see :class:`ExportedModel`.
+        runtime: see :class:`ExportedModel`.
 
     Raises:
-        ValueError: as :class:`ExportedModel`; or PyTorch does not run with these ``threads`` or this ``runtime``.
+        ValueError: The file cannot be opened (see :class:`ExportedModel`), ``threads`` or ``runtime`` is not valid, or
+            ``runtime`` runs only exported files and ``path`` is not one.
     """
     if isinstance(path, ExportedModel):
         return path

@@ -1,7 +1,7 @@
-"""Running a model: one class for each way, all called alike.
+"""One class for each runtime, all called alike.
 
-``runtime(batch)`` takes what the model takes, (B, C, H, W) float32 or, where preprocessing is in the graph,
-(B, H, W, C) uint8, and gives its first output as float32 on the CPU; ``runtime.run(batch)`` gives all outputs.
+``runtime(batch)`` takes the model's input, (B, C, H, W) float32 or, if preprocessing is in the graph, (B, H, W, C)
+uint8, and returns the first output as float32 on the CPU; ``runtime.run(batch)`` returns all outputs.
 """
 
 import zipfile
@@ -20,11 +20,11 @@ from volo.runtime.sessions import onnx_session, openvino_request
 
 
 class Runtime(ABC):
-    """A model that is ready to run.
+    """A model that is loaded and ready to run.
 
     Attributes:
-        name: of the runtime, a key of ``RUNTIMES``.
-        description: JSON of :class:`volo.runtime.export_info.ExportInfo`, where the file holds one.
+        name: name of the runtime, one of ``RUNTIMES``.
+        description: the file's description, JSON of :class:`volo.runtime.export_info.ExportInfo`; None if it has none.
     """
 
     name: str
@@ -32,14 +32,17 @@ class Runtime(ABC):
 
     @abstractmethod
     def run(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """All outputs of a batch, on the CPU."""
+        """Return all outputs of a batch, on the CPU."""
 
     def __call__(self, batch: Tensor) -> Tensor:
         return self.run(batch)[0].float()
 
 
 class _Torch(Runtime):
-    """What computes with PyTorch's threads; their number is set for the call alone, as it is one of the process."""
+    """Base of the runtimes that compute with PyTorch; the number of threads is set during each call only.
+
+    PyTorch's number of threads belongs to the whole process.
+    """
 
     call: Callable[[Tensor], Any]
 
@@ -55,7 +58,7 @@ class _Torch(Runtime):
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """PyTorch computes with so many threads; None changes nothing."""
+    """Temporarily set PyTorch's number of threads; None keeps it."""
     before = torch.get_num_threads()
     if count is None or count == before:
         yield
@@ -68,7 +71,7 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 
 class PyTorchRuntime(_Torch):
-    """Any module in evaluation mode, as it is or through ``torch.compile``."""
+    """A module in evaluation mode, either eager or compiled with ``torch.compile``."""
 
     name = "pytorch"
 
@@ -91,7 +94,7 @@ class TorchExportRuntime(_Torch):
 
 
 class AOTInductorRuntime(_Torch):
-    """A ``.pt2`` package of AOTInductor. It holds machine code, which runs when it is loaded: load no stranger's."""
+    """A ``.pt2`` package of AOTInductor. It contains machine code: load it only from a source that you trust."""
 
     name = "aotinductor"
 
@@ -103,7 +106,7 @@ class AOTInductorRuntime(_Torch):
         self.description = self.call.get_metadata().get(KEY)
 
     def run(self, batch: Tensor) -> tuple[Tensor, ...]:
-        return super().run(batch.contiguous())  # compiled for this layout alone
+        return super().run(batch.contiguous())  # the package is compiled for contiguous input only
 
 
 class OnnxRuntime(Runtime):
@@ -129,7 +132,7 @@ class OpenVINORuntime(Runtime):
         import openvino
 
         model = openvino.Core().read_model(path)
-        for held in ([KEY], ["framework", KEY]):  # where OpenVINO keeps what it finds in an ONNX file
+        for held in ([KEY], ["framework", KEY]):  # of OpenVINO's own files, and of ONNX files
             if model.has_rt_info(held):
                 self.description = model.get_rt_info(held).astype(str)
         self.request = openvino_request(model, threads=threads)
@@ -139,54 +142,59 @@ class OpenVINORuntime(Runtime):
         return tuple(torch.from_numpy(output.copy()) for output in outputs.values())
 
 
-#: name → what runs a file of that kind.
+#: name → the class that runs such files.
 FILE_RUNTIMES: dict[str, Callable[..., Runtime]] = {
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVINORuntime,
     "torch-export": TorchExportRuntime,
     "aotinductor": AOTInductorRuntime,
 }
-#: All names: the first two run modules.
+#: All names; the first two run PyTorch modules.
 RUNTIMES = ("pytorch", "compile", *FILE_RUNTIMES)
 
 
 def open_runtime(path: str | Path, *, runtime: str | None = None, threads: int | None = None) -> Runtime:
-    """Load an exported file to run it.
+    """Load an exported file into a runtime.
 
     Args:
-        path: a file of one of ``ENDINGS``.
-        runtime: one of ``FILE_RUNTIMES``; None takes the one that the file is for.
-        threads: to compute with; None leaves it to the runtime.
+        path: a file with one of the suffixes ``ENDINGS``.
+        runtime: one of ``FILE_RUNTIMES``; None takes the runtime that the file is made for.
+        threads: number of CPU threads; None leaves the choice to the runtime.
 
     Raises:
-        ValueError: there is no such file or runtime, the runtime does not take such files, or cannot read this one.
+        ValueError: The file or the runtime does not exist, or the runtime cannot load the file.
+        ModuleNotFoundError: The runtime's package is not installed.
     """
     path = Path(path)
     check_running(runtime, threads)
-    allowed = _runtimes_of(path)
+    allowed = _runtimes_for(path)
     if runtime is not None and runtime not in allowed:
         raise ValueError(f"{path} runs in {' or '.join(allowed)}, not in {runtime}")
     try:
         return FILE_RUNTIMES[runtime or allowed[0]](path, threads=threads)
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # of as many kinds as there are runtimes
+    except Exception as error:  # each runtime raises its own types
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"{path} cannot be loaded by {runtime or allowed[0]}: {reason.strip()}") from error
 
 
 def check_running(runtime: str | None, threads: int | None) -> None:
-    """See that there is such a runtime, and such a number of threads. Raises ValueError."""
+    """Check the name of a runtime and a number of threads.
+
+    Raises:
+        ValueError: The runtime is unknown, or the number is below 1.
+    """
     if runtime is not None and runtime not in RUNTIMES:
-        raise ValueError(f"there is no runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
+        raise ValueError(f"unknown runtime {runtime!r}{nearest(runtime, RUNTIMES)}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
 
 
-def _runtimes_of(path: Path) -> tuple[str, ...]:
-    """Those that take this file, the one it is for first."""
+def _runtimes_for(path: Path) -> tuple[str, ...]:
+    """Return the runtimes that can open this file, first the one that it is made for."""
     if path.suffix not in ENDINGS:
-        raise ValueError(f"{path} is no exported model; these end in {', '.join(ENDINGS)}")
+        raise ValueError(f"{path} is not an exported model; exported files end in {', '.join(ENDINGS)}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     if path.suffix != ".pt2":
@@ -195,5 +203,5 @@ def _runtimes_of(path: Path) -> tuple[str, ...]:
         with zipfile.ZipFile(path) as archive:
             compiled = any("/aotinductor/" in name for name in archive.namelist())
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is no archive of PyTorch's: {error}") from error
+        raise ValueError(f"{path} is not a PyTorch archive: {error}") from error
     return ("aotinductor",) if compiled else ("torch-export",)

@@ -1,11 +1,19 @@
-"""Exported graphs opened in the runtimes that run them, the same settings everywhere; PyTorch is not imported."""
+"""Sessions of ONNX Runtime and OpenVINO, opened with the same settings everywhere in volo.
+
+This module does not import PyTorch: a benchmark's worker process must be able to run without it.
+"""
 
 from pathlib import Path
 from typing import Any
 
 
 def onnx_session(path: str | Path, *, threads: int | None = None) -> Any:
-    """An ``onnxruntime.InferenceSession`` on the CPU; without ``threads`` with as many as the runtime likes."""
+    """Open an ONNX file as an ``onnxruntime.InferenceSession`` on the CPU.
+
+    Args:
+        path: the file.
+        threads: number of threads; None leaves the choice to ONNX Runtime.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -15,9 +23,13 @@ def onnx_session(path: str | Path, *, threads: int | None = None) -> Any:
 
 
 def openvino_request(model: Any, *, threads: int | None = None) -> Any:
-    """An ``openvino.InferRequest`` on the CPU for a file or a model that was read, computing as precisely as written.
+    """Compile a model as an ``openvino.InferRequest`` on the CPU, computing in float32.
 
-    Left to itself OpenVINO takes bfloat16 where the processor has it.
+    By default OpenVINO would compute in bfloat16 on processors that have it.
+
+    Args:
+        model: a file, or a model of OpenVINO.
+        threads: number of threads; None leaves the choice to OpenVINO.
     """
     import openvino
 

@@ -1,8 +1,8 @@
 """Outlook attention on the CPU in one pass over the map, forward and backward: no im2col, no fold.
 
-The work is done by a small compiled library (the ``*.cpp`` beside this file). Its two operators are registered
-with PyTorch, so that autograd, ``torch.compile``, ``torch.export`` and ``vmap`` know them. The backward pass keeps
-value and logits alone, and computes the softmax again.
+A small compiled library (built from the ``*.cpp`` files in this folder) does the work. Its two operators are
+registered with PyTorch, for autograd, ``torch.compile``, ``torch.export`` and ``vmap``. The forward pass saves only
+value and logits; the backward pass computes the softmax again.
 
 Shape letters: B batch, H W map, h w strided map, N heads, C channels, K window.
 """
@@ -52,7 +52,7 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _no_second_derivative(ctx: Any, *grads: Tensor) -> NoReturn:
     raise RuntimeError(
         "the native backend of outlook attention has no second derivative; "
-        "pass backend='slices' to outlook_attention, which has"
+        "pass backend='slices' to outlook_attention, which has one"
     )
 
 
@@ -61,7 +61,12 @@ _backward.register_autograd(_no_second_derivative)
 
 
 def _vmap(op: Any, tensors: int) -> Any:
-    """A rule for vmap that lays the mapped dimension into the batch."""
+    """Return a vmap rule that merges the mapped dimension into the batch.
+
+    Args:
+        op: the operator.
+        tensors: the number of its leading tensor arguments.
+    """
 
     def rule(info: Any, in_dims: tuple, *args: Any) -> tuple[Any, Any]:
         inputs = [
@@ -95,13 +100,13 @@ def _library() -> library.Library:
 
 @torch.compiler.assume_constant_result
 def unavailable() -> str | None:
-    """Why the native library cannot run in this process; None where it can."""
+    """Return the reason why the native library cannot run in this process, or None if it can."""
     loaded = library.load()
     return loaded if isinstance(loaded, str) else None
 
 
 def _differentiated_by_function() -> bool:
-    """Whether the call is inside torch.func.grad, vjp or jvp; vmap alone is fine."""
+    """Return whether the call is inside torch.func.grad, vjp or jvp; vmap alone is allowed."""
     functorch = torch._C._functorch
     stack = functorch.get_interpreter_stack() or []
     return any(level.key() != functorch.TransformType.Vmap for level in stack)
@@ -109,20 +114,20 @@ def _differentiated_by_function() -> bool:
 
 def _refuse(value: Tensor, logits: Tensor, geometry: Geometry) -> str | None:
     if value.device.type != "cpu":
-        return f"it runs on the CPU, and the tensors are on {value.device.type}"
+        return f"it runs on the CPU only, and the tensors are on {value.device.type}"
     if geometry.dropout_p:
-        return f"it has no attention dropout, and dropout_p is {geometry.dropout_p}"
+        return f"it does not support attention dropout, and dropout_p is {geometry.dropout_p}"
     if value.dtype not in library.DTYPES:
-        return f"it computes in {', '.join(map(str, library.DTYPES))}, not {value.dtype}"
+        return f"it supports {', '.join(map(str, library.DTYPES))}, not {value.dtype}"
     if not torch.compiler.is_compiling() and _differentiated_by_function():
-        return "torch.func's grad, vjp and jvp do not differentiate custom operators; call backward instead"
+        return "grad, vjp and jvp of torch.func cannot differentiate custom operators; call backward instead"
     return unavailable()
 
 
 def _run(value: Tensor, logits: Tensor, geometry: Geometry) -> Tensor:
     layout = geometry.kernel_size, geometry.stride, geometry.padding
     out = _forward(value, logits, *layout, geometry.scale)
-    # The other backends end in a matmul, whose result autocast gives its own dtype (float64 excepted).
+    # The other backends end in a matmul. Autocast casts its result, except float64; this backend does the same.
     if torch.is_autocast_enabled("cpu") and out.dtype != torch.float64:
         out = out.to(torch.get_autocast_dtype("cpu"))
     return out

@@ -1,4 +1,4 @@
-// One call of the operator, as the C interface passes it, and what every instruction set's build offers.
+// The arguments of one call of the operator, and the functions that the build for an instruction set provides.
 #pragma once
 
 #include <cstddef>
@@ -11,13 +11,13 @@ enum VoloDtype { kFloat32 = 0, kFloat64 = 1, kBFloat16 = 2, kFloat16 = 3 };
 struct VoloCall {
     const void* value;
     const void* logits;
-    const void* grad;   // gradient of the output; null: this is a forward call
+    const void* grad;   // gradient of the output; null in a forward call
     void* sums;         // forward: the output; backward: the gradient of value
-    void* grad_logits;  // backward only
+    void* grad_logits;  // the gradient of logits; null in a forward call
     std::int64_t batch, height, width, h, w, heads, dim, kernel, stride, padding;
     std::int64_t dtype;
     double scale;
-    std::int64_t chunks;  // bands of window rows that an image is cut into
+    std::int64_t chunks;  // number of bands of window rows that an image is divided into
 };
 
 struct VoloSet {

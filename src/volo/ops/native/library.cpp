@@ -6,14 +6,14 @@
 #include <cstdlib>
 #include <cstring>
 
-// PyTorch brings an OpenMP runtime, whose entry point this is: calling it directly shares one pool of threads with
-// PyTorch's operators, and the library links to no runtime of its own. Weak: null where there is no such runtime,
-// and the work is then done by the calling thread.
+// The entry point of the OpenMP runtime that PyTorch loads. Calling it directly shares one thread pool with PyTorch's
+// operators, and this library needs no OpenMP runtime of its own. The symbol is weak: it is null if no runtime is
+// loaded, and then the calling thread does all the work.
 extern "C" __attribute__((weak)) void GOMP_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags);
 
 namespace {
 
-// From the least to the most preferred; null: not compiled in, or not for this processor.
+// Instruction sets from the least to the most preferred. Null: not compiled in, or not supported by this processor.
 const VoloSet* set(int index) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -45,7 +45,8 @@ void work(void* data) {
     for (std::int64_t task; (task = job.next_task.fetch_add(1)) < job.tasks;) job.set->run(*job.call, task, scratch);
 }
 
-// As few bands as keep the threads busy evenly; a band of fewer than four window rows repeats too much work.
+// The smallest number of bands that keeps all threads evenly busy. A band has at least four window rows, because each
+// band computes some windows of the band above again.
 std::int64_t bands(std::int64_t batch, std::int64_t h, std::int64_t threads) {
     const std::int64_t most = h / 4 > 1 ? h / 4 : 1;
     for (std::int64_t count = 1; count < most; ++count)
@@ -57,17 +58,17 @@ std::int64_t bands(std::int64_t batch, std::int64_t h, std::int64_t threads) {
 
 #define VOLO_EXPORT extern "C" __attribute__((visibility("default")))
 
-// The name of an instruction set that can run here, from the least preferred (0) up; null: not this one.
+// Returns the name of an instruction set, from the least preferred (0) up, or null if it cannot run here.
 VOLO_EXPORT const char* volo_outlook_set(int index) {
     const VoloSet* found = set(index);
     return found ? found->name : nullptr;
 }
 
-// Whether several threads can be used.
+// Returns whether several threads can be used.
 VOLO_EXPORT int volo_outlook_has_threads() { return GOMP_parallel != nullptr; }
 
-// Runs one call on up to `threads` threads. Gives the bytes of scratch used, -1 if they could not be had, or -2 for
-// an instruction set that cannot run.
+// Runs one call on up to `threads` threads. Returns the bytes of scratch memory used, -1 if they could not be
+// allocated, or -2 if the instruction set cannot run here.
 VOLO_EXPORT std::int64_t volo_outlook_run(const void* value, const void* logits, const void* grad, void* sums,
                                           void* grad_logits, const std::int64_t* sizes, double scale,
                                           std::int64_t dtype, std::int64_t threads, int set_index) {
@@ -80,7 +81,7 @@ VOLO_EXPORT std::int64_t volo_outlook_run(const void* value, const void* logits,
     const std::int64_t tasks = call.batch * call.chunks;
     if (threads > tasks) threads = tasks > 1 ? tasks : 1;
     constexpr std::size_t kLine = 64;
-    const std::size_t each = (chosen->scratch_bytes(call) / kLine + 2) * kLine;  // a line apart: no false sharing
+    const std::size_t each = (chosen->scratch_bytes(call) / kLine + 2) * kLine;  // cache lines apart: no false sharing
     void* block = std::malloc(each * threads + kLine);
     if (!block) return -1;
     char* aligned = static_cast<char*>(block) + (kLine - reinterpret_cast<std::uintptr_t>(block) % kLine);

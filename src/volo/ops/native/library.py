@@ -1,10 +1,11 @@
-"""The compiled library behind the native backend: where it is, and one call of it.
+"""The compiled library of the native backend: loading it, and calling it.
 
 Shape letters: B batch, H W map, h w strided map, N heads, D head dim, C = N·D, K window.
 """
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from volo.ops.backend import Geometry
 
-#: dtypes the library computes, and their codes in its interface.
+#: Supported dtypes → their codes in the C interface.
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _NAMES = ("libvolo_outlook.so", "libvolo_outlook.dylib")
 _PROCESS = os.getpid()
@@ -27,9 +28,9 @@ class Library:
     """The loaded library.
 
     Attributes:
-        path: the file it was loaded from.
-        instruction_sets: those that were compiled in and run on this processor, the preferred one last.
-        has_threads: whether PyTorch's OpenMP threads were found; without them all work is done by the caller.
+        path: the library file.
+        instruction_sets: the instruction sets that were compiled in and run on this processor, the preferred one last.
+        has_threads: whether PyTorch's OpenMP threads were found; without them the calling thread does all the work.
     """
 
     path: Path
@@ -38,7 +39,14 @@ class Library:
     _run: Callable[..., int]
 
     def forward(self, value: Tensor, logits: Tensor, geometry: Geometry, instruction_set: str | None = None) -> Tensor:
-        """(B,H,W,C) and (B,h,w,N,K²,K²), contiguous, to the mixed map (B,H,W,C)."""
+        """Return the mixed map (B,H,W,C).
+
+        Args:
+            value: (B,H,W,C), contiguous.
+            logits: (B,h,w,N,K²,K²), contiguous.
+            geometry: the parameters of the call.
+            instruction_set: one of ``instruction_sets``; None takes the preferred one.
+        """
         out = torch.empty_like(value)
         self._call(value, logits, None, out, None, geometry, instruction_set)
         return out
@@ -46,7 +54,15 @@ class Library:
     def backward(
         self, grad: Tensor, value: Tensor, logits: Tensor, geometry: Geometry, instruction_set: str | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The gradients of value and logits, from that of the output (B,H,W,C); all contiguous."""
+        """Return the gradients of value and logits.
+
+        Args:
+            grad: gradient of the output, (B,H,W,C), contiguous.
+            value: (B,H,W,C), contiguous.
+            logits: (B,h,w,N,K²,K²), contiguous.
+            geometry: the parameters of the call.
+            instruction_set: one of ``instruction_sets``; None takes the preferred one.
+        """
         if not value.numel():
             return torch.zeros_like(value), torch.zeros_like(logits)
         grad_value, grad_logits = torch.empty_like(value), torch.empty_like(logits)
@@ -54,7 +70,7 @@ class Library:
         return grad_value, grad_logits
 
     def scratch_bytes(self, value: Tensor, logits: Tensor, geometry: Geometry, *, backward: bool) -> int:
-        """What one call takes beyond its inputs and outputs, for as long as it runs."""
+        """Run one call and return the bytes of scratch memory that it used beside its inputs and outputs."""
         grad = value if backward else None
         outputs = torch.empty_like(value), torch.empty_like(logits)
         return self._call(value, logits, grad, *outputs, geometry, None)
@@ -83,29 +99,31 @@ class Library:
             _Sizes(batch, height, width, h, w, heads, channels // heads, *layout),
             geometry.scale,
             DTYPES[value.dtype],
-            # The pool of threads does not survive a fork: a child that enters it waits for ever.
+            # OpenMP's threads do not survive a fork: a child process that used them would wait forever.
             torch.get_num_threads() if os.getpid() == _PROCESS else 1,
             self.instruction_sets.index(instruction_set or self.instruction_sets[-1]),
         )
         if result < 0:
-            raise MemoryError("no memory for the scratch of outlook attention; it needs a few rows of the map")
+            raise MemoryError("outlook attention cannot allocate its scratch memory, the size of a few rows of the map")
         return result
 
 
 @cache
 def load() -> Library | str:
-    """The library, or the reason why there is none."""
-    import volo.ops.native as package
+    """Return the library, or the reason why it cannot be loaded.
 
-    # An editable install keeps what was built in another folder than the sources.
-    paths = [Path(folder) / name for folder in package.__path__ for name in _NAMES]
+    It is searched in all folders of this package, because an editable install has two: one with the sources and one
+    with the compiled files.
+    """
+    folders = sys.modules[__name__.rpartition(".")[0]].__path__  # importing the package here would be circular
+    paths = [Path(folder) / name for folder in folders for name in _NAMES]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        return "the native library was not built; install volo where there is a C++17 compiler (g++ or clang++)"
+        return "the native library was not built; install a C++17 compiler (g++ or clang++), then install volo again"
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        return f"the native library does not load: {error}"
+        return f"the native library cannot be loaded: {error}"
     library.volo_outlook_set.restype = ctypes.c_char_p
     library.volo_outlook_run.restype = ctypes.c_int64
     pointer, size = ctypes.c_void_p, ctypes.c_int64

@@ -1,13 +1,13 @@
-// Outlook attention, forward and backward, for one instruction set: CMake compiles this file once for each, with
+// Outlook attention, forward and backward, for one instruction set. CMake compiles this file once for each set, with
 // VOLO_SET (its name) and VOLO_VECTOR_BYTES.
 //
-// An image is cut into bands of window rows. A band owns the map rows from the first row of its first window to the
-// first row of the next band, and alone writes them: windows of the band above that reach into them are computed
-// again, for those rows only. So there is no race, and every sum is taken in the order of its windows whatever the
-// number of bands or threads: the bits are always the same.
+// An image is divided into bands of window rows. A band owns the map rows from the first row of its first window up to
+// the first row of the next band, and no other band writes them. Windows of the band above that overlap these rows are
+// computed again, for these rows only. So there is no race, and the windows are always summed in the same order: the
+// result has the same bits for any number of bands and threads.
 //
-// In the backward pass `sums` is the gradient of value: a window gives Σ_i p_ij · grad_i to position j, just as in the
-// forward pass it gives Σ_j p_ij · value_j to position i.
+// In the backward pass `sums` is the gradient of value: a window adds Σ_i p_ij · grad_i to position j, just as in the
+// forward pass it adds Σ_j p_ij · value_j to position i.
 
 #include "call.h"
 #include "window.h"
@@ -25,11 +25,11 @@ VOLO_INLINE std::uint16_t narrow_bfloat16(float x) {
     std::uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return 0x7fc0;
-    return (std::uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // to nearest, ties to even
+    return (std::uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // round to nearest, ties to even
 }
 
 VOLO_INLINE float widen_float16(std::uint16_t x) {
-    // Placed 13 bits up, the exponent is that of float32 less 112; infinity and NaN need 112 more.
+    // Shifted up by 13 bits, the exponent is 112 too low for float32; infinity and NaN need all exponent bits set.
     std::uint32_t bits = (std::uint32_t)(x & 0x7fffu) << 13;
     float wide;
     std::memcpy(&wide, &bits, sizeof wide);
@@ -47,8 +47,8 @@ VOLO_INLINE std::uint16_t narrow_float16(float x) {
     const std::uint16_t sign = (std::uint16_t)((bits >> 16) & 0x8000u);
     bits &= 0x7fffffffu;
     if (bits > 0x7f800000u) return sign | 0x7e00;
-    if (bits >= 0x477ff000u) return sign | 0x7c00;  // 65520 and more round to infinity
-    if (bits < 0x38800000u) {                       // below the normal numbers: let an addition round at 2^-24
+    if (bits >= 0x477ff000u) return sign | 0x7c00;  // 65520 and above round to infinity
+    if (bits < 0x38800000u) {                       // subnormal: adding 0.5 rounds to a multiple of 2^-24
         float tiny;
         std::memcpy(&tiny, &bits, sizeof tiny);
         tiny += 0.5f;
@@ -58,7 +58,7 @@ VOLO_INLINE std::uint16_t narrow_float16(float x) {
     return sign | (std::uint16_t)((bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13);
 }
 
-// How a stored type T is read and written in the type A it is computed in.
+// Conversions between the stored type T and the type A that is used for computing.
 struct Float32 {
     typedef float T;
     typedef float A;
@@ -102,19 +102,19 @@ void narrow_into(T* to, const A* from, Index count) {
 
 inline Index clamp(Index x, Index low, Index high) { return x < low ? low : x > high ? high : x; }
 
-// The first map row that the band from window row y on owns.
+// Returns the first map row that belongs to a band whose first window row is y.
 inline Index first_row(const VoloCall& c, Index y) {
     if (y == 0) return 0;
     return y == c.h ? c.height : clamp(y * c.stride - c.padding, 0, c.height);
 }
 
-// Whether some position lies in no window.
+// Returns whether some position of the map is in no window.
 inline bool has_gaps(const VoloCall& c) {
     return c.stride > c.kernel || (c.h - 1) * c.stride + c.kernel < c.height + c.padding ||
            (c.w - 1) * c.stride + c.kernel < c.width + c.padding;
 }
 
-// Hands out consecutive pieces of the scratch; with a null base it only counts.
+// Hands out consecutive pieces of the scratch memory. With a null base it only counts the bytes.
 class Room {
 public:
     explicit Room(void* base) : base_(static_cast<char*>(base)) {}
@@ -131,7 +131,7 @@ private:
     std::size_t used_ = 0;
 };
 
-// The scratch of one band: nothing grows with more than one row of the map.
+// One band and its scratch memory, whose size grows with the length of a map row, not with the number of rows.
 template <class Dtype, class Window>
 struct Band {
     typedef typename Dtype::T T;
@@ -141,10 +141,10 @@ struct Band {
     Room room;
     const Index channels, window, row_size, weights;
     Positions<A> at;
-    const A **value_rows, **grad_rows;  // of the K rows that the present windows touch; null: outside the map
+    const A **value_rows, **grad_rows;  // the K map rows under the current windows; null: outside the map
     A** sums_rows;
     A *zeros, *trash, *window_room;
-    A *value_ring, *grad_ring, *sums_ring, *wide_logits, *wide_grad_logits;  // for half types: rows in float32
+    A *value_ring, *grad_ring, *sums_ring, *wide_logits, *wide_grad_logits;  // for 16-bit types: rows in float32
 
     Band(const VoloCall& call, void* scratch)
         : c(call), room(scratch), channels(c.heads * c.dim), window(c.kernel * c.kernel),
@@ -174,14 +174,14 @@ struct Band {
         T* sums = static_cast<T*>(c.sums) + image * c.height * row_size;
         const Index owned = first_row(c, top), end = first_row(c, bottom);
         if (has_gaps(c)) std::memset(sums + owned * row_size, 0, (end - owned) * row_size * sizeof(T));
-        // Rows of the ring are loaded as the windows reach them; `loaded` is the first row not yet there.
+        // Map rows are loaded into the ring when the windows reach them; `loaded` is the first row not loaded yet.
         const Index reach = (c.kernel - 1) / c.stride;
         Index y = top - reach > 0 ? top - reach : 0, loaded = 0;
         for (; y < bottom; ++y) {
             const Index first = y * c.stride - c.padding;
             loaded = clamp(first, loaded, c.height);
             for (; loaded < first + c.kernel && loaded < c.height; ++loaded) load_row(value, grad, loaded);
-            Index low = c.kernel, high = 0;  // the rows of the windows that are in the map and owned
+            Index low = c.kernel, high = 0;  // the window rows that are inside the map and belong to this band
             for (Index k = 0; k < c.kernel; ++k) {
                 const Index row = first + k;
                 const bool inside = row >= 0 && row < c.height;
@@ -217,7 +217,8 @@ struct Band {
         }
     }
 
-    // All windows of row y; of each, rows low to high are written, and d logits if this band owns the window.
+    // Computes all windows of window row y. Rows low to high of each window are written; the gradient of the logits is
+    // written only if this band owns the window.
     void window_row(Index image, Index y, bool own, Index low, Index high) {
         const Index K = c.kernel, width = c.width;
         const T* logits = static_cast<const T*>(c.logits) + (image * c.h + y) * c.w * weights;
@@ -225,7 +226,7 @@ struct Band {
         for (Index x = 0; x < c.w; ++x, logits += weights) {
             const Index left = x * c.stride - c.padding;
             for (Index k = 0; k < K; ++k) {
-                // An earlier window covers this place if the one above or the one to the left does.
+                // An earlier window has written this position if the window above or to the left contains it.
                 const bool above = k + c.stride < K && y > 0;
                 for (Index l = 0; l < K; ++l) {
                     const Index col = left + l, i = k * K + l;

@@ -1,6 +1,6 @@
-// Vectors of VOLO_VECTOR_BYTES bytes as GCC and Clang offer them on every processor, and the few operations on
-// them that the windows need. Everything has internal linkage: this header is compiled once for each instruction
-// set, and a shared inline function would let the linker hand one set's code to another.
+// Vectors of VOLO_VECTOR_BYTES bytes, as GCC and Clang provide them for every processor, and the few operations that
+// the windows need. Everything has internal linkage, because this header is compiled once for each instruction set:
+// of an inline function with external linkage, the linker would keep the code of one set and use it for all.
 #pragma once
 
 #include <cmath>
@@ -40,7 +40,7 @@ VOLO_INLINE typename Vector<A>::Type splat(A x) {
     return x - typename Vector<A>::Type{};
 }
 
-// unroll<N>(f) calls f(0_c) ... f(N-1 _c): the index is a constant, so arrays of accumulators become registers.
+// unroll<N>(f) calls f(0) ... f(N - 1) with compile-time constants, so that arrays of accumulators become registers.
 template <int I>
 struct Constant {
     constexpr operator int() const { return I; }
@@ -69,11 +69,12 @@ struct Count<0, I...> {
 #define VOLO_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, Ints{__VA_ARGS__})
 #endif
 
-// Neighbours added: of the elements of a and then b, the even ones plus the odd ones. An element is one lane, taken
-// within each group of four lanes (Size 1), or such a group (Size 4): the moves that x86 has in one instruction.
+// Adds neighboring elements of a, then of b: the even elements plus the odd ones. With Size 1, an element is a lane,
+// and neighbors are in the same group of four lanes; with Size 4, an element is such a group. x86 has one instruction
+// for each of these moves.
 template <int Size>
 constexpr int even_element(int lane) {
-    constexpr int kSpan = Size == 1 ? 4 : kLanes;  // what one step works within
+    constexpr int kSpan = Size == 1 ? 4 : kLanes;  // lanes within which elements move
     const int within = lane % kSpan / Size, half = kSpan / Size / 2;
     const int from = lane - lane % kSpan + within % half * 2 * Size + lane % Size;
     return within < half ? from : from + kLanes;
@@ -84,8 +85,7 @@ VOLO_INLINE Floats add_neighbours(Floats a, Floats b, Sequence<I...>) {
     return VOLO_SHUFFLE(a, b, even_element<Size>(I)...) + VOLO_SHUFFLE(a, b, (even_element<Size>(I) + Size)...);
 }
 
-// Lane l of the result is the sum of the lanes of leaf(first + l): a tree of additions over as many vectors as there
-// are lanes.
+// Returns a vector whose lane l is the sum of all lanes of leaf(first + l), by a tree of additions over kLanes vectors.
 template <int Leaves = kLanes, class F>
 VOLO_INLINE Floats sums(const F& leaf, int first) {
     if constexpr (Leaves == 1) {
@@ -97,9 +97,9 @@ VOLO_INLINE Floats sums(const F& leaf, int first) {
     }
 }
 
-// e^x for -87.33 <= x <= 88; relative error below 1e-7. x = n·ln 2 + r with |r| <= ln 2 / 2: a polynomial
-// for e^r (a least-maximum fit of relative error 5e-9), and n added to its exponent bits. Adding 1.5·2^23 rounds to
-// the nearest integer and leaves it in the low bits; ln 2 is split in two so that r keeps its digits without FMA.
+// e^x for -87.33 <= x <= 88, with a relative error below 1e-7. With x = n·ln 2 + r and |r| <= ln 2 / 2, a polynomial
+// gives e^r (a minimax fit with a relative error of 5e-9), and n is added to its exponent bits. Adding 1.5·2^23 rounds
+// to the nearest integer and leaves it in the low bits. ln 2 is split in two parts to keep r accurate without FMA.
 VOLO_INLINE Floats exp_in_range(Floats x) {
     constexpr float kRound = 12582912.0f;
     const Floats shifted = x * 0x1.715476p+0f + kRound;
@@ -114,12 +114,12 @@ VOLO_INLINE Floats exp_in_range(Floats x) {
     return (Floats)((Ints)p + ((Ints)shifted << 23));
 }
 
-// e^x for x <= 0 and NaN, as a softmax needs it; what would be denormal is 0.
+// e^x for x <= 0 and for NaN, as a softmax needs it; results that would be subnormal are 0.
 VOLO_INLINE Floats exp_of_negative(Floats x) {
     constexpr float kLowest = -87.33f;
     const Ints tiny = x < kLowest;
     const Floats e = exp_in_range(tiny ? splat(kLowest) : x);
-    return tiny ? Floats{} : (x == x ? e : x);  // the exponent bits of a NaN are not to be added to
+    return tiny ? Floats{} : (x == x ? e : x);  // adding to the exponent bits of a NaN would change it
 }
 
 VOLO_INLINE Vector<double>::Type exp_of_negative(Vector<double>::Type x) {

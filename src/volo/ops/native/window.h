@@ -1,16 +1,16 @@
-// One window of outlook attention, all heads: softmax, mixing, and their gradients.
+// One window of outlook attention for all heads: softmax, mixing, and their gradients.
 //
-// Shape letters: N heads, D head dim, K window. A window's logits are (N, K², K²), contiguous; its K² positions
-// are given as pointers to C = N·D channels each, those outside the map as pointers to zeros (to read) or to
-// scratch (to write). Weights stay in the first-level cache between softmax and mixing.
+// Shape letters: N heads, D head dim, K window. The logits of a window are (N, K², K²), contiguous. Each of its K²
+// positions is a pointer to C = N·D channels; a position outside the map points to zeros (for reading) or to scratch
+// memory (for writing). The weights stay in the first-level cache between softmax and mixing.
 #pragma once
 
 #include "simd.h"
 
 namespace {
 
-// The positions of one window. `sums[i]` is what is written at position i; `before[i]` is the same place, or zeros
-// where no earlier window has written.
+// The positions of one window. `sums[i]` is where position i is written; `before[i]` is the same place, or zeros if no
+// earlier window has written there.
 template <class A>
 struct Positions {
     const A** value;
@@ -19,7 +19,7 @@ struct Positions {
     const A** before;
 };
 
-// sums[i] = before[i] + Σ_j weights[i·row + j·col] · in[j], for R positions i and NV vectors of channels from d on.
+// Computes sums[i] = before[i] + Σ_j weights[i·row + j·col] · in[j] for R positions i and NV vectors of channels at d.
 template <int R, int NV, class A>
 VOLO_INLINE void mix_block(const A* weights, Index row, Index col, Index count, const A* const* in, A* const* sums,
                            const A* const* before, Index d) {
@@ -40,7 +40,7 @@ VOLO_INLINE void mix_block(const A* weights, Index row, Index col, Index count, 
     });
 }
 
-// The same for all D channels of the head that starts at `offset`.
+// Does the same for all D channels of the head that starts at channel `offset`.
 template <int R, class A>
 VOLO_INLINE void mix(const A* weights, Index row, Index col, Index count, const A* const* in, A* const* sums,
                      const A* const* before, Index offset, Index dim) {
@@ -58,7 +58,7 @@ VOLO_INLINE void mix(const A* weights, Index row, Index col, Index count, const 
     }
 }
 
-// Any number of positions, four at a time.
+// Does the same for any number of positions, four at a time.
 template <class A>
 void mix_any(const A* weights, Index row, Index col, Index count, const A* const* in, A* const* sums,
              const A* const* before, Index first, Index last, Index offset, Index dim) {
@@ -68,7 +68,7 @@ void mix_any(const A* weights, Index row, Index col, Index count, const A* const
     for (; i < last; ++i) mix<1>(weights + i * row, row, col, count, in, sums + i, before + i, offset, dim);
 }
 
-// The sum of the lanes, in pairs: the rounding errors of one lane after the other would add up.
+// Returns the sum of the lanes, added in pairs: adding one lane after the other would accumulate rounding errors.
 template <class A>
 VOLO_INLINE A lane_sum(typename Vector<A>::Type x) {
     for (int half = Vector<A>::lanes / 2; half; half /= 2)
@@ -76,7 +76,7 @@ VOLO_INLINE A lane_sum(typename Vector<A>::Type x) {
     return x[0];
 }
 
-// Softmax of rows of any length: p = softmax(scale · logits). `line` holds one row, rounded up to whole vectors.
+// Computes p = softmax(scale · logits) for rows of any length. `line` has space for a row, rounded up to whole vectors.
 template <class A>
 void softmax_rows(const A* logits, A* p, Index rows, Index cols, A scale, A* line) {
     typedef typename Vector<A>::Type V;
@@ -113,14 +113,14 @@ VOLO_INLINE A dot(const A* a, const A* b, Index count) {
     return sum + lane_sum<A>(acc);
 }
 
-// A window of any K in A = float or double. `room` holds what scratch() counts.
+// A window of any K, computed in A = float or double. `room` has space for scratch() numbers.
 template <class A>
 struct AnyWindow {
     static Index scratch(Index heads, Index window) {
         return 2 * heads * window * window + window + 2 * Vector<A>::lanes;
     }
 
-    // Positions first to last of the window alone are written.
+    // Writes positions first to last of the window only.
     static void forward(const A* logits, const Positions<A>& at, Index heads, Index dim, Index window, A scale,
                         Index first, Index last, A* room) {
         A* p = room;
@@ -129,7 +129,7 @@ struct AnyWindow {
             mix_any(p, window, 1, window, at.value, at.sums, at.before, first, last, n * dim, dim);
     }
 
-    // d value at positions first to last, and d logits where `grad_logits` is given.
+    // Writes the gradient of value at positions first to last, and the gradient of logits unless `grad_logits` is null.
     static void backward(const A* logits, A* grad_logits, const Positions<A>& at, Index heads, Index dim,
                          Index window, A scale, Index first, Index last, A* room) {
         A* p = room;
@@ -147,15 +147,15 @@ struct AnyWindow {
     }
 };
 
-// The window of the paper, K = 3, in float32. A head's 9·9 weights are handled as 81 consecutive numbers; what
-// needs whole rows of 9 reads them from the cache again, overlapping the next row, into another buffer.
+// The paper's window, K = 3, in float32. The 9·9 weights of a head are treated as 81 consecutive numbers. Steps that
+// need whole rows of 9 read them from the cache again and write them to another buffer; reads overlap the next row.
 struct NineWindow {
     static constexpr int K2 = 9, K4 = 81;
 
     static Index scratch(Index heads, Index) { return 3 * (heads * K4 + 2 * kLanes); }
 
-    // p = softmax(scale · logits) of all rows. exp is taken without subtracting a row's maximum where |x| <= 40
-    // throughout: nothing overflows then, or loses digits. The bits of a NaN are above those of 40.
+    // Computes p = softmax(scale · logits) of all rows. If |x| <= 40 everywhere, exp is taken without subtracting the
+    // maximum of the row: nothing can overflow or lose digits then. As an integer, a NaN is larger than 40, too.
     static VOLO_INLINE void softmax(const float* logits, float* p, float* e, Index heads, float scale) {
         constexpr float kSafe = 40.0f;
         const Index count = heads * K4, rows = heads * K2;
@@ -187,7 +187,8 @@ struct NineWindow {
         return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])) + x[8];
     }
 
-    // A row of nine, and with 16 lanes what follows it: to[j] = from[j] · factor, for a `to` that is filled upwards.
+    // Computes to[j] = from[j] · factor for a row of nine. With 16 lanes it also writes behind the row, so rows must be
+    // written in increasing order.
     static VOLO_INLINE void put_row(float* to, const float* from, float factor) {
         store(to, load(from) * factor);
         if constexpr (kLanes == 4) store(to + 4, load(from + 4) * factor);
@@ -203,7 +204,7 @@ struct NineWindow {
                 mix<3>(p + i * row, row, col, K2, in, at.sums + i, at.before + i, offset, dim);
             return;
         }
-#if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers hold all nine accumulators, two vectors wide
+#if defined(__AVX512F__) || defined(__aarch64__)  // 32 registers: enough for nine accumulators of two vectors each
         mix<9>(p, row, col, K2, in, at.sums, at.before, offset, dim);
 #else
         mix<5>(p, row, col, K2, in, at.sums, at.before, offset, dim);
@@ -219,8 +220,8 @@ struct NineWindow {
             mix_nine<false>(p + n * K4, at.value, at, first, last, n * dim, dim);
     }
 
-    // dp[9·i + j] = grad_i · value_j over a head's channels.
-    template <int Whole>  // dim is this number of vectors, or 0: any dim
+    // Computes dp[9·i + j] = grad_i · value_j, the inner product over the channels of a head.
+    template <int Whole>  // dim in vectors if it is known at compile time, else 0
     static VOLO_INLINE void weight_gradients(float* dp, const Positions<float>& at, Index offset, Index dim) {
         const Index vectors = Whole ? Whole : dim / kLanes;
         auto partial = [&](int k) VOLO_LAMBDA {
@@ -255,7 +256,7 @@ struct NineWindow {
             }
         }
         for (Index k = 0; k < heads * K4; k += kLanes) store(product + k, load(p + k) * load(dp + k) * scale);
-        // grad = product - p · (scale · Σ of the row's products); the last row must not write past the window.
+        // grad = product - p · Σ_row product, where product is scaled; the last row must not write past the window.
         for (Index r = 0; r < rows; ++r) {
             const Index at_row = r * K2;
             const float inner = row_sum(product + at_row);
