@@ -10,18 +10,18 @@ from volo.ops.native import library
 
 @pytest.fixture
 def report(capsys, monkeypatch):
-    """What the doctor says, one line a fact."""
+    """The printed table: fact → value."""
     monkeypatch.setenv("COLUMNS", "400")
 
-    def ask():
+    def read():
         assert main(["doctor"]) == 0
         lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
         return {line[1].strip(): line[2].strip() for line in lines}
 
-    return ask
+    return read
 
 
-def test_it_says_what_runs_and_what_is_installed(report):
+def test_backends_and_packages_are_reported(report):
     facts = report()
     assert facts["volo"] == volo.__version__
     assert facts["torch"] == importlib.metadata.version("torch")
@@ -33,7 +33,7 @@ def test_it_says_what_runs_and_what_is_installed(report):
         assert loaded.instruction_sets[-1] in facts["instruction sets"]
 
 
-def test_it_says_why_a_backend_does_not_run(report, monkeypatch):
+def test_the_reason_why_a_backend_does_not_run_is_reported(report, monkeypatch):
     monkeypatch.setattr(library, "load", lambda: "the native library was not built")
     facts = report()
     assert facts["operator: native"] == "the native library was not built"
@@ -41,7 +41,7 @@ def test_it_says_why_a_backend_does_not_run(report, monkeypatch):
     assert "native library" not in facts
 
 
-def test_it_says_what_is_missing(report, monkeypatch):
+def test_a_missing_package_is_reported(report, monkeypatch):
     def version(name, real=importlib.metadata.version):
         if name == "timm":
             raise importlib.metadata.PackageNotFoundError(name)

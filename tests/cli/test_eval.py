@@ -1,38 +1,21 @@
-"""``volo eval`` and ``volo compare``: what they print and write, and what they refuse."""
+"""``volo eval``: the printed and written scores, and the warnings."""
 
 import json
 import shutil
 
 import pytest
-import torch
+from commands import save_classifier, volo
+from peers import timm_micro
 from PIL import Image
+from safetensors.torch import save_file
 
-from volo.cli import main
-from volo.models import create_model, save_model
-
-PREPROCESSING = {"size": [32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 FILES = ["confusion.png", "mistakes.png", "per_class.csv", "predictions.csv", "reliability.png", "results.json"]
 
 
-def volo(*arguments):
-    return main([str(argument) for argument in arguments])
+# Classification
 
 
-def save(folder, class_names):
-    """An untrained model."""
-    torch.manual_seed(0)
-    model = create_model("volo_micro_32", num_classes=len(class_names))
-    folder.mkdir()
-    save_model(folder, model.config, model.state_dict(), class_names=class_names, preprocessing=PREPROCESSING)
-    return folder
-
-
-@pytest.fixture
-def model_folder(tmp_path):
-    return save(tmp_path / "model", ("blue", "green", "red"))
-
-
-def test_eval_prints_and_writes_the_scores(model_folder, image_folder, tmp_path, capsys):
+def test_the_scores_of_a_classifier_are_printed_and_written(model_folder, image_folder, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     assert volo("eval", model_folder, image_folder, f"--output={out}") == 0
     captured = capsys.readouterr()
@@ -49,7 +32,7 @@ def test_of_many_classes_the_worst_and_the_best_are_printed_in_80_columns(tmp_pa
     for name in names:
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(tmp_path / "data" / name / "0.png")
-    assert volo("eval", save(tmp_path / "model", names), tmp_path / "data") == 0
+    assert volo("eval", save_classifier(tmp_path / "model", names), tmp_path / "data") == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines) <= 80
     classes = [line for line in lines if line.startswith("│ a rather long")]
@@ -66,20 +49,58 @@ def test_classes_without_images_are_a_warning(model_folder, image_folder, capsys
     assert "–" in captured.out
 
 
-def test_compare_prints_a_table_and_writes_picture_and_json(tmp_path, image_folder, capsys):
-    settings = ["--model.name=volo_micro_32", "--batch_size=8", "--data.workers=0", "--optim.warmup_epochs=0"]
-    runs = [tmp_path / name for name in ("one", "two")]
-    assert volo("train", image_folder, f"--output={runs[0]}", "--epochs=1", *settings) == 0
-    shutil.copytree(*runs)
-    config = json.loads((runs[1] / "train.json").read_text())
-    (runs[1] / "train.json").write_text(json.dumps({**config, "epochs": 2}))
-    capsys.readouterr()
-    assert volo("compare", *runs, f"--output={tmp_path / 'both.png'}") == 0
+def test_a_folder_of_timm_is_evaluated(tmp_path, image_folder, capsys):
+    three = timm_micro(num_classes=3)
+    folder = tmp_path / "timm"
+    folder.mkdir()
+    save_file(three.state_dict(), folder / "model.safetensors")
+    described = {
+        "architecture": "x",
+        "label_names": ["blue", "green", "red"],
+        "pretrained_cfg": {"input_size": [3, 32, 32], "crop_pct": 0.875, "interpolation": "bicubic"},
+    }
+    (folder / "config.json").write_text(json.dumps(described))
+    assert volo("eval", folder, image_folder) == 0
+    assert "12 images" in capsys.readouterr().out
+
+
+# Segmentation
+
+
+def test_the_scores_of_a_segmenter_are_printed_and_written(segmenter, scenes, tmp_path, capsys):
+    out = tmp_path / "out"
+    settings = ["--window=[24,32]", "--stride=16", "--scales=[1,1.5]", "--flip", "--batch-size=2"]
+    assert volo("eval", segmenter, scenes, f"--output={out}", *settings) == 0
     captured = capsys.readouterr()
-    for words in ("one", "two", "finished", "top-1", "top-1 against one", "p = ", "0.98 M", "epochs"):
+    for words in (
+        "3 images of 4 classes",
+        "mean IoU",
+        "pixel accuracy",
+        "95 %",
+        "IoU",
+        "precision",
+        "ground",
+        f"{out}",
+    ):
         assert words in captured.out
     assert captured.err == ""
-    values = json.loads((tmp_path / "both.json").read_text())
-    assert values["settings"] == {"epochs": [1, 2]}
-    assert values["against_the_first"][0]["images"] == 12
-    assert (tmp_path / "both.png").stat().st_size > 10_000
+    results = json.loads((out / "results.json").read_text())
+    assert results["views"] == {
+        "window": [24, 32], "stride": [16, 16], "scales": [1.0, 1.5], "flip": True, "batch_size": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("EXPORTED DATA --runtime openvino", "runs in torch-export, not in openvino"),
+        ("MODEL DATA --threads 0", "threads must be at least 1, not 0"),
+        ("MODEL DATA --classes folder --real x", "--classes, --real: for classification models"),
+        ("CLASSIFIER DATA --scales [1,2]", "--scales: for segmentation models"),
+        ("MODEL DATA --output FILE", "is a file; name a folder"),
+        ("MODEL DATA --split test", "has no part 'test'"),
+        ("MODEL EMPTY", ""),
+    ],
+)
+def test_wrong_options_are_one_line_and_leave_nothing(command, message, refused):
+    assert message in refused("eval", command)

@@ -1,40 +1,21 @@
-"""``volo label`` from the first label to a model that learned from it, and what it says to mistakes."""
+"""``volo label``, from the labels to a model trained on them, and the errors."""
 
 import shutil
 
 import pytest
 import torch
+from commands import TRAINING, volo
 from PIL import Image
 
-from volo.cli import main
 from volo.data.token_labels.store import TokenLabelStore
-from volo.models import create_model, save_model
 
-TRAINING = [
-    "--model.name=volo_micro_32", "--batch_size=8", "--data.workers=0", "--optim.warmup_epochs=0", "--epochs=1",
-    "--accelerator=cpu",
-]  # fmt: skip
-
-
-def volo(*arguments):
-    return main([str(argument) for argument in arguments])
+SETTINGS = [*TRAINING, "--epochs=1", "--accelerator=cpu"]
 
 
 @pytest.fixture
-def teacher(tmp_path):
-    torch.manual_seed(0)
-    model, folder = create_model("volo_micro_32", num_classes=3), tmp_path / "teacher"
-    folder.mkdir()
-    preprocessing = {"size": [32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-    names = ("blue", "green", "red")
-    save_model(folder, model.config, model.state_dict(), class_names=names, preprocessing=preprocessing)
-    return folder
-
-
-@pytest.fixture
-def store(image_folder, teacher, tmp_path, capsys):
+def store(image_folder, model_folder, tmp_path, capsys):
     out = tmp_path / "labels"
-    assert volo("label", image_folder, "--teacher", teacher, "--out", out, "--top_k=2") == 0
+    assert volo("label", image_folder, "--teacher", model_folder, "--out", out, "--top_k=2") == 0
     assert f"24 images labeled; the labels are in {out}" in capsys.readouterr().out.replace("\n", " ")
     return out
 
@@ -50,21 +31,21 @@ def test_label_check_show_and_train(image_folder, store, tmp_path, capsys):
         assert drawn.width > 1000
     capsys.readouterr()
     options = ["--data.token_labels", store, "--loss.ground_truth=true", f"--output={tmp_path / 'run'}"]
-    assert volo("train", image_folder, *options, *TRAINING) == 0
+    assert volo("train", image_folder, *options, *SETTINGS) == 0
     assert "best epoch" in capsys.readouterr().out
     # The loss is that of the teacher's soft labels, not of the images' own.
-    assert volo("train", image_folder, f"--output={tmp_path / 'plain'}", *TRAINING) == 0
+    assert volo("train", image_folder, f"--output={tmp_path / 'plain'}", *SETTINGS) == 0
     rows = [(tmp_path / run / "metrics.csv").read_text().splitlines()[1].split(",") for run in ("run", "plain")]
     assert float(rows[0][2]) != pytest.approx(float(rows[1][2]), rel=1e-3)
 
 
-def test_check_names_what_changed_and_training_refuses_it(image_folder, store, tmp_path, capsys):
+def test_check_lists_changes_and_training_refuses_changed_data(image_folder, store, tmp_path, capsys):
     shutil.copy(image_folder / "train/red/00.png", image_folder / "train/red/new.png")
     assert volo("label", image_folder, "--out", store, "--check") == 2
     captured = capsys.readouterr()
     assert "1 images are not in the store: train/red/new.png" in captured.out
     assert "does not fit" in captured.err
-    assert volo("train", image_folder, "--data.token_labels", store, f"--output={tmp_path / 'run'}", *TRAINING) == 2
+    assert volo("train", image_folder, "--data.token_labels", store, f"--output={tmp_path / 'run'}", *SETTINGS) == 2
     assert "1 images are not in the store: train/red/new.png" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -79,12 +60,12 @@ def test_convert_there_and_back(image_folder, store, tmp_path, capsys):
     assert "24 label maps" in capsys.readouterr().out
     one, two = TokenLabelStore(store), TokenLabelStore(back)
     assert all((one.read(i).scores == two.read(i).scores).all() for i in range(24))
-    assert volo("train", image_folder, "--data.token_labels", maps, f"--output={tmp_path / 'run'}", *TRAINING) == 0
+    assert volo("train", image_folder, "--data.token_labels", maps, f"--output={tmp_path / 'run'}", *SETTINGS) == 0
 
 
-def test_an_image_that_cannot_be_read_is_counted(image_folder, teacher, tmp_path, capsys):
+def test_an_unreadable_image_is_counted(image_folder, model_folder, tmp_path, capsys):
     (image_folder / "train/red/05.png").write_bytes(b"broken")
-    assert volo("label", image_folder, "--teacher", teacher, "--out", tmp_path / "labels") == 0
+    assert volo("label", image_folder, "--teacher", model_folder, "--out", tmp_path / "labels") == 0
     captured = capsys.readouterr()
     assert "cannot read image" in captured.err
     assert "23 images labeled, 1 cannot be read" in captured.out
@@ -92,7 +73,8 @@ def test_an_image_that_cannot_be_read_is_counted(image_folder, teacher, tmp_path
     assert "23 labeled, 1 cannot be read" in capsys.readouterr().out
 
 
-def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, capsys):
+def test_errors_are_one_line(image_folder, store, model_folder, tmp_path, capsys):
+    teacher = model_folder
     other = tmp_path / "other"
     shutil.copytree(image_folder, other)
     (other / "train/red").rename(other / "train/rose")
@@ -106,7 +88,10 @@ def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, caps
         ([data, "--out", tmp_path / "cut", "--check"], "is truncated: it has"),
         ([data, "--out", out, "--check"], "there is no store"),
         ([data, "--out", out, "--teacher", "resnet51q_"], "no classifier of timm is named 'resnet51q_'; did you mean"),
-        ([data, "--out", out, "--teacher", teacher, "--fit", "crop"], "fit must be one of squeeze, keep, not 'crop'"),
+        (
+            [data, "--out", out, "--teacher", teacher, "--fit", "crop"],
+            "fit must be one of squeeze, keep, not 'crop'",
+        ),
         ([data, "--out", out, "--teacher", teacher, "--precision", "int8"], "--precision must be one of float32"),
         ([data, "--out", out, "--check", "--show", "a.png"], "three jobs: give one of them"),
         ([data, "--out", out, "--show", tmp_path / "a.png"], "there are no token labels at"),
@@ -118,5 +103,5 @@ def test_mistakes_end_with_one_line(image_folder, store, teacher, tmp_path, caps
         assert error.count("\n") == 1
     assert not (tmp_path / "new").exists()
     for name in ("ground_truth", "legacy_crop"):
-        assert volo("train", data, f"--loss.{name}=true", *TRAINING) == 2
+        assert volo("train", data, f"--loss.{name}=true", *SETTINGS) == 2
         assert f"loss.{name} says how token labels are used" in capsys.readouterr().err

@@ -1,15 +1,11 @@
-"""``volo weights``, and files of others' weights in place of a run folder in the other commands."""
-
-import json
+"""``volo weights``: list, inspect, fetch and convert."""
 
 import pytest
 import torch
-from peers import of_authors, timm_from_config, timm_micro
-from PIL import Image
+from peers import of_authors, timm_micro
 from safetensors.torch import save_file
 
 from volo.cli import main
-from volo.inference import Predictor
 from volo.models import VARIANTS, WEIGHTS, create_model, save_model
 from volo.models.weights.published import shipped_weights
 
@@ -22,11 +18,11 @@ def peer():
 
 
 def inspected(capsys, *arguments, code=0):
-    """Row → text of what ``inspect`` prints, and what it says on standard error."""
+    """The printed table, row → text, and the text on standard error."""
     assert main(["weights", "inspect", *map(str, arguments)]) == code
-    said = capsys.readouterr()
-    rows = [line.split(maxsplit=1) for line in said.out.splitlines() if not line.startswith("  ")]
-    return {row[0]: row[1].strip() for row in rows}, said.err
+    printed = capsys.readouterr()
+    rows = [line.split(maxsplit=1) for line in printed.out.splitlines() if not line.startswith("  ")]
+    return {row[0]: row[1].strip() for row in rows}, printed.err
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +30,7 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
 
 
-def test_inspect_tells_what_a_checkpoint_of_the_authors_is(tmp_path, peer, capsys):
+def test_inspect_describes_a_checkpoint_of_the_authors(tmp_path, peer, capsys):
     path = tmp_path / "d1.pth.tar"
     torch.save(of_authors(peer, averaged=timm_micro(seed=1)), path)
     rows, error = inspected(capsys, path)
@@ -53,7 +49,7 @@ def test_inspect_tells_what_a_checkpoint_of_the_authors_is(tmp_path, peer, capsy
     assert inspected(capsys, path, "--ema", "false")[0]["entry"].startswith("state_dict; ")
 
 
-def test_inspect_tells_what_a_run_folder_is(tmp_path, peer, capsys):
+def test_inspect_describes_a_model_folder(tmp_path, peer, capsys):
     save_model(
         tmp_path, VARIANTS["volo_micro_32"], peer.state_dict(), class_names=NAMES, preprocessing={"size": [32, 32]}
     )
@@ -62,7 +58,7 @@ def test_inspect_tells_what_a_run_folder_is(tmp_path, peer, capsys):
     assert rows["described"] == "by volo, 10 class names"
 
 
-def test_inspect_names_published_sizes_and_other_class_counts(tmp_path, capsys):
+def test_inspect_recognizes_published_sizes_with_other_class_counts(tmp_path, capsys):
     path = tmp_path / "d2.safetensors"
     with torch.device("meta"):
         shapes = {k: v.shape for k, v in create_model("volo_d1_384", num_classes=7).state_dict().items()}
@@ -74,7 +70,7 @@ def test_inspect_names_published_sizes_and_other_class_counts(tmp_path, capsys):
     assert "260 float16" in rows["tensors"]
 
 
-def test_inspect_tells_what_is_wrong(tmp_path, peer, capsys):
+def test_inspect_reports_errors_in_a_file(tmp_path, peer, capsys):
     path = tmp_path / "bad.pth"
     torch.save({**peer.state_dict(), "norm.weight": torch.ones(3)}, path)
     rows, error = inspected(capsys, path, code=2)
@@ -101,13 +97,13 @@ def test_list_has_a_row_for_each_published_checkpoint(capsys, monkeypatch):
     assert (row[1], row[-2:]) == ("32", ["apache-2.0", "shipped"])
 
 
-def test_what_comes_with_the_package_is_not_fetched(capsys):
+def test_weights_of_the_package_are_not_fetched(capsys):
     for name in ("volo_tiny_32.cifar10", "volo_tiny_32", "volo_tiny"):
         assert main(["weights", "fetch", name]) == 0
         assert "volo_tiny_32.cifar10 comes with the package: " in capsys.readouterr().out
 
 
-def test_convert_says_what_it_wrote(tmp_path, peer, capsys):
+def test_convert_reports_the_written_folder(tmp_path, peer, capsys):
     torch.save(peer.state_dict(), tmp_path / "a.pth")
     assert main(["weights", "convert", str(tmp_path / "a.pth"), str(tmp_path / "out"), "--to", "volo"]) == 0
     assert (
@@ -123,48 +119,3 @@ def test_actions_are_listed_and_misspelled_ones_corrected(capsys):
     assert all(action in capsys.readouterr().out for action in ("inspect",))
     assert main(["weights", "lits"]) == 2
     assert "did you mean 'list'" in capsys.readouterr().err
-
-
-# In place of a run folder
-
-
-@pytest.fixture
-def official(tmp_path):
-    """D1 as the authors save it, 1,000 classes."""
-    torch.manual_seed(0)
-    path = tmp_path / "d1_224_84.2.pth.tar"
-    torch.save(of_authors(timm_from_config(VARIANTS["volo_d1_224"])), path)
-    return path
-
-
-def test_predict_takes_the_authors_file_with_its_preprocessing_and_imagenets_names(tmp_path, official, capsys):
-    Image.new("RGB", (300, 200), (200, 30, 30)).save(tmp_path / "red.png")
-    output = tmp_path / "out.json"
-    assert main(["predict", str(official), str(tmp_path / "red.png"), "--output", str(output)]) == 0
-    predictor = Predictor(official)
-    assert (predictor.preprocessing.crop_pct, predictor.preprocessing.size) == (0.96, (224, 224))
-    assert predictor.class_names[0] == "tench"
-    best = json.loads(output.read_text())[0]["predictions"][0]
-    assert best["name"] in predictor.class_names
-
-
-def test_eval_takes_timms_folder(tmp_path, image_folder, peer, capsys):
-    three = timm_micro(num_classes=3)
-    folder = tmp_path / "timm"
-    folder.mkdir()
-    save_file(three.state_dict(), folder / "model.safetensors")
-    described = {
-        "architecture": "x",
-        "label_names": ["blue", "green", "red"],
-        "pretrained_cfg": {"input_size": [3, 32, 32], "crop_pct": 0.875, "interpolation": "bicubic"},
-    }
-    (folder / "config.json").write_text(json.dumps(described))
-    assert main(["eval", str(folder), str(image_folder)]) == 0
-    assert "12 images" in capsys.readouterr().out
-
-
-def test_a_model_of_four_channels_loads_but_takes_no_photos(tmp_path):
-    path = tmp_path / "four.pth"
-    torch.save(timm_micro(in_chans=4).state_dict(), path)
-    with pytest.raises(ValueError, match="takes 4 channels, its preprocessing gives 3"):
-        Predictor(path)

@@ -74,7 +74,7 @@ def test_the_page_on_imagenet(imagenet, capsys):
         assert program == "volo"
         assert main(arguments) == 0, command
         printed = capsys.readouterr().out
-        assert f"6 images of {6 if '--classes folder' in command else '1,000'} classes" in printed
+        assert f"6 images of {6 if '--among folder' in command else '1,000'} classes" in printed
         assert ("ReaL" in printed) == ("--real" in command)
     exec(python.replace("volo_d1_224.sail_in1k", "model"), {})
     assert "'real_images': 6" in capsys.readouterr().out

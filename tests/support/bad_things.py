@@ -1,15 +1,17 @@
-"""What can be bad about input, output and machine: each function makes one such thing in the current folder.
+"""Setups for ``tests/cli/bad_input``: each makes one bad thing in the current folder, or on the machine.
 
-What shall happen to the machine does so when the function that is returned is called, just before the command is, and
-is undone when the ``ExitStack`` closes.
+A table names a setup by its function's name, and gives its arguments. A setup that changes the machine or this process
+returns a function: the test calls that function just before the command, and the ``ExitStack`` undoes its effect.
 """
 
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -30,30 +32,52 @@ from volo.cli import main
 from volo.models import create_model, save_model
 
 CLASSES = ("cat", "dog")
-TRAIN = (
+#: Settings of the smallest run, as words of a command.
+TINY = (
     "--model.name=volo_micro_32 --model.dims=[16,32] --model.depths=[1,1,1,1] --model.heads=[2,2] --accelerator=cpu "
     "--batch_size=2 --data.workers=0 --optim.warmup_epochs=0 --epochs=1"
 )
-SEGMENT = (
-    f"train scenes --output=run --task=segmentation {TRAIN} --segmentation.decoder_channels=16 "
-    "--segmentation.crop=[32,48]"
-)
+#: The same for segmentation.
+SEGMENT = f"--task=segmentation {TINY} --segmentation.decoder_channels=16 --segmentation.crop=[32,48]"
 ENDINGS = ["jpg", "png", "webp", "tif", "gif", "bmp", *(["avif"] if features.check("avif") else [])]
 
 #: The id of a user who owns nothing, and may read only what everybody may.
 NOBODY = 65534
 
+#: Name → setup.
+SETUPS = {}
+
+
+def setup(function):
+    SETUPS[function.__name__] = function
+    return function
+
+
+def prepare(stack, setups):
+    """Run setups in order. Returns the functions to call just before the command.
+
+    Args:
+        stack: undoes the changes of the machine when it closes.
+        setups: name → the argument, a list of arguments, or a mapping of keyword arguments; None for none.
+    """
+    starts = []
+    for name, given in setups.items():
+        arguments = given if isinstance(given, list) else [] if given is None or isinstance(given, dict) else [given]
+        start = SETUPS[name](stack, *arguments, **(given if isinstance(given, dict) else {}))
+        starts += [start] if start else []
+    return starts
+
 
 def make_world(root):
-    """A folder with what is good: images, a model, and what is named in many cases."""
+    """A folder of good things: images, a model, and a few files and folders that many cases name."""
     rng = np.random.default_rng(0)
-    for part, count in (("train", 3), ("val", 2)):
+    for split, count in (("train", 3), ("val", 2)):
         for channel, name in enumerate(CLASSES):
-            (root / "good" / part / name).mkdir(parents=True)
+            (root / "good" / split / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 100, (24, 20, 3), dtype=np.uint8)
                 pixels[..., channel] += 120
-                Image.fromarray(pixels).save(root / "good" / part / name / f"{number}.png")
+                Image.fromarray(pixels).save(root / "good" / split / name / f"{number}.png")
     model = create_model("volo_micro_32", num_classes=2, dims=(16, 32), depths=(1, 1, 1, 1), heads=(2, 2))
     preprocessing = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
     (root / "model").mkdir()
@@ -62,195 +86,243 @@ def make_world(root):
     (root / "file").write_text("text")
 
 
-# Images
+# Images. Each of these setups adds a bad image to the class "cat" of both splits.
 
 
-def picture(ending, path="picture"):
-    """The bytes of a picture of some kind."""
-    whole = Path(f"{path}.{ending}")
+def add_image(name, content):
+    for split in ("train", "val"):
+        Path("good", split, "cat", name).write_bytes(content)
+
+
+def encoded(ending):
+    """The bytes of an image file of this type."""
+    path = Path(f"picture.{ending}")
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(whole)
-    content = whole.read_bytes()
-    whole.unlink()
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.unlink()
     return content
 
 
-def beside(content, name):
-    """One more image, a bad one, among those of each part."""
-
-    def make(stack):
-        for part in ("train", "val"):
-            Path("good", part, "cat", name).write_bytes(content() if callable(content) else content)
-
-    return make
+@setup
+def truncated(stack, ending):
+    content = encoded(ending)
+    add_image(f"bad.{ending}", content[: len(content) // 2])
 
 
-def truncated(ending):
-    return beside(lambda: picture(ending)[: len(picture(ending)) // 2], f"bad.{ending}")
+@setup
+def corrupt(stack, ending):
+    """Its first bytes are right, all others are wrong."""
+    add_image(f"bad.{ending}", encoded(ending)[:12] + bytes(range(256)) * 8)
 
 
-def corrupt(ending):
-    """Its first bytes are right, and all others are not."""
-    return beside(lambda: picture(ending)[:12] + bytes(range(256)) * 8, f"bad.{ending}")
-
-
-def of_pixels(width, height):
-    """A PNG that claims to be so large by its header, and holds next to nothing."""
+@setup
+def huge_png(stack, width, height):
+    """Its header claims this size; it holds hardly any pixels."""
 
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    add_image("bad.png", content)
 
 
+@setup
 def one_pixel(stack):
-    for part in ("train", "val"):
-        Image.new("RGB", (1, 1)).save(f"good/{part}/cat/one.png")
+    for split in ("train", "val"):
+        Image.new("RGB", (1, 1)).save(f"good/{split}/cat/one.png")
 
 
-def zip_archive():
+@setup
+def zip_named_jpg(stack):
     with zipfile.ZipFile("archive", "w") as archive:
         archive.writestr("a", "b")
-    content = Path("archive").read_bytes()
+    add_image("bad.jpg", Path("archive").read_bytes())
     Path("archive").unlink()
-    return content
 
 
+@setup
+def text_named(stack, name, text):
+    add_image(name, text.encode())
+
+
+@setup
+def vanishing(stack, place):
+    """One image of each split disappears after the listing, when the function ``place`` is called."""
+    elsewhere = Path.cwd().parent / "elsewhere.png"
+    shutil.copy("good/val/cat/0.png", elsewhere)
+    for split in ("train", "val"):
+        Path("good", split, "cat/gone.png").symlink_to(elsewhere)
+    return partial(at, stack, place, elsewhere.unlink)
+
+
+@setup
 def nothing_readable(stack):
     for path in Path("good").rglob("*.png"):
         path.write_text("no picture")
 
 
-def vanishing(when):
-    """One image of each part goes after it was listed and before it is read: when this function is called."""
-
-    def make(stack):
-        elsewhere = Path.cwd().parent / "elsewhere.png"
-        shutil.copy("good/val/cat/0.png", elsewhere)
-        for part in ("train", "val"):
-            Path("good", part, "cat/gone.png").symlink_to(elsewhere)
-        return lambda: at(stack, when, elsewhere.unlink)
-
-    return make
+# Names. A byte that is not UTF-8 is written as Python writes it in names of files: "\udcff" is the byte 255.
 
 
-# Names
+@setup
+def class_named(stack, name):
+    for split in (b"train", b"val"):
+        shutil.copytree(b"good/" + split + b"/cat", b"good/" + split + b"/" + os.fsencode(name))
 
 
-def class_named(name):
-    def make(stack):
-        for part in (b"train", b"val"):
-            shutil.copytree(b"good/" + part + b"/cat", b"good/" + part + b"/" + name)
-
-    return make
-
-
+@setup
 def undecodable_file(stack):
-    for part in (b"train", b"val"):
-        Path(os.fsdecode(b"good/" + part + b"/cat/\xff\n.png")).write_text("no picture")
+    for split in (b"train", b"val"):
+        Path(os.fsdecode(b"good/" + split + b"/cat/\xff\n.png")).write_text("no picture")
 
 
+@setup
 def odd_but_good_names(stack):
     for name in (b"\xff\xfe", b"\n\x1b[31m", "日本語 🦊".encode(), b"[bold]x[red]", b"x" * 250):
         shutil.copy(b"good/val/cat/0.png", b"good/val/cat/" + name + b".png")
 
 
-# Tables and folders
+# Files and folders
 
 
-def table(text, name="photos.csv", encoding="utf-8"):
-    """A table of images; ``{rows}`` stands for one that names each training image and its class."""
-
-    def make(stack):
-        rows = "".join(f"{path},{path.parent.name}\n" for path in sorted(Path("good/train").rglob("*.png")))
-        Path(name).write_bytes(text.replace("{rows}", rows).encode(encoding))
-
-    return make
+@setup
+def files(stack, /, **texts):
+    """Path → text."""
+    for path, text in texts.items():
+        Path(path).write_bytes(os.fsencode(text))
 
 
-def scenes(damage=None, **options):
-    """Images with masks in ``scenes``, and something wrong with them: ``damage`` gets the folder."""
-
-    def make(stack):
-        make_scenes(Path("scenes"), **options)
-        if damage is not None:
-            damage(Path("scenes"))
-
-    return make
+@setup
+def appended(stack, /, **texts):
+    """Path → text at the end of the file."""
+    for path, text in texts.items():
+        Path(path).write_text(Path(path).read_text() + text)
 
 
-def masks_of(value, part="train"):
-    """Every mask of a part holds this value alone, or is a picture of this color."""
-
-    def damage(root):
-        for path in (root / part / "masks").iterdir():
-            Image.new("L" if isinstance(value, int) else "RGB", (72, 48), value).save(path)
-
-    return scenes(damage)
-
-
-def segmenter(names=NAMES, damage=None):
-    """A segmentation model in ``segmenter``, beside the scenes."""
-    return all_of(scenes(damage), lambda stack: save_untrained(Path("segmenter"), names=names) and None)
+@setup
+def without(stack, *patterns):
+    """These files and folders are removed."""
+    for pattern in patterns:
+        paths = list(Path().glob(pattern))
+        assert paths, pattern
+        for path in paths:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def text_file(name, text):
-    def make(stack):
-        Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
-
-    return make
-
-
-def without(*names):
-    """Without these files or folders."""
-
-    def make(stack):
-        for name in names:
-            shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
-
-    return make
-
-
-def copied(source, *destinations):
-    def make(stack):
-        for destination in destinations:
+@setup
+def copied(stack, source, *destinations):
+    for destination in destinations:
+        if Path(source).is_dir():
             shutil.copytree(source, destination, dirs_exist_ok=True)
+        else:
+            shutil.copy(source, destination)
 
-    return make
+
+@setup
+def cut(stack, path, size=None):
+    """The file ends after ``size`` bytes, or in the middle."""
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content[: len(content) // 2 if size is None else size])
 
 
-def run_begun(**settings):
-    """A run folder in which nothing is but a configuration, and the checkpoint is damaged."""
+@setup
+def pipe(stack, path):
+    os.mkfifo(path)
 
-    def make(stack):
-        from volo.training.config import TrainConfig
 
-        Path("run/checkpoints").mkdir(parents=True)
-        tiny = {"data": {"path": "good", "workers": 0}, "model": {"name": "volo_micro_32"}, "batch_size": 2}
-        config = json.loads(TrainConfig.from_dict(tiny).to_json())
-        Path("run/train.json").write_text(json.dumps({**config, **settings}))
-        Path("run/checkpoints/last.ckpt").write_bytes(b"PK\x03\x04 half of it")
+@setup
+def link(stack, path, target):
+    Path(path).symlink_to(target)
 
-    return make
+
+@setup
+def table(stack, text, encoding="utf-8"):
+    """``photos.csv``; ``{rows}`` stands for the rows of the training images: path and class."""
+    rows = "\n".join(f"{path},{path.parent.name}" for path in sorted(Path("good/train").rglob("*.png")))
+    Path("photos.csv").write_bytes(text.replace("{rows}", rows).encode(encoding))
+
+
+@setup
+def started_run(stack, /, **settings):
+    """A run folder that holds only a configuration, with these settings, and a damaged checkpoint."""
+    from volo.training.config import TrainConfig
+
+    Path("run/checkpoints").mkdir(parents=True)
+    tiny = {"data": {"path": "good", "workers": 0}, "model": {"name": "volo_micro_32"}, "batch_size": 2}
+    config = json.loads(TrainConfig.from_dict(tiny).to_json())
+    Path("run/train.json").write_text(json.dumps({**config, **settings}))
+    Path("run/checkpoints/last.ckpt").write_bytes(b"PK\x03\x04 half of it")
+
+
+# Images with masks, in ``scenes``
+
+
+@setup
+def scenes(stack, kind="palette"):
+    make_scenes(Path("scenes"), kind=kind)
+
+
+@setup
+def masks_of(stack, value, split="train"):
+    """Every mask of a split has one value, or one color, in all pixels."""
+    for path in Path("scenes", split, "masks").iterdir():
+        Image.new("L" if isinstance(value, int) else "RGB", (72, 48), value).save(path)
+
+
+@setup
+def renamed_masks(stack):
+    for path in list(Path("scenes/train/masks").iterdir()):
+        path.rename(path.with_name(f"x{path.name}"))
+
+
+@setup
+def small_mask(stack, path, size):
+    Image.new("L", (size, size)).save(path)
+
+
+@setup
+def jpeg_mask(stack):
+    path = Path("scenes/train/masks/0.png")
+    Image.open(path).convert("L").save(path.with_suffix(".jpg"))
+    path.unlink()
+
+
+@setup
+def color_mask(stack, path):
+    Image.open(path).convert("RGB").save(path)
 
 
 # Models
 
 
-def described(**changes):
-    """The model's description, changed; None leaves an entry out."""
-
-    def make(stack):
-        path = Path("model/config.json")
-        description = {**json.loads(path.read_text()), **changes}
-        path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
-
-    return make
+@setup
+def segmenter(stack, *names):
+    """A segmentation model in ``segmenter``."""
+    save_untrained(Path("segmenter"), names=names or NAMES)
 
 
-def exported_elsewhere(stack):
-    """An ONNX file by a later volo."""
+@setup
+def described(stack, /, **changes):
+    """The model's ``config.json`` with changes; None leaves an entry out."""
+    path = Path("model/config.json")
+    description = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
+
+
+@setup
+def not_a_number(stack):
+    """A weight of the model is NaN."""
+    path = Path("model/model.safetensors")
+    weights = load_file(path)
+    weights["norm.weight"][0] = torch.nan
+    save_file(weights, path)
+
+
+@setup
+def newer_onnx(stack):
+    """``other.onnx``, exported by a later version of this package."""
     onnx = pytest.importorskip("onnx")
     value = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
     other = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1])
@@ -260,39 +332,14 @@ def exported_elsewhere(stack):
     Path("other.onnx").write_bytes(model.SerializeToString())
 
 
-def not_installed(name):
-    """As if the package were not there."""
-
-    def make(stack):
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setitem(sys.modules, name, None)
-
-    return make
-
-
-def not_a_number(stack):
-    path = Path("model/model.safetensors")
-    weights = load_file(path)
-    weights["norm.weight"][0] = torch.nan
-    save_file(weights, path)
-
-
-def half(path):
-    def make(stack):
-        content = Path(path).read_bytes()
-        Path(path).write_bytes(content[: len(content) // 2])
-
-    return make
-
-
 # The machine
 
 
-def at(stack, name, act, count=0):
-    """Do something just before a function is called for the ``count``-th time, counted from 0."""
+def at(stack, place, act, count=0):
+    """Call ``act`` just before the function ``place`` is called for the ``count``-th time, counted from 0."""
     patch = stack.enter_context(pytest.MonkeyPatch.context())
-    place, _, attribute = name.rpartition(".")
-    owner = resolve_name(place)
+    owner, _, attribute = place.rpartition(".")
+    owner = resolve_name(owner)
     original, calls = getattr(owner, attribute), iter(range(10**9))
 
     def wrapped(*arguments, **options):
@@ -303,60 +350,86 @@ def at(stack, name, act, count=0):
     patch.setattr(owner, attribute, wrapped)
 
 
-def ctrl_c(name, count=0):
-    return lambda stack: lambda: at(stack, name, partial(signal.raise_signal, signal.SIGINT), count)
+@setup
+def ctrl_c(stack, place, count=0):
+    """Ctrl-C is pressed when the function ``place`` is called for the ``count``-th time, counted from 0."""
+    return partial(at, stack, place, partial(signal.raise_signal, signal.SIGINT), count)
 
 
-def all_of(*makers):
-    def make(stack):
-        starts = [start for start in (maker(stack) for maker in makers) if start]
-        return lambda: [start() for start in starts]
+@setup
+def no_space(stack, place):
+    """The disk is full when the function ``place`` is called."""
 
-    return make
+    def fail():
+        raise OSError(28, "No space left on device")
 
-
-def machine(prepare):
-    """A maker of what happens to the machine alone."""
-    return lambda stack: lambda: prepare(stack)
+    return partial(at, stack, place, fail)
 
 
-def locked(*names, mode=0o000):
-    """These may not be read, or written into, by a user who is not root: from here on this process is none."""
+@setup
+def full_after(stack, size):
+    """No file may grow beyond ``size`` bytes: the effect of a full disk."""
 
-    def prepare(stack):
-        stack.callback(Path.cwd().chmod, 0o700)
-        for path in (Path(), *Path().rglob("*")):
-            path.chmod(0o777)
-        for name in names:
-            stack.callback(Path(name).chmod, 0o700)
-            Path(name).chmod(mode)
-        if os.getuid() == 0:
-            os.setresuid(NOBODY, NOBODY, 0)  # root is kept in reserve
-            stack.callback(os.setresuid, 0, 0, 0)
-
-    return machine(prepare)
-
-
-def full_after(size):
-    """No file may grow beyond so many bytes: what a full disk does to it."""
-
-    def prepare(stack):
+    def start():
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
         stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
 
-    return machine(prepare)
+    return start
 
 
-def stream(name, opened):
-    """A standard stream is another one."""
+@setup
+def locked(stack, path, mode=0o000):
+    """A user who is not root may neither read the path nor write into it; this process becomes such a user."""
 
-    def prepare(stack):
+    def start():
+        stack.callback(Path.cwd().chmod, 0o700)
+        for other in (Path(), *Path().rglob("*")):
+            other.chmod(0o777)
+        stack.callback(Path(path).chmod, 0o700)
+        Path(path).chmod(mode)
+        if os.getuid() == 0:
+            os.setresuid(NOBODY, NOBODY, 0)  # root is kept in reserve
+            stack.callback(os.setresuid, 0, 0, 0)
+
+    return start
+
+
+@setup
+def read_only(stack, path):
+    return locked(stack, path, mode=0o555)
+
+
+@setup
+def not_installed(stack, name):
+    """Importing the package fails."""
+    stack.enter_context(pytest.MonkeyPatch.context()).setitem(sys.modules, name, None)
+
+
+@setup
+def variables(stack, /, **values):
+    """Environment variables."""
+
+    def start():
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in values.items():
+            patch.setenv(name, value)
+
+    return start
+
+
+# Standard streams
+
+
+def stream(stack, name, opened):
+    """Replace a standard stream by the return value of ``opened``."""
+
+    def start():
         value = opened()
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, name, value)
         stack.callback(lambda: _close(getattr(sys, name)))
 
-    return machine(prepare)
+    return start
 
 
 def _close(value):
@@ -364,43 +437,74 @@ def _close(value):
         if value is not None:
             value.close()
     except OSError as error:
-        raise AssertionError(f"Python would complain of it when it ends: {error}") from None
+        raise AssertionError(f"Python would report this error when it ends: {error}") from None
 
 
-def pipe_without_reader():
-    reader, writer = os.pipe()
-    os.close(reader)
-    return os.fdopen(writer, "w")
+@setup
+def closed(stack, name):
+    """``stdin`` or ``stdout`` is closed."""
+    return stream(stack, name, lambda: None)
 
 
-def variables(**values):
-    def prepare(stack):
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name, value in values.items():
-            patch.setenv(name, value)
-
-    return machine(prepare)
+@setup
+def empty_stdin(stack):
+    return stream(stack, "stdin", Path("/dev/null").open)
 
 
+@setup
+def full_stdout(stack):
+    return stream(stack, "stdout", partial(Path("/dev/full").open, "w"))
+
+
+@setup
+def no_reader(stack):
+    """Standard output is a pipe that nobody reads."""
+
+    def opened():
+        reader, writer = os.pipe()
+        os.close(reader)
+        return os.fdopen(writer, "w")
+
+    return stream(stack, "stdout", opened)
+
+
+@setup
 def ascii_terminal(stack):
-    """A terminal of English letters alone, 20 columns wide."""
+    """A terminal that shows only ASCII, 20 columns wide."""
 
     def start():
         before = sys.stdout.encoding, sys.stdout.errors
         sys.stdout.reconfigure(encoding="ascii", errors="strict")
         stack.callback(sys.stdout.reconfigure, encoding=before[0], errors=before[1])
-        variables(COLUMNS="20")(stack)()
+        variables(stack, COLUMNS="20")()
 
     return start
 
 
-def interrupted_together():
-    """``volo`` in a process of its own: all that it started is told to stop with it, as by Ctrl-C in a terminal.
+# Processes of their own
 
-    Arguments: the functions at whose call, by commas, the number of the call in its process, and the command.
+
+def run_in_a_shell(command):
+    """Run a line of commands. Returns the exit code of the first that fails."""
+    python = shlex.quote(sys.executable)
+    functions = [
+        f'volo() {{ {python} -m volo "$@"; }}',
+        f'together() {{ exec {python} -c "import bad_things; bad_things.interrupted_together()" "$@"; }}',
+    ]
+    path = os.pathsep.join(sys.path)  # with that of the helpers of the tests
+    line = "; ".join(["set -o pipefail", *functions, command])
+    return subprocess.run(
+        ["bash", "-c", line], env={**os.environ, "PYTHONPATH": path}, start_new_session=True, timeout=120
+    ).returncode
+
+
+def interrupted_together():
+    """Run ``volo`` in this process, and interrupt it and all its child processes, as Ctrl-C in a terminal does.
+
+    Arguments: the functions at whose call, separated by spaces; the number of the call; the command.
     """
     places, count, *command = sys.argv[1:]
     with ExitStack() as stack:
-        for place in places.split(","):
+        for place in places.split():
             at(stack, place, partial(os.killpg, 0, signal.SIGINT), int(count))
         sys.exit(main(command))
