@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint bench clean
 
-demo: .venv/train.stamp  ## train, judge and use a VOLO on the embedded data
+demo: .venv/train.stamp  ## train, evaluate and use a VOLO on the embedded data
 	$(BIN)/volo demo
 
 test: .venv/dev.stamp  ## the default test suite
@@ -14,7 +14,7 @@ lint: .venv/dev.stamp  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/dev.stamp  ## the operator beside unfold and fold, images per second beside timm
+bench: .venv/dev.stamp  ## compare the operator with unfold and fold, and images per second with timm
 	$(BIN)/python benchmarks/operators.py
 	$(BIN)/python benchmarks/models.py
 

@@ -1,4 +1,4 @@
-"""Entry points of ``torch.hub``: every model by its name, from this repository's own sources.
+"""Entry points of ``torch.hub``: one for each model name, run from the sources in this repository.
 
 torch.hub.load(path, "volo_d1_224", source="local", pretrained=False)
 """
@@ -12,7 +12,7 @@ _source = str(_Path(__file__).parent / "src")
 if _source not in _sys.path:
     _sys.path.insert(0, _source)
 
-import volo as _volo  # noqa: E402  # found by the line above
+import volo as _volo  # noqa: E402  # found through the path inserted above
 
 dependencies = ["torch", "torchvision", "numpy", "PIL", "safetensors", "huggingface_hub"]
 
@@ -22,11 +22,11 @@ def _entrypoint(name: str) -> _Callable[..., _volo.VOLO]:
         return _volo.create_model(name, pretrained=pretrained, **options)
 
     create.__name__ = name
-    create.__doc__ = f"""The {name}.
+    create.__doc__ = f"""Create a {name}.
 
     Args:
-        pretrained: True for its published weights, or a file of weights; False starts anew.
-        **options: what volo.create_model takes, ``num_classes`` and ``img_size`` among it.
+        pretrained: True for the published weights, a file of weights, or False for random weights.
+        **options: options of volo.create_model, for example ``num_classes`` and ``img_size``.
     """
     return create
 

@@ -30,7 +30,7 @@ from volo.data import (
     SegmentationTrainSet,
     SegmentationTransform,
     eval_loader,
-    open_masked_data,
+    open_data,
     train_loader,
 )
 from volo.tasks.metrics import segmentation_metrics
@@ -53,7 +53,7 @@ def learn(
     optimizer = create_optimizer_v2(model, opt=optim.optimizer, **settings)
     sampler = EpochSampler(len(pairs), seed=config.seed, multiple_of=config.batch_size)
     loader = train_loader(pairs, sampler, batch_size=config.batch_size, workers=config.data.workers or 0)
-    mixed = config.precision == "bf16-mixed"
+    mixed = config.precision == "bf16"
     epoch, steps = 0, 0
     while True:
         sampler.set_epoch(epoch)
@@ -110,8 +110,12 @@ def main() -> None:
     results = json.loads((options.run / "results.json").read_text())
     seconds = options.seconds or results["seconds"]
     data = config.data
-    train, val = open_masked_data(
-        options.data or data.path, val_fraction=data.val_fraction, seed=config.seed, source=data
+    train, val = open_data(
+        options.data or data.path,
+        task="segmentation",
+        val_fraction=data.val_fraction,
+        seed=config.seed,
+        source=data,
     )
     settings, classes = config.segmentation, len(train.class_names)
     prepare = Preprocessing(size=settings.crop)

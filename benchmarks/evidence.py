@@ -28,18 +28,17 @@ from rich.console import Console
 from safetensors.torch import save_file
 from timm_peers import RESNET, VIT, Peer, resnet18_half_32_dense, train_peer
 
-from volo.data import AugmentConfig, open_data, open_training_data, with_channels
-from volo.data.registry import open_parts
+from volo.data import AugmentConfig, open_data, open_splits, open_training_data, with_channels
 from volo.data.splits import UNSPLIT
 from volo.files import atomic_write
 from volo.labeling.label import LabelOptions, label_images
 from volo.labeling.teachers import load_teacher
 from volo.models import load_model
+from volo.precision import canonical_precision
 from volo.tasks.losses import LossConfig
 from volo.training.callbacks.checkpoints import LAST_CHECKPOINT, Interrupted
 from volo.training.config import (
     METRICS_FILE,
-    PRECISIONS,
     RUN_CONFIG_FILE,
     DataConfig,
     ModelConfig,
@@ -74,7 +73,7 @@ def common(options: argparse.Namespace) -> TrainConfig:
 
 def check_parts(data: DataConfig) -> None:
     """See that all seeds are judged on the same images."""
-    if UNSPLIT in open_parts(data.path, source=data):
+    if UNSPLIT in open_splits(data.path, source=data):
         raise ValueError(f"{data.path} has no part for validation, which every seed would draw anew: split it first")
 
 
@@ -115,7 +114,7 @@ def teacher(options: argparse.Namespace, console: Console) -> None:
         data=options.data,
         options=LabelOptions(flip=True, top_k=len(images.class_names)),
         batch_size=128,
-        precision=torch.float32 if options.precision == "32-true" else torch.bfloat16,
+        precision=torch.float32 if options.precision == "fp32" else torch.bfloat16,
     )
     console.print(f"{done.labeled:,} images labeled, {done.before:,} were before; the labels: {store(options)}")
 
@@ -270,7 +269,7 @@ def parse() -> argparse.Namespace:
         added = command(run, name)
         add_out(added)
         added.add_argument("--data", required=True, help="table of split, or folder with train and val")
-        added.add_argument("--precision", choices=PRECISIONS, default="32-true")
+        added.add_argument("--precision", type=canonical_precision, default="fp32", help="fp32, bf16 or fp16 (fp32)")
         added.add_argument("--epochs", type=int, default=epochs, help=f"of the first variant ({epochs})")
         if run is teacher:
             added.add_argument("--seed", type=int, default=0)

@@ -14,6 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from volo.figures import save_figure
 from volo.files import atomic_write
+from volo.precision import canonical_precision
 
 #: Folder of a table's runs (the teacher is one alone) → the title of its picture.
 TABLES = {
@@ -77,7 +78,7 @@ def table(variants: Sequence[Sequence[Result]]) -> str:
     train, val = first["images"]
     config, machine = first["config"], variants[-1][0]["machine"]
     said = (
-        f"{train:,} training and {val:,} validation images; the last epoch of every run; {config['precision']}; "
+        f"{train:,} training and {val:,} validation images; the last epoch of every run; {canonical_precision(config['precision'])}; "
         f"{machine['cpu']}, threads: {machine['threads']}; PyTorch {machine['torch']}, timm {machine['timm']}."
     )
     return HEADER + "".join(row(results) for results in variants) + f"\n{said}\n"

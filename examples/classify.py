@@ -1,7 +1,7 @@
-"""Name what is on images with an exported model: python classify.py model.onnx photo.jpg ...
+"""Classify images with an exported model: python classify.py model.onnx photo.jpg ...
 
-Needs onnxruntime, numpy and Pillow; the model: volo export MODEL --to onnx --include-resize --include-softmax,
-or with --include-preprocessing in the place of --include-resize.
+The script needs only onnxruntime, numpy and Pillow. Export the model with
+volo export MODEL --to onnx --include-resize --include-softmax (or --include-preprocessing instead of --include-resize).
 """
 
 import json
@@ -18,7 +18,7 @@ share, resample = model["preprocessing"]["crop_pct"], model["preprocessing"]["in
 mode = {1: "L", 3: "RGB", 4: "RGBA"}[len(model["preprocessing"]["mean"])]
 for path in sys.argv[2:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert(mode)
-    if not model["include_resize"]:  # else the file does it
+    if not model["include_resize"]:  # otherwise the exported file resizes and crops
         cover = (int(width / share), int(height / share))
         factor = max(cover[0] / image.width, cover[1] / image.height)
         image = image.resize([max(1, int(side * factor + 1e-6)) for side in image.size], Image.Resampling[resample])

@@ -1,8 +1,8 @@
-"""Make the embedded data set from the files of Fashion-MNIST (for example Debian's dataset-fashion-mnist).
+"""Write the embedded data set from the files of Fashion-MNIST (for example Debian's dataset-fashion-mnist).
 
     python tools/make_fashion_mini.py FOLDER_WITH_THE_FOUR_GZ_FILES
 
-takes the first 1,000 training and the first 200 test images of every class.
+It holds the first 1,000 training images and the first 200 test images of every class.
 """
 
 import gzip
@@ -15,12 +15,12 @@ TARGET = Path(__file__).parents[1] / "src/volo/data/embedded/fashion_mini.npz"
 
 
 def read_idx(path: Path, header: int) -> np.ndarray:
-    """The bytes of an IDX file after its header."""
+    """Return the bytes of an IDX file after its header of ``header`` bytes."""
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
 
 
-def part(folder: Path, name: str, per_class: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of every class, and their labels."""
+def read_split(folder: Path, name: str, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first ``per_class`` images (N, 28, 28) uint8 of every class, and their labels (N,) uint8."""
     images = read_idx(folder / f"{name}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
     labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz", 8)
     chosen = np.sort(np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in range(10)]))
@@ -28,10 +28,10 @@ def part(folder: Path, name: str, per_class: int) -> tuple[np.ndarray, np.ndarra
 
 
 def main() -> None:
-    """Write the arrays."""
+    """Write the data set as one compressed file of NumPy arrays."""
     folder = Path(sys.argv[1])
-    train_images, train_labels = part(folder, "train", 1000)
-    val_images, val_labels = part(folder, "t10k", 200)
+    train_images, train_labels = read_split(folder, "train", 1000)
+    val_images, val_labels = read_split(folder, "t10k", 200)
     np.savez_compressed(
         TARGET, train_images=train_images, train_labels=train_labels, val_images=val_images, val_labels=val_labels
     )

@@ -178,7 +178,7 @@ def test_the_report_fills_the_places_of_the_page_and_no_others(tmp_path):
     assert picture.read_bytes()[:4] == b"\x89PNG"
     before, _, rest = page.read_text().partition("| the a")
     assert before.startswith("before\n<!-- generated: labels -->\n| |")
-    assert "the last epoch of every run; 32-true; a CPU, threads: 1; PyTorch 2, timm 1." in rest
+    assert "the last epoch of every run; fp32; a CPU, threads: 1; PyTorch 2, timm 1." in rest
     assert rest.endswith("<!-- end: labels -->\nafter\n")
     assert rest.splitlines()[:2] == [
         " | 1.235 | 2 | 1.0 | 30.00 | 30.00 |",

@@ -14,7 +14,7 @@ _TYPES: dict[Any, tuple[str, str]] = {
     bool: ("true|false", "true or false"),
 }
 #: Defaults that a reader need not be told.
-_PLAIN_DEFAULTS: tuple[Any, ...] = (None, False, "", (), [], SUPPRESS)
+_PLAIN_DEFAULTS: tuple[Any, ...] = (None, "", (), [], SUPPRESS)
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -24,12 +24,14 @@ class HelpFormatter(DefaultHelpFormatter):
         super().__init__(prog, max_help_position=26)
 
     def _get_help_string(self, action: Action) -> str:
-        text = (action.help or "").replace("``", "")
+        # The texts of settings come from docstrings, where None is the word for a setting that is left out.
+        text = re.sub(r"\bNone\b", "unset", (action.help or "").replace("``", "")).removesuffix(".")
         text = re.sub(r"--[\w.-]+", lambda match: dashed(match[0]), text)
-        if action.default in _PLAIN_DEFAULTS or "default" in text or not action.option_strings or action.nargs == 0:
+        plain = action.default is False or action.default in _PLAIN_DEFAULTS
+        if plain or "default" in text or not action.option_strings or action.nargs == 0:
             return text
         default = str(action.default).lower() if isinstance(action.default, bool) else _listed(action.default)
-        return f"{text.removesuffix('.')} (default: {default})".replace("%", "%%")
+        return f"{text} (default: {default})".replace("%", "%%")
 
     def _format_action_invocation(self, action: Action) -> str:
         if not action.option_strings:
