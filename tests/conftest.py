@@ -1,6 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
+
+# Idle OpenMP threads sleep. By default they spin, and where several processes share the cores, as training with loading
+# processes does, they take the time of the threads that compute. OpenMP reads this when PyTorch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 CLASSES = ("blue", "green", "red")
 

@@ -191,7 +191,8 @@ def make(run: Path, data: str, root: Path) -> None:
     rows, config, record = all_epochs(runs), runs[-1].config, runs[-1].record
     if Path(config.data.path).resolve() != Path(data).resolve():
         print(
-            f"warning: the run was trained on {config.data.path}: make sure that it did not train on the images of {data}"
+            f"warning: the run was trained on {config.data.path}: "
+            f"make sure that it did not train on the images of {data}"
         )
     trained = to_float16(load_model(run))
     name = f"{variant(trained)}.{TAG}"

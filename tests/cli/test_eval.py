@@ -95,10 +95,10 @@ def test_the_scores_of_a_segmenter_are_printed_and_written(segmenter, scenes, tm
     [
         ("EXPORTED DATA --runtime openvino", "runs in torch-export, not in openvino"),
         ("MODEL DATA --threads 0", "threads must be at least 1, not 0"),
-        ("MODEL DATA --classes folder --real x", "--classes, --real: for classification models"),
-        ("CLASSIFIER DATA --scales [1,2]", "--scales: for segmentation models"),
+        ("MODEL DATA --among folder --real x", "--among, --real: only for classification models"),
+        ("CLASSIFIER DATA --scales [1,2]", "--scales: only for segmentation models"),
         ("MODEL DATA --output FILE", "is a file; name a folder"),
-        ("MODEL DATA --split test", "has no part 'test'"),
+        ("MODEL DATA --split test", "has no split 'test'"),
         ("MODEL EMPTY", ""),
     ],
 )

@@ -40,6 +40,6 @@ def test_a_file_that_resizes_is_compared_with_pillow(world, capsys):
 def test_a_failed_comparison_exits_with_1_and_keeps_the_files(world, capsys, monkeypatch):
     monkeypatch.setitem(BOUNDS, "fp32", 0.0)
     assert main(["export", "model", "--to", "torch-export", "--size", "40", "--output", "out/a.pt2"]) == 1
-    assert "out/a.pt2 does not say what PyTorch says: outputs differ by up to" in capsys.readouterr().err
+    assert "out/a.pt2 does not agree with PyTorch: outputs differ by up to" in capsys.readouterr().err
     assert sorted(path.name for path in (world / "out").iterdir()) == ["a.pt2", "a.pt2.report.json"]
     assert json.loads((world / "out" / "a.pt2.report.json").read_text())["passed"] is False

@@ -22,7 +22,7 @@ from volo.models import VARIANTS, create_model, save_model
 
 def test_predictions_as_json_and_csv_agree(model_folder, image_folder, tmp_path):
     for name in ("out.json", "out.csv"):
-        assert volo("predict", model_folder, image_folder / "val", f"--output={tmp_path / name}", "--top_k=2") == 0
+        assert volo("predict", model_folder, image_folder / "val", f"--output={tmp_path / name}", "--top-k=2") == 0
     records = json.loads((tmp_path / "out.json").read_text())
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -47,7 +47,9 @@ def test_the_model_may_be_an_option(model_folder, image_folder, tmp_path, capsys
     assert middle == first[:1]
     capsys.readouterr()
     assert volo("predict", photo) == 2
-    assert f"name images too: volo predict {photo} IMAGE…, or volo predict {photo} --model" in capsys.readouterr().err
+    assert (
+        f"images are missing: volo predict {photo} IMAGE…, or volo predict {photo} --model" in capsys.readouterr().err
+    )
 
 
 def test_images_are_files_folders_and_patterns(model_folder, image_folder, tmp_path):
@@ -91,7 +93,7 @@ def test_a_model_of_two_channels_takes_no_files(tmp_path, image_folder, capsys):
 def test_a_model_of_four_channels_loads_but_takes_no_photos(tmp_path):
     path = tmp_path / "four.pth"
     torch.save(timm_micro(in_chans=4).state_dict(), path)
-    with pytest.raises(ValueError, match="takes 4 channels, its preprocessing gives 3"):
+    with pytest.raises(ValueError, match="takes 4 channels, but its preprocessing gives 3"):
         Predictor(path)
 
 
@@ -181,20 +183,23 @@ def test_images_that_cannot_be_read_are_left_out_with_a_warning(segmenter, scene
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("MODEL IMAGE --top-k 2", "--top_k: for classification models; this model is one of segmentation"),
+        ("MODEL IMAGE --top-k 2", "--top-k: only for classification models, and this is a segmentation model"),
         ("MODEL IMAGE --output NEW.csv", "--output of a segmentation model is a folder"),
         ("MODEL IMAGE --output FILE", "is a file; name a folder"),
         ("MODEL IMAGE --window 0", "window must be a height and a width in pixels, not (0, 0)"),
         ("MODEL IMAGE --window [8]", "--window must be a side or [height,width], not [8]"),
         ("MODEL IMAGE --window 16 --stride 17", "stride must be 1 to the window's sides"),
-        ("MODEL IMAGE --scales [0]", "scales must be one factor or more, all positive"),
+        ("MODEL IMAGE --scales [0]", "scales must be one or more positive factors"),
         ("MODEL IMAGE --scales two", "scales"),
         ("MODEL GONE --output NEW", "is neither a file, a folder nor a pattern"),
         ("MODEL FILE --output NEW", "cannot read image"),
-        ("CLASSIFIER IMAGE --flip --window 8", "--window, --flip: for segmentation models; this model is one"),
-        ("CLASSIFIER IMAGE --overwrite", "--overwrite: for segmentation models"),
-        ("EXPORTED IMAGE --window 64", "takes windows of 32x48 pixels alone, not of 64x64: leave out the window"),
-        ("EXPORTED IMAGE --top-k 2", "--top_k: for classification models; this model is one of segmentation"),
+        (
+            "CLASSIFIER IMAGE --flip --window 8",
+            "--window, --flip: only for segmentation models, and this is a classification model",
+        ),
+        ("CLASSIFIER IMAGE --overwrite", "--overwrite: only for segmentation models"),
+        ("EXPORTED IMAGE --window 64", "takes only windows of 32x48 pixels, not of 64x64: leave out the window"),
+        ("EXPORTED IMAGE --top-k 2", "--top-k: only for classification models, and this is a segmentation model"),
     ],
 )
 def test_wrong_options_are_one_line_and_leave_nothing(command, message, refused):

@@ -64,7 +64,7 @@ def test_a_table_of_images_trains_and_is_evaluated_by_its_splits(image_folder, t
                 rows.append(f"colors/{path.relative_to(image_folder)},{name},{split}")
     table = tmp_path / "photos.csv"
     table.write_text("\n".join(rows) + "\n")
-    options = ["--data.channels=4", "--data.balanced=true", "--loss.class_balance=effective", "--epochs=1"]
+    options = ["--data.channels=4", "--data.balanced=true", "--loss.class-balance=effective", "--epochs=1"]
     run = tmp_path / "run"
     assert volo("train", table, f"--output={run}", *TRAINING, *options) == 0
     assert "10 training and 6 validation images of 3 classes" in capsys.readouterr().out
@@ -89,13 +89,13 @@ def test_training_warns_of_strong_imbalance_unless_it_balances(image_folder, tmp
 def test_the_configuration_of_a_run_is_a_recipe_and_options_override_it(tmp_path, capsys):
     recipe = tmp_path / "train.json"
     recipe.write_text(TrainConfig(augment=AugmentConfig(crop_scale=(0.3, 0.9)), batch_size=3).to_json())
-    assert volo("train", "--batch_size=5", f"--recipe={recipe}", "--print_config") == 0
+    assert volo("train", "--batch-size=5", f"--recipe={recipe}", "--print_config") == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert (printed["batch_size"], printed["augment"]["crop_scale"]) == (5, [0.3, 0.9])
 
 
 def test_printed_configurations_are_recipes_of_the_same_configuration(tmp_path, capsys):
-    options = ["--recipe=volo-d2-384", "--model.drop_path_rate=0.3", "--loggers=[tensorboard]"]
+    options = ["--recipe=volo-d2-384", "--model.drop-path-rate=0.3", "--loggers=[tensorboard]"]
     assert volo("train", "photos", *options, "--print_config") == 0
     printed = capsys.readouterr().out
     values = yaml.safe_load(printed)
@@ -116,7 +116,7 @@ def test_a_run_resumes_with_the_same_command_and_other_settings_are_listed(image
     assert (run / "model.safetensors").read_bytes() == weights
     capsys.readouterr()
 
-    assert volo("train", "--resume", run, "--epochs=4", "--model.drop_path_rate=0.1", f"--output={run}") == 2
+    assert volo("train", "--resume", run, "--epochs=4", "--model.drop-path-rate=0.1", f"--output={run}") == 2
     err = capsys.readouterr().err
     assert "another configuration: epochs 4 (the run: 2), model.drop_path_rate 0.1 (the run: None)" in err
     assert err.count("\n") == 1
@@ -126,3 +126,45 @@ def test_a_run_resumes_with_the_same_command_and_other_settings_are_listed(image
     recipe.write_text("optim:\n  lr: 0.5\n")
     assert volo("train", f"--resume={run}", "--recipe", recipe) == 2
     assert "optim.lr 0.5 (the run: 0.001)" in capsys.readouterr().err
+
+
+def settings(capsys, *options):
+    """The configuration that ``volo train`` prints for these options."""
+    capsys.readouterr()
+    assert volo("train", "fashion-mini", *options, "--print_config") == 0
+    return TrainConfig.from_dict(yaml.safe_load(capsys.readouterr().out))
+
+
+def test_short_forms_are_settings(capsys):
+    options = (
+        "--model volo_d1_224 --pretrained w.pth --image-size=64 --lr 0.1 --workers 3 --strict --download --palette"
+    )
+    config = settings(capsys, *options.split(), "--classes", "cat,dog", "--batch-size=5")
+    assert (config.model.name, config.model.pretrained, config.model.img_size) == ("volo_d1_224", "w.pth", 64)
+    assert (config.optim.lr, config.data.workers, config.batch_size) == (0.1, 3, 5)
+    assert (config.data.strict, config.data.download, config.data.palette) == (True, True, True)
+    assert config.data.classes == "cat,dog"
+
+
+def test_the_image_size_of_segmentation_is_its_crop(capsys):
+    assert settings(capsys, "--task=segmentation", "--image-size", "64x96").segmentation.crop == (64, 96)
+    assert settings(capsys, "--image-size=64", "--task=segmentation").segmentation.crop == (64, 64)
+
+
+def test_short_forms_override_a_recipe_wherever_they_stand(capsys):
+    for options in (["--lr=0.5", "--recipe=fashion-mini"], ["--recipe", "fashion-mini", "--lr", "0.5"]):
+        assert settings(capsys, *options).optim.lr == 0.5
+
+
+def test_precisions_have_one_name(capsys):
+    names = {"fp32": ["fp32", "32-true"], "bf16": ["bf16", "bf16-mixed", "bfloat16"], "fp16": ["fp16", "16-mixed"]}
+    for name, spellings in names.items():
+        assert {settings(capsys, f"--precision={each}").precision for each in spellings} == {name}
+
+
+def test_configurations_of_earlier_versions_are_read_and_agree_with_todays_words():
+    config = TrainConfig.from_dict({"precision": "bf16-mixed", "data": {"class_file": "classes.txt"}})
+    assert (config.precision, config.data.classes) == ("bf16", "classes.txt")
+    for words in ({"precision": "bf16-mixed"}, {"precision": "bf16"}, {"data": {"class_file": "classes.txt"}}):
+        assert not config.differences(words)
+    assert config.differences({"precision": "32-true"}) == {"precision": ("bf16", "fp32")}

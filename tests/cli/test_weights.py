@@ -35,17 +35,17 @@ def test_inspect_describes_a_checkpoint_of_the_authors(tmp_path, peer, capsys):
     torch.save(of_authors(peer, averaged=timm_micro(seed=1)), path)
     rows, error = inspected(capsys, path)
     assert not error
-    assert rows["form"] == "zip archive of torch.save"
-    assert rows["entry"].startswith("state_dict_ema; beside it: epoch, arch, state_dict, optimizer, version, args")
-    assert rows["average"] == "the averaged weights (state_dict_ema) were taken; ema=False takes the last ones"
-    assert rows["wrapped"] == "every name begins with 'module.'"
-    assert rows["says"] == "epoch=309, arch=volo_d1, version=2, metric=84.2"
+    assert rows["format"] == "zip archive of torch.save"
+    assert rows["entry"].startswith("state_dict_ema; other entries: epoch, arch, state_dict, optimizer, version, args")
+    assert rows["average"] == "the averaged weights (state_dict_ema) were loaded; ema=False loads the last ones"
+    assert rows["prefix"] == "every name begins with 'module.'"
+    assert rows["metadata"] == "epoch=309, arch=volo_d1, version=2, metric=84.2"
     assert rows["tensors"] == "113 (110 float32, 3 int64), 0.98 M values, 3.7 MiB"
     assert rows["model"] == "volo_micro"
     assert rows["image"] == "32x32 pixels, 3 channels"
     assert rows["heads"] == "10 classes, with a token head"
     assert rows["use"] == f"volo.create_model('volo_micro_32', pretrained={str(path)!r})"
-    assert rows["wrong"] == "nothing"
+    assert rows["problems"] == "none"
     assert inspected(capsys, path, "--ema", "false")[0]["entry"].startswith("state_dict; ")
 
 
@@ -54,7 +54,7 @@ def test_inspect_describes_a_model_folder(tmp_path, peer, capsys):
         tmp_path, VARIANTS["volo_micro_32"], peer.state_dict(), class_names=NAMES, preprocessing={"size": [32, 32]}
     )
     rows, _ = inspected(capsys, tmp_path)
-    assert rows["form"] == "safetensors"
+    assert rows["format"] == "safetensors"
     assert rows["described"] == "by volo, 10 class names"
 
 
@@ -74,13 +74,13 @@ def test_inspect_reports_errors_in_a_file(tmp_path, peer, capsys):
     path = tmp_path / "bad.pth"
     torch.save({**peer.state_dict(), "norm.weight": torch.ones(3)}, path)
     rows, error = inspected(capsys, path, code=2)
-    assert rows["wrong"] == "has misshapen norm.weight"
-    assert error == f"volo weights: {path} cannot be loaded: it has misshapen norm.weight\n"
+    assert rows["problems"] == "has wrong shapes for norm.weight"
+    assert error == f"volo weights: {path} cannot be loaded: it has wrong shapes for norm.weight\n"
     assert "use" not in rows
     torch.save({"conv1.weight": torch.ones(3), "layer1.0.conv1.weight": torch.ones(3)}, path)
     rows, error = inspected(capsys, path, code=2)
     assert rows["tensors"].startswith("2 (2 float32)")
-    assert "is no VOLO: " in error
+    assert "is not a VOLO: " in error
     assert "looks like a ResNet" in error
 
 

@@ -183,6 +183,14 @@ def test_half_precision_halves_a_file(onnx, micro, to, ending):
     assert half.report.difference > 1e-5  # it does compute in half precision
 
 
+def test_bfloat16_agrees_on_a_trained_model(tmp_path):
+    """Random weights give answers too close to each other for the eight bits of bfloat16."""
+    half = export_model("volo_tiny_32.cifar10", to="torch-export", output=tmp_path / "half.pt2", precision="bf16")
+    assert half.info.precision == "bf16"
+    assert half.report.problems == []
+    assert half.report.difference > 1e-3  # it does compute in bfloat16
+
+
 def test_an_archive_of_one_image_loads_without_volo(micro):
     path = export_model(micro, to="torch-export", output=micro / "alone.pt2", dynamic="none").path
     expected = [prediction.names for prediction in volo.Predictor(micro).predict(photos())]

@@ -35,10 +35,10 @@ CLASSES = ("cat", "dog")
 #: Settings of the smallest run, as words of a command.
 TINY = (
     "--model.name=volo_micro_32 --model.dims=[16,32] --model.depths=[1,1,1,1] --model.heads=[2,2] --accelerator=cpu "
-    "--batch_size=2 --data.workers=0 --optim.warmup_epochs=0 --epochs=1"
+    "--batch-size=2 --data.workers=0 --optim.warmup-epochs=0 --epochs=1"
 )
 #: The same for segmentation.
-SEGMENT = f"--task=segmentation {TINY} --segmentation.decoder_channels=16 --segmentation.crop=[32,48]"
+SEGMENT = f"--task=segmentation {TINY} --segmentation.decoder-channels=16 --segmentation.crop=[32,48]"
 ENDINGS = ["jpg", "png", "webp", "tif", "gif", "bmp", *(["avif"] if features.check("avif") else [])]
 
 #: The id of a user who owns nothing, and may read only what everybody may.

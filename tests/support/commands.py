@@ -5,7 +5,7 @@ import torch
 from volo.cli import main
 from volo.models import create_model, save_model
 
-TRAINING = ("--model.name=volo_micro_32", "--batch_size=8", "--data.workers=0", "--optim.warmup_epochs=0")
+TRAINING = ("--model.name=volo_micro_32", "--batch-size=8", "--data.workers=0", "--optim.warmup-epochs=0")
 PREPROCESSING = {"size": [32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
 

@@ -40,7 +40,7 @@ def test_a_run_becomes_weights_of_16_bits_with_a_card_that_volo_eval_bears_out(
     run, kept_image_folder, tmp_path, capsys
 ):
     tool.make(run, str(kept_image_folder), tmp_path)
-    assert "from it" not in capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().out
     folder = tmp_path / "src/volo/models/weights/shipped/volo_micro_32.cifar10"
     assert (folder / "model.safetensors").stat().st_size < 0.52 * (run / "model.safetensors").stat().st_size
     pictures = {path.name for path in (tmp_path / "docs/volo_micro_32.cifar10").iterdir()}
@@ -68,13 +68,13 @@ def test_the_card_of_a_run_from_another_runs_weights_tells_of_both(run, kept_ima
     assert first < second
     assert 'model.pretrained: "FIRST"' in card
     assert re.search(r"those of epoch [12] of 2,", card)
-    losses = [row["train_loss"] for row in tool.whole_course(tool.stages(again))]
+    losses = [row["train_loss"] for row in tool.all_epochs(tool.stages(again))]
     assert [f"| {place} | {loss:.3f} |" in card for place, loss in enumerate(losses, 1)] == [True, True]
 
 
 def test_a_run_on_other_images_is_warned_of(run, image_folder, tmp_path, capsys):
     tool.make(run, str(image_folder), tmp_path)
-    assert "are the images judged here held out from it?" in capsys.readouterr().out
+    assert f"make sure that it did not train on the images of {image_folder}" in capsys.readouterr().out
 
 
 def test_a_model_of_no_named_size_is_refused(run, kept_image_folder, tmp_path):
@@ -86,7 +86,7 @@ def test_a_model_of_no_named_size_is_refused(run, kept_image_folder, tmp_path):
     about = {"class_names": trained.class_names, "preprocessing": trained.preprocessing}
     save_model(other, model.config, model.state_dict(), **about)
     with pytest.raises(
-        ValueError, match=r"no size in models/config\.py is this model; add a row to VARIANTS: VOLOConf"
+        ValueError, match=r"models/config\.py has no variant with this configuration; add a row to VARIANTS: VOLOConf"
     ):
         tool.make(other, str(kept_image_folder), tmp_path)
     assert not (tmp_path / "src").exists()

@@ -308,16 +308,16 @@ class TrainConfig:
             raise ValueError("model.freeze trains the heads alone; leave out optim.layer_decay")
         for name in ("ground_truth", "legacy_crop"):
             if getattr(self.loss, name) and not self.data.token_labels:
-                raise ValueError(f"loss.{name} says how token labels are used: it needs data.token_labels")
+                raise ValueError(f"loss.{name} needs data.token_labels: it decides how these are used")
         if self.data.token_labels and self.loss.class_balance != "none":
             raise ValueError("loss.class_balance weighs labels of images, not of tokens: leave out data.token_labels")
         if self.strategy == "fsdp2" and self.optim.optimizer == "muon":
             raise ValueError(
-                "strategy fsdp2 leaves no process a whole matrix, which optim.optimizer muon needs; take ddp"
+                "strategy fsdp2 shards every matrix, and optim.optimizer muon needs whole ones; take ddp"
             )
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
-                "strategy fsdp2 keeps no average and no synchronized BatchNorm; take ddp, or leave them out"
+                "strategy fsdp2 does not support optim.ema_decay and sync_batchnorm; take ddp, or leave them out"
             )
         warmup_epochs = self.optim.warmup_epochs if self.optim.warmup_steps is None else 0.0
         if warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
@@ -330,7 +330,7 @@ class TrainConfig:
         """Raise ValueError if settings are given that the task does not use, or that it does not allow."""
         if self.task == "classification":
             if self.segmentation != SegmentationSettings():
-                raise ValueError("segmentation.* are settings of --task segmentation; leave them out, or name it")
+                raise ValueError("segmentation.* are settings of --task segmentation; leave them out, or add it")
             return
         data, usual = self.data, DataConfig()
         others = {

@@ -138,6 +138,7 @@ def test_a_classes_file_replaces_the_classes_of_a_public_data_set(tmp_path):
     root = Path(put_values(tmp_path, [("train/1.png", "trainannot/1.png")], [0, 1]))
     (root / "mine.txt").write_text("dull\nbright")
     assert opened(root, classes=str(root / "mine.txt"))["train"].class_names == ("dull", "bright")
+    assert opened(root, classes="dim,clear")["train"].class_names == ("dim", "clear")
     (root / "mine.txt").rename(root / "classes.txt")
     assert opened(root)["train"].class_names == ("dull", "bright")
 
@@ -171,7 +172,7 @@ def test_missing_classes_are_an_error(tmp_path):
         ValueError, match=r"the classes of .* are unknown: write .*classes\.txt.* hold 0, 1, 2, 3, 255$"
     ):
         opened(root)
-    with pytest.raises(ValueError, match=r"there is no file of classes none\.txt"):
+    with pytest.raises(ValueError, match=r"there is no classes file none\.txt"):
         opened(root, classes="none.txt")
     (root / "classes.txt").write_text("\n".join(NAMES))
     with pytest.raises(ValueError, match="cannot be read by colors: no color is given for sky, ground, ball, box;"):

@@ -81,16 +81,16 @@ def _contents(found: LocatedCheckpoint) -> list[tuple[str, str]]:
     checkpoint = found.checkpoint
     kinds = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.weights.values())
     values, size = (sum(f(tensor) for tensor in checkpoint.weights.values()) for f in (torch.numel, lambda t: t.nbytes))
-    rows = [("weights", checkpoint.origin), ("form", checkpoint.form)]
+    rows = [("weights", checkpoint.origin), ("format", checkpoint.form)]
     if checkpoint.part:
-        rows.append(("entry", f"{checkpoint.part}; beside it: {', '.join(checkpoint.beside) or 'nothing'}"))
+        rows.append(("entry", f"{checkpoint.part}; other entries: {', '.join(checkpoint.beside) or 'none'}"))
     if checkpoint.choice:
         rows.append(("average", checkpoint.choice))
     if checkpoint.prefix:
-        rows.append(("wrapped", f"every name begins with {checkpoint.prefix!r}"))
+        rows.append(("prefix", f"every name begins with {checkpoint.prefix!r}"))
     if checkpoint.about:
         rows.append(
-            ("says", ", ".join(f"{key}={str(value)[:60]}" for key, value in list(checkpoint.about.items())[:6]))
+            ("metadata", ", ".join(f"{key}={str(value)[:60]}" for key, value in list(checkpoint.about.items())[:6]))
         )
     types = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     rows.append(
@@ -116,7 +116,7 @@ def _model_rows(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str,
         classes = identity.classes or 0
         given = "" if classes == VARIANTS[identity.names[0]].num_classes else f", num_classes={classes}"
         rows.append(("use", f"volo.create_model({identity.names[0]!r}, pretrained={found.checkpoint.origin!r}{given})"))
-    rows.append(("wrong", "; ".join(identity.problems) or "nothing"))
+    rows.append(("problems", "; ".join(identity.problems) or "none"))
     return rows
 
 
