@@ -1,12 +1,12 @@
-"""What a U-Net of segmentation-models-pytorch learns of CamVid in the time that a run of ours took.
+"""Train a U-Net of segmentation-models-pytorch on CamVid for the time that a run of ours took.
 
     volo train PATH/camvid --recipe camvid --output runs/camvid
     python benchmarks/camvid_peer.py runs/camvid --json camvid-peer.json
 
-The peer has a small encoder of timm's and learns from nothing, from the run's own data pipeline (its crops, scales and
-distortions, its batches in its order), with the run's optimizer settings, precision and number of threads, for as many
-seconds as the run's epochs took, validation included; its learning rate falls with the clock. Both are judged on the
-validation images at full resolution by the scores of ``volo train``. Needs ``pip install 'volo[segment]'``.
+The baseline has a small encoder of timm's and is trained from scratch, with the run's own data pipeline (its crops,
+scales and distortions, its batches in its order), optimizer settings, precision and number of threads, for as many
+seconds as the run's epochs took, validation included; its learning rate falls with the clock. Both are evaluated on the
+validation images at full resolution with the scores of ``volo train``. Needs ``pip install 'volo[segment]'``.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from volo.tasks.segmentation import pixel_loss
 from volo.training.config import RUN_CONFIG_FILE, TrainConfig
 
 
-def peer(encoder: str, classes: int) -> nn.Module:
+def baseline(encoder: str, classes: int) -> nn.Module:
     torch.manual_seed(0)
     model = smp.Unet(encoder, encoder_weights=None, classes=classes)
     return model.to(memory_format=torch.channels_last)
@@ -75,7 +75,7 @@ def learn(
 
 
 @torch.no_grad()
-def judge(
+def evaluate(
     model: nn.Module, pairs: SegmentationEvalSet, config: TrainConfig, prepare: Preprocessing, classes: int
 ) -> dict:
     metrics, short_side = segmentation_metrics(classes, IGNORE), config.segmentation.augment.short_side
@@ -119,10 +119,10 @@ def main() -> None:
     )
     settings, classes = config.segmentation, len(train.class_names)
     prepare = Preprocessing(size=settings.crop)
-    model = peer(options.encoder, classes)
+    model = baseline(options.encoder, classes)
     transform = SegmentationTransform(settings.augment, size=settings.crop, mean=prepare.mean)
     seen = learn(model, config, SegmentationTrainSet(train, transform, config.seed), prepare, seconds)
-    scores = judge(model, SegmentationEvalSet(val), config, prepare, classes)
+    scores = evaluate(model, SegmentationEvalSet(val), config, prepare, classes)
     ours = {name: results[name] for name in ("miou", "pixel_accuracy", "iou")}
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{options.encoder}, {parameters / 1e6:.2f} M parameters, {seconds:.0f} s, {seen:,} images")

@@ -36,7 +36,7 @@ DESIGNS = {
 
 
 def seconds_per_image(design: dict, batch: int) -> float:
-    """The median of a few training steps of a design, by image."""
+    """Return the median seconds of a training step of a design, for each image."""
     model = create_model(MICRO, in_chans=1, **design).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     images, labels = torch.randn(batch, 1, 32, 32), torch.arange(batch) % 10
@@ -52,7 +52,7 @@ def seconds_per_image(design: dict, batch: int) -> float:
 
 
 def score(base: TrainConfig, design: dict, epochs: int, seed: int) -> float:
-    """Validation accuracy after training from scratch."""
+    """Train from scratch, and return the validation accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         config = replace(
             base,

@@ -3,7 +3,7 @@
     python benchmarks/end_to_end.py FOLDER                            # any folder of images, at any depth
     python benchmarks/end_to_end.py FOLDER --images 16 --rounds 3     # a quick look
 
-The same weights (random ones) and the same files for all, who take turns:
+The same weights (random ones) and the same files for all, who run in interleaved rounds:
 
 - ``timm``: what timm's documentation does: Pillow opens a file, timm's transform of the model prepares it, batches are
   stacked, the model runs under ``inference_mode``;
@@ -104,7 +104,7 @@ def namers(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Na
     }
 
 
-def take_turns(all_: dict[str, Namer], paths: Sequence[Path], rounds: int) -> dict[str, list[float]]:
+def run_interleaved(all_: dict[str, Namer], paths: Sequence[Path], rounds: int) -> dict[str, list[float]]:
     """Seconds of every round of each; the first round, in which all must name the same, is not counted."""
     named = {name: namer(paths) for name, namer in all_.items()}
     for name, classes in named.items():
@@ -151,7 +151,7 @@ def main() -> None:
     torch.manual_seed(0)
     paths = find_images([options.folder])[: options.images]
     with TemporaryDirectory() as folder:
-        seconds = take_turns(namers(options.model, Path(folder), options), paths, options.rounds)
+        seconds = run_interleaved(namers(options.model, Path(folder), options), paths, options.rounds)
     rates = {name: len(paths) / statistics.median(each) for name, each in seconds.items()}
     row = {"model": options.model, "images": len(paths), "batch": options.batch, "images_per_second": rates}
     facts = machine("timm", "pillow")

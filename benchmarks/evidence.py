@@ -1,13 +1,13 @@
 """Does VOLO do what its paper says, at a scale that anyone can repeat? Each table is one command.
 
-    python benchmarks/evidence.py split cifar10 --out cifar10.csv      # the last 500 images of every class judge
+    python benchmarks/evidence.py split cifar10 --out cifar10.csv      # validation: the last 500 images of each class
     python benchmarks/evidence.py teacher --data cifar10.csv           # a ResNet, and token labels by it
     python benchmarks/evidence.py labels --data cifar10.csv            # what a token learns
     python benchmarks/evidence.py first-stage --data cifar10.csv       # what mixes the first stage's tokens
     python benchmarks/evidence.py peers --like runs/volo               # networks of timm, trained as that run was
     python benchmarks/evidence.py report --docs docs                   # tables and pictures of what is there
 
-A command that was stopped, or killed, goes on when it is given again; what is finished is not repeated. Needs
+A command that was stopped or killed is resumed when it is given again; what is finished is not repeated. Needs
 ``volo[train]``.
 """
 
@@ -26,7 +26,7 @@ from experiment import RESULT, Result, Variant, epoch_times, outcome, train_tabl
 from first_stage import Replacement, convolution, count, replace_outlookers, window_attention
 from rich.console import Console
 from safetensors.torch import save_file
-from timm_peers import RESNET, VIT, Peer, resnet18_half_32_dense, train_peer
+from timm_peers import RESNET, VIT, Baseline, resnet18_half_32_dense, train_baseline
 
 from volo.data import AugmentConfig, open_data, open_splits, open_training_data, with_channels
 from volo.data.splits import UNSPLIT
@@ -48,14 +48,14 @@ from volo.training.config import (
 from volo.training.run import Run
 
 MICRO = "volo_micro_32"
-#: images of every class, the last by name, that judge.
+#: Images of every class for validation: the last by name.
 HELD_OUT = 500
 #: one label for an image, learned by the logits of inference alone.
 LABELS_ALONE = LossConfig(dense_weight=0.0, mix_token=False)
 
 
 def common(options: argparse.Namespace) -> TrainConfig:
-    """What the runs on CIFAR-10 share; in so few epochs strong augmentation costs accuracy."""
+    """Return the common configuration of the runs on CIFAR-10; in few epochs strong augmentation costs accuracy."""
     data = DataConfig(path=options.data, workers=0)
     check_parts(data)
     return TrainConfig(
@@ -72,13 +72,13 @@ def common(options: argparse.Namespace) -> TrainConfig:
 
 
 def check_parts(data: DataConfig) -> None:
-    """See that all seeds are judged on the same images."""
+    """Check that all seeds are evaluated on the same images."""
     if UNSPLIT in open_splits(data.path, source=data):
         raise ValueError(f"{data.path} has no part for validation, which every seed would draw anew: split it first")
 
 
-def taught(config: TrainConfig, peer: Peer, **loss: float) -> TrainConfig:
-    """The configuration of a run of ``peer``, all of whose other settings are those of ``config``."""
+def baseline_config(config: TrainConfig, baseline: Baseline, **loss: float) -> TrainConfig:
+    """Return the configuration of a run of ``baseline``; its other settings are those of ``config``."""
     return replace(
         config,
         data=replace(config.data, token_labels=None),
@@ -86,7 +86,7 @@ def taught(config: TrainConfig, peer: Peer, **loss: float) -> TrainConfig:
         loss=replace(LABELS_ALONE, **loss),
         optim=OptimConfig(
             optimizer="muon",
-            lr=peer.lr * config.batch_size / 128,
+            lr=baseline.lr * config.batch_size / 128,
             warmup_epochs=config.epochs / 16,
             warmup_lr=1e-4,
             ema_decay=config.optim.ema_decay,
@@ -97,8 +97,8 @@ def taught(config: TrainConfig, peer: Peer, **loss: float) -> TrainConfig:
 def teacher(options: argparse.Namespace, console: Console) -> None:
     """Train a ResNet on the labels alone, and name by it what every region of the training images shows."""
     # Smoothed targets would make a worse teacher: they teach it that all wrong classes are equally wrong.
-    config = replace(taught(common(options), RESNET, label_smoothing=0.0), seed=options.seed)
-    variant = Variant(key="teacher", name=RESNET.name, config=config, change=partial(train_peer, peer=RESNET))
+    config = replace(baseline_config(common(options), RESNET, label_smoothing=0.0), seed=options.seed)
+    variant = Variant(key="teacher", name=RESNET.name, config=config, change=partial(train_baseline, baseline=RESNET))
     folder = options.out / "teacher"
     last = train_variant(variant, folder, console)["epochs"][-1]
     console.print(f"the teacher's top-1 after {last['epoch']:.0f} epochs: {last['val_top1']:.2%}", highlight=False)
@@ -193,10 +193,10 @@ def peers(options: argparse.Namespace, console: Console) -> None:
             place=place,
             key=key,
             name=name,
-            config=taught(shared, peer, label_smoothing=config.loss.label_smoothing),
-            change=partial(train_peer, peer=peer),
+            config=baseline_config(shared, baseline, label_smoothing=config.loss.label_smoothing),
+            change=partial(train_baseline, baseline=baseline),
         )
-        for place, key, name, peer in (
+        for place, key, name, baseline in (
             (1, "resnet", "timm's ResNet-18, half as wide, stem for 32 pixels", RESNET),
             (2, "vit", "timm's ViT-Ti, 9 blocks, patches of 4", VIT),
         )
@@ -208,7 +208,7 @@ def peers(options: argparse.Namespace, console: Console) -> None:
 
 
 def by_one_process(config: TrainConfig) -> TrainConfig:
-    """The configuration of the same steps by one process that loads for itself: the harness counts no other's time.
+    """Return the configuration of the same steps in one process that also loads: only its time is counted.
 
     ``devices: auto`` counts as one process, which it is on a CPU.
     """
@@ -223,7 +223,7 @@ def by_one_process(config: TrainConfig) -> TrainConfig:
 
 
 def finished_run(folder: Path, variant: Variant, seconds: float) -> Result:
-    """What came of a run of ``volo train``, whose epochs take so many seconds of CPU time, as of one of the harness."""
+    """Return the result of a run of ``volo train`` in the form of an experiment's; ``seconds`` of CPU time an epoch."""
     config = variant.config
     with (folder / METRICS_FILE).open(newline="", encoding="utf-8") as file:
         epochs = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
@@ -297,7 +297,7 @@ def main() -> int:
     try:
         options.run(options, console)
     except Interrupted as interruption:
-        console.print("stopped; the same command goes on")
+        console.print("stopped; give the same command again to resume")
         return 128 + interruption.signal
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

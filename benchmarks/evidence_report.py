@@ -21,7 +21,7 @@ TABLES = {
     "teacher": "The teacher",
     "labels": "What a token learns",
     "first-stage": "What mixes the first stage's tokens",
-    "peers": "Beside networks of timm",
+    "peers": "Compared with networks of timm",
 }
 HEADER = """| | parameters (M) | epochs | CPU minutes | top-1, mean ± deviation | every seed |
 |---|---|---|---|---|---|
@@ -57,14 +57,14 @@ def report(out: Path, page: Path) -> list[Path]:
 
 
 def read_results(folder: Path) -> list[list[Result]]:
-    """What came of the runs of a table: of every variant, in the order in which it was begun, by seed."""
+    """Read the results of a table's runs: a list for each variant, in the order of the table, sorted by seed."""
     results = [json.loads(path.read_text(encoding="utf-8")) for path in folder.rglob(RESULT)]
     results.sort(key=lambda result: (result["place"], result["config"]["seed"]))
     return [list(group) for _, group in groupby(results, key=lambda result: result["place"])]
 
 
 def filled(text: str, name: str, generated: str, page: Path) -> str:
-    """``text`` with ``generated`` between the marks of ``name``."""
+    """Return ``text`` with ``generated`` between the marks of ``name``."""
     begin, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
@@ -73,19 +73,19 @@ def filled(text: str, name: str, generated: str, page: Path) -> str:
 
 
 def table(variants: Sequence[Sequence[Result]]) -> str:
-    """Markdown, and a line of what was measured."""
+    """Return a table in Markdown, and a line about the data and the machine."""
     first = variants[0][0]
     train, val = first["images"]
-    config, machine = first["config"], variants[-1][0]["machine"]
-    said = (
-        f"{train:,} training and {val:,} validation images; the last epoch of every run; {canonical_precision(config['precision'])}; "
+    machine, precision = variants[-1][0]["machine"], canonical_precision(first["config"]["precision"])
+    facts = (
+        f"{train:,} training and {val:,} validation images; the last epoch of every run; {precision}; "
         f"{machine['cpu']}, threads: {machine['threads']}; PyTorch {machine['torch']}, timm {machine['timm']}."
     )
-    return HEADER + "".join(row(results) for results in variants) + f"\n{said}\n"
+    return HEADER + "".join(row(results) for results in variants) + f"\n{facts}\n"
 
 
 def row(results: Sequence[Result]) -> str:
-    """A variant's line of the table."""
+    """Return the row of a variant."""
     first, scores = results[0], [100 * result["epochs"][-1]["val_top1"] for result in results]
     spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     cells = (
@@ -105,7 +105,7 @@ def minutes(result: Result) -> np.ndarray:
 
 
 def draw(variants: Sequence[Sequence[Result]], title: str, path: Path) -> None:
-    """Validation top-1 by minutes of training: the mean of every variant, and from the worst to the best seed."""
+    """Draw validation top-1 over minutes of training: mean, worst and best seed of every variant."""
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
     for results in variants:

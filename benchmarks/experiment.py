@@ -50,7 +50,7 @@ class Variant:
     change: Callable[[Run], None] = lambda run: None
 
     def of(self, epochs: int, seed: int) -> "Variant":
-        """The same for another number of epochs, the warm-up's share unchanged, and another seed."""
+        """Return the variant with another number of epochs, the same share of warm-up, and another seed."""
         warmup = self.config.optim.warmup_epochs * epochs / self.config.epochs
         optim = replace(self.config.optim, warmup_epochs=warmup)
         return replace(self, config=replace(self.config, epochs=epochs, seed=seed, optim=optim))
@@ -68,7 +68,7 @@ class CpuTime(Callback):
         self._started = self._before = self._validation = self._validation_started = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.process_time()  # an epoch that goes on in its middle has no other start
+        self._started = time.process_time()  # a resumed epoch has no other start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started, self._before, self._validation = time.process_time(), 0.0, 0.0
@@ -165,7 +165,7 @@ def train_variant(variant: Variant, folder: Path, console: Console) -> Result:
 
     Raises:
         ValueError: the run in ``folder`` was begun with other settings.
-        volo.training.callbacks.checkpoints.Interrupted: a signal stopped it; the next call goes on.
+        volo.training.callbacks.checkpoints.Interrupted: a signal stopped it; the next call resumes it.
     """
     _begin(variant, folder)
     if (folder / RESULT).exists():
@@ -196,7 +196,14 @@ def train_variant(variant: Variant, folder: Path, console: Console) -> Result:
 
 
 def outcome(variant: Variant, *, parameters: int, images: Sequence[int], epochs: Sequence[dict[str, float]]) -> Result:
-    """What is kept of a run: of its ``images`` for training and validation, and figures of every epoch."""
+    """Return the result of a run as it is saved.
+
+    Args:
+        variant: the settings of the run.
+        parameters: of the network.
+        images: numbers of training and validation images.
+        epochs: the figures of every epoch.
+    """
     return {
         "key": variant.key,
         "name": variant.name,

@@ -44,7 +44,7 @@ class SeparableConvolution(nn.Module):
 
 
 def convolution(outlooker: Outlooker, number: int, grid: tuple[int, int]) -> nn.Module:
-    """The Outlooker with a 3×3 depthwise-separable convolution in the place of outlook attention."""
+    """Build an Outlooker with a 3×3 depthwise-separable convolution in place of outlook attention."""
     (dim,) = outlooker.norm1.normalized_shape
     outlooker.attn = _as_large(lambda channels: SeparableConvolution(dim, channels), outlooker.attn)
     _begin(outlooker.attn)
@@ -69,7 +69,7 @@ def window_attention(outlooker: Outlooker, number: int, grid: tuple[int, int]) -
 
 
 def _as_large(make: Callable[[int], nn.Module], wanted: nn.Module) -> nn.Module:
-    """What ``make`` gives for the width with which it has most nearly the parameters of ``wanted``."""
+    """Return a module of ``make`` with the width that brings its parameters closest to those of ``wanted``."""
     one, two = count(make(1)), count(make(2))
     return make(max(1, round(1 + (count(wanted) - one) / (two - one))))
 

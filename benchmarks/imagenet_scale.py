@@ -74,7 +74,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def build(name: str, *, backend: str | None, checkpointing: bool) -> volo.VOLO:
-    """A model in training mode whose weights were never drawn."""
+    """Build a model in training mode with uninitialized weights."""
     with mock.patch("torch.nn.init.trunc_normal_", lambda tensor, **_: tensor):
         model = volo.create_model(name, drop_path_rate=0.1)
     model.set_grad_checkpointing(checkpointing)

@@ -1,14 +1,14 @@
-"""How fast do photos become training batches, beside timm's loader? Images per second, decoding and augmentation.
+"""Compare the speed of loading training batches of photos with timm's loader, in images per second.
 
     python benchmarks/loading_images.py FOLDER                       # any folder of images, at any depth
     python benchmarks/loading_images.py FOLDER --what decoders       # who decodes a JPEG fastest
 
 All loaders read the same files with as many workers, make batches of the same size, normalize them and erase boxes:
-flip, ``rand-m9-mstd0.5-inc1``, crops of the same shares and shapes, bilinear or bicubic at random, erasing 0.25.
-timm's own order is crop, flip, RandAugment on the small crop. The paper's is flip, RandAugment on the whole image, and
-then the crop; ``timm, our order`` does timm's operations so, to compare like with like. timm's Posterize keeps no bit
-at all at its highest level, where today's Pillow raises: here it keeps one, as ours does. The loaders take turns, an
-epoch each, and a row gives the median of its rounds.
+flip, ``rand-m9-mstd0.5-inc1``, crops of the same shares and shapes, bilinear or bicubic at random, erasing 0.25. timm's
+own order is crop, flip, RandAugment on the small crop. The paper's is flip, RandAugment on the whole image, and then
+the crop; ``timm, our order`` runs timm's operations in that order, to compare like with like. timm's Posterize keeps no
+bit at its highest level, which today's Pillow refuses: here it keeps one, as ours does. The loaders run in interleaved
+rounds of one epoch each, and a row gives the median of its rounds.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def mended_posterize() -> Iterator[None]:
 
 @mended_posterize()
 def timm_loader(folder: Path, size: int, batch: int, workers: int, *, our_order: bool = False) -> PrefetchLoader:
-    """The loader of timm; ``our_order`` puts the crop behind the flip and RandAugment."""
+    """Return the loader of timm; ``our_order`` puts the crop after the flip and RandAugment."""
     config = AugmentConfig()
     loader = create_loader(
         ImageDataset(str(folder)),
@@ -137,12 +137,12 @@ def decoders(folder: Path) -> dict[str, Epoch]:
     return found
 
 
-def take_turns(contestants: dict[str, Epoch], *, rounds: int, limit: float) -> dict[str, list[float]]:
+def run_interleaved(candidates: dict[str, Epoch], *, rounds: int, limit: float) -> dict[str, list[float]]:
     """Images per second of every round of each, in turn, after one round that is not counted."""
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    speeds: dict[str, list[float]] = {name: [] for name in candidates}
     begin = time.perf_counter()
     for number in range(rounds + 1):
-        for name, epoch in contestants.items():
+        for name, epoch in candidates.items():
             speed = images_per_second(epoch)
             if number:
                 speeds[name].append(speed)
@@ -180,15 +180,15 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.what == "loaders":
         given = (options.folder, options.size, options.batch, options.workers)
-        contestants = {
+        candidates = {
             "timm": images_of(timm_loader(*given)),
             "timm, our order": images_of(timm_loader(*given, our_order=True)),
             "ours": our_loader(*given),
         }
         title = f"{options.size} pixels, batches of {options.batch}, {options.workers} workers"
     else:
-        contestants, title = decoders(options.folder), "decoding, one thread"
-    speeds = take_turns(contestants, rounds=options.rounds, limit=options.seconds)
+        candidates, title = decoders(options.folder), "decoding, one thread"
+    speeds = run_interleaved(candidates, rounds=options.rounds, limit=options.seconds)
     facts = machine("timm", "pillow", "torchvision")
     Console().print(table_of(title, speeds, next(iter(speeds))), facts["cpu"])
     if options.json:

@@ -28,11 +28,11 @@ from safetensors.torch import save_file
 
 from volo.models import create_model
 
-CONTESTANTS = ("timm", "ours")
+CANDIDATES = ("timm", "ours")
 
 
 def memory(field: str) -> int:
-    """A figure of this process, bytes: VmRSS, what it has; VmHWM, the most it has had."""
+    """Return a figure of this process in bytes: VmRSS, its memory now; VmHWM, its peak memory."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
@@ -67,11 +67,11 @@ def in_process(who: str, name: str, file: Path) -> dict:
 
 
 def measure(name: str, file: Path, rounds: int) -> dict[str, dict[str, float]]:
-    for who in CONTESTANTS:
+    for who in CANDIDATES:
         in_process(who, name, file)  # the file is in the system's cache for both
-    runs: dict[str, list[dict]] = {who: [] for who in CONTESTANTS}
+    runs: dict[str, list[dict]] = {who: [] for who in CANDIDATES}
     for _ in range(rounds):
-        for who in CONTESTANTS:
+        for who in CANDIDATES:
             runs[who].append(in_process(who, name, file))
     assert len({round(run["checksum"], 3) for those in runs.values() for run in those}) == 1, "other weights"
     keys = ("memory", "built", "read")
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="weights to load; default: random ones, written first")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--once", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--once", choices=CANDIDATES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.once:
         load_once(given.once, given.model, str(given.file))

@@ -6,5 +6,5 @@ from volo.bench import machine as package
 
 
 def machine(*packages: str) -> dict:
-    """The processor, PyTorch's threads, and the versions of Python, torch and ``packages``."""
+    """Return the processor, PyTorch's threads, and the versions of Python, torch and ``packages``."""
     return {**package.machine("torch", *packages), "threads": torch.get_num_threads()}

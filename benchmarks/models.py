@@ -1,13 +1,13 @@
-"""How fast is a whole VOLO, beside timm's? Images per second of inference and of a training step.
+"""Compare images per second of a whole VOLO with timm's, in inference and in a training step.
 
     python benchmarks/models.py                                      # every size, a few minutes on two cores
     python benchmarks/models.py --quick --models volo_micro_32 volo_d1_224 --json speed.json
     python benchmarks/models.py --models volo_d1_224 --what inference --pixels 224 448 896
 
-All hold the same weights, and timm's model is built for the size at hand. Their runs take turns (one of each, again
-one of each, ...), so that a change of the machine's speed meets all, and a row gives the medians of its rounds. A row
-is given ``--seconds`` of time, but never fewer than two rounds. Needs timm (``pip install volo[train]``). Compiled and
-exported models, memory and start-up are measured by ``volo bench``.
+All have the same weights, and timm's model is built for the size at hand. They run in interleaved rounds, so that a
+change of the machine's speed affects all of them, and a row gives the medians of its rounds. A row takes ``--seconds``,
+but never fewer than two rounds. Needs timm (``pip install volo[train]``). Compiled and exported models, memory and
+start-up are measured by ``volo bench``.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Step = Callable[[], None]
 
 
 def timm_model(name: str, config: VOLOConfig) -> nn.Module:
-    """The model that timm has by that name, or timm's class in our configuration where timm has no such size."""
+    """Return the model of timm with this name, or timm's class in our configuration if timm has no such size."""
     training = {"num_classes": config.num_classes, "drop_path_rate": config.drop_path_rate}
     if timm.is_model(name):
         return timm.create_model(name, img_size=config.img_size, **training)
@@ -99,7 +99,7 @@ def inference_steps(ours: nn.Module, theirs: nn.Module, images: Tensor) -> dict[
     return {name: inference_step(model, images) for name, model in models.items()}
 
 
-def take_turns(steps: dict[str, Step], *, rounds: int, limit: float) -> dict[str, list[float]]:
+def run_interleaved(steps: dict[str, Step], *, rounds: int, limit: float) -> dict[str, list[float]]:
     """Seconds of every round of each, in turn, after one round that is not counted."""
     for step in steps.values():
         step()
@@ -130,7 +130,7 @@ def measure(name: str, what: str, pixels: int | None, options: argparse.Namespac
         steps = inference_steps(ours, theirs, images)
     else:
         steps = {"timm": training_step(theirs, images), "ours": training_step(ours, images)}
-    times = take_turns(steps, rounds=options.rounds, limit=options.seconds)
+    times = run_interleaved(steps, rounds=options.rounds, limit=options.seconds)
     row = {"model": name, "what": what, "pixels": config.img_size[0], "batch": batch, "rounds": len(times["timm"])}
     medians = {key: batch / statistics.median(seconds) for key, seconds in times.items()}
     ratios = {key: rate / medians["timm"] for key, rate in medians.items()}

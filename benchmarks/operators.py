@@ -1,13 +1,13 @@
-"""How fast is outlook attention, and what memory does it take, beside the formulation of the paper's code?
+"""Compare time and memory of outlook attention with the formulation of the authors' code.
 
     python benchmarks/operators.py                      # two threads, a minute or two
     python benchmarks/operators.py --quick --json operators.json
 
-The peer is what the authors' code does between its linear layers: unfold, scale, softmax, matmul, fold. All have the
-same inputs and take turns (the peer, a backend, the next, ..., the peer, ...), so that a change of the machine's
-speed meets all of them. Times are medians over the rounds; a round is the fastest of three runs. Memory is counted by
-PyTorch's profiler, in tensors beyond inputs, output and gradients, and for the native backend its own scratch is
-added. (The file is not called operator.py: a script of that name would hide a module of Python from every other.)
+The baseline is the computation of the authors' code between its linear layers: unfold, scale, softmax, matmul, fold.
+All candidates have the same inputs and run in interleaved rounds, so that a change of the machine's speed affects all
+of them. Times are medians over the rounds; a round is the fastest of three runs. Memory is counted by PyTorch's
+profiler, in tensors beyond inputs, output and gradients; for the native backend its own scratch is added. (The file is
+not called operator.py: a script of that name would hide a module of Python.)
 """
 
 import argparse
@@ -30,12 +30,12 @@ from volo.ops.backend import Geometry
 from volo.ops.native import library
 
 HEADS, DIM, KERNEL, STRIDE = 6, 32, 3, 2  # the Outlookers of D1
-PEER = "unfold/fold"
+BASELINE = "unfold/fold"
 Op = Callable[[Tensor, Tensor], Tensor]
 
 
 def unfold_fold(value: Tensor, logits: Tensor) -> Tensor:
-    """The formulation of the authors' code: every window copied out, the results folded back."""
+    """Compute outlook attention as the authors' code does: copy every window out, and fold the results back."""
     batch, height, width, channels = value.shape
     length, window = logits.shape[1] * logits.shape[2], KERNEL**2
     layout = {"kernel_size": KERNEL, "padding": KERNEL // 2, "stride": STRIDE}
@@ -82,7 +82,7 @@ def seconds_of(run: Callable[[], None]) -> float:
 
 
 def time_row(ops: dict[str, Op], what: str, batch: int, options: argparse.Namespace) -> dict:
-    """Median milliseconds of every operator, and how many times faster than the peer it is in the median round."""
+    """Median milliseconds of every operator, and how many times faster than the baseline it is in the median round."""
     given = inputs(batch, options.side)
     runs = {name: step(op, what, *given) for name, op in ops.items()}
     for run in runs.values():
@@ -92,7 +92,7 @@ def time_row(ops: dict[str, Op], what: str, batch: int, options: argparse.Namesp
         for name, run in runs.items():
             times[name].append(1e3 * seconds_of(run))
     ratios = {
-        name: statistics.median(peer / mine for peer, mine in zip(times[PEER], times[name], strict=True))
+        name: statistics.median(baseline / mine for baseline, mine in zip(times[BASELINE], times[name], strict=True))
         for name in runs
     }
     medians = {name: statistics.median(each) for name, each in times.items()}
@@ -100,7 +100,7 @@ def time_row(ops: dict[str, Op], what: str, batch: int, options: argparse.Namesp
 
 
 def peak_bytes(run: Callable[[], object]) -> tuple[int, int]:
-    """The most bytes of tensors at one time that a run allocated, and those left when it returned."""
+    """Return the peak bytes of the tensors that a run allocated, and the bytes that were left when it returned."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
         kept = run()
@@ -157,7 +157,7 @@ def speed_table(rows: list[dict], names: list[str], facts: dict) -> Table:
 def memory_table(rows: list[dict], names: list[str]) -> Table:
     table = Table("image", "what", *names, title="MiB beyond inputs, output and gradients, one image of D1")
     for row in rows:
-        for what in row["bytes"][PEER]:
+        for what in row["bytes"][BASELINE]:
             cells = (f"{row['bytes'][name][what] / 2**20:.2f}" for name in names)
             table.add_row(f"{row['pixels']} px", what, *cells)
     return table
@@ -183,7 +183,7 @@ def main() -> None:
     torch.manual_seed(0)
     console, facts, loaded = Console(), machine(), library.load()
     facts["native"] = loaded if isinstance(loaded, str) else loaded.instruction_sets[-1]
-    ops = {PEER: unfold_fold} | {
+    ops = {BASELINE: unfold_fold} | {
         each.name: backend(each.name) for each in BACKENDS if each.name != "native" or not isinstance(loaded, str)
     }
     speed = [

@@ -1,14 +1,14 @@
-"""How fast and how large is a segmentation model, beside the same decoder on timm's VOLO?
+"""Compare speed and memory of a segmentation model with the same decoder on timm's VOLO.
 
     python benchmarks/segmentation.py                                    # D1 at 512 pixels; some minutes on two cores
     python benchmarks/segmentation.py --model volo_micro_32 --size 64 --batch 2 --seconds 1 --json segmentation.json
 
 Both have equal weights, the same pyramid, decoder and heads; timm's is built for the size at hand, and their logits are
-compared first. Inference, training steps and sliding windows take turns, so that a change of the machine's speed meets
-all; a row gives medians. *Optimized* is ours as ``Segmenter`` runs it. A training step is forward with the auxiliary
-head, cross-entropy, backward and AdamW. Memory is the peak of a process that does two such steps and nothing else, less
-what it has before the model is built. The last row is a photo of twice the size covered by overlapping windows, beside
-as many windows by themselves.
+compared first. Inference, training steps and sliding windows run in interleaved rounds, so that a change of the
+machine's speed affects all of them; a row gives medians. *Optimized* is ours as ``Segmenter`` runs it. A training step
+is forward with the auxiliary head, cross-entropy, backward and AdamW. Memory is the peak of a process that runs two
+such steps and nothing else, minus its memory before the model is built. The last row is a photo of twice the size
+covered by overlapping windows, compared with as many windows by themselves.
 Needs ``pip install 'volo[segment]'``.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import machine
-from models import Step, inference_step, take_turns, timm_model
+from models import Step, inference_step, run_interleaved, timm_model
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ from volo.models import SegmentationModel, create_segmenter
 from volo.tasks.segmentation import pixel_loss
 
 CLASSES = 19
-CONTESTANTS = ("ours", "timm", "ours checkpointed")
+CANDIDATES = ("ours", "timm", "ours checkpointed")
 
 
 class TimmMaps(nn.Module):
@@ -86,7 +86,7 @@ def training_step(model: SegmentationModel, images: Tensor, masks: Tensor) -> St
 
 
 def sliding_steps(model: SegmentationModel, size: int) -> dict[str, Step]:
-    """A photo of twice the size by windows, and as many windows one after the other."""
+    """Return functions for a photo of twice the size by windows, and for as many windows one after the other."""
     model.eval()
     photo = np.random.default_rng(0).integers(0, 256, (2 * size, 2 * size, 3), dtype=np.uint8)
     sliding = Sliding(window=(size, size), stride=(2 * size // 3, 2 * size // 3))
@@ -131,8 +131,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     # First, while this process is small: a process begins with the peak of the one that started it.
-    held = {name: float(memory(name, options.model, options.size, options.batch)) for name in CONTESTANTS}
-    models = {name: build(name, options.model, options.size) for name in CONTESTANTS}
+    held = {name: float(memory(name, options.model, options.size, options.batch)) for name in CANDIDATES}
+    models = {name: build(name, options.model, options.size) for name in CANDIDATES}
     images, masks = batch(options.size, options.batch)
     with torch.no_grad():
         outputs = [models[name].eval()(images[:1]) for name in ("ours", "timm")]
@@ -143,12 +143,12 @@ def main() -> None:
     steps = {
         "inference": {name: inference_step(model, images[:1]) for name, model in runners.items()},
         "sliding": sliding_steps(models["ours"], options.size),
-        "training step": {name: training_step(models[name], images, masks) for name in CONTESTANTS},
+        "training step": {name: training_step(models[name], images, masks) for name in CANDIDATES},
     }
-    for what, contestants in steps.items():
-        for name in contestants.keys() & models.keys():
+    for what, candidates in steps.items():
+        for name in candidates.keys() & models.keys():
             models[name].train(what == "training step")
-        times = take_turns(contestants, rounds=3, limit=options.seconds)
+        times = run_interleaved(candidates, rounds=3, limit=options.seconds)
         rows[f"{what}, seconds"] = {name: statistics.median(values) for name, values in times.items()}
     rows["training memory, bytes"] = held
     show(rows)

@@ -1,12 +1,13 @@
-"""What do windows that slide over an image cost beside the model's work on them, and what memory do they take?
+"""Measure the overhead and the memory of sliding windows, beyond the model's work on them.
 
     python benchmarks/sliding_window.py                       # volo_d1, UPerNet, windows of 512², two images in turn
     python benchmarks/sliding_window.py --memory              # peak memory of 100 megapixels, by the number of classes
 
 Time: the same windows are computed by the model alone, already cut out and normalized, and by :class:`volo.Segmenter`
-from the decoded image to its mask; the two take turns, and the overhead is the median of the rounds' differences over
-the median of the model's time. Memory: the most that a process takes for an image of 12,500 × 8,000 pixels beyond what
-it has after one window, with a model that costs nothing; the decoded image and its mask are not counted.
+from the decoded image to its mask; the two run in interleaved rounds, and the overhead is the median of the rounds'
+differences divided by the median of the model's time. Memory: the peak of a process for an image of 12,500 × 8,000
+pixels beyond its memory after one window, with a model that costs nothing; the decoded image and its mask are not
+counted.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from volo.models import save_segmenter
 
 
 def segmenter_of(options: argparse.Namespace) -> Segmenter:
-    """An untrained model: what it says is not measured."""
+    """Build an untrained model: its answers are not measured."""
     model = create_segmenter(options.model, num_classes=options.classes, decoder=options.decoder)
     size = (options.window, options.window)
     with TemporaryDirectory() as folder:

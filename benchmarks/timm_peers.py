@@ -37,7 +37,7 @@ def resnet18_half_32(pretrained: bool = False, **options: Any) -> ResNet:
 
 @register_model
 def resnet18_half_32_dense(pretrained: bool = False, **options: Any) -> ResNet:
-    """The same, with the same weights, that sees a map of 8×8 in the place of 4×4: its last stage is dilated.
+    """Build the same network with a dilated last stage: its map is 8×8 in place of 4×4, and the weights fit both.
 
     Every other place of every other row is exactly what the network was trained with.
     """
@@ -55,7 +55,7 @@ def _resnet(name: str, pretrained: bool, **options: Any) -> ResNet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peer:
+class Baseline:
     """A network beside VOLO, and what it learns well with in few epochs: Muon, as VOLO does.
 
     Attributes:
@@ -69,11 +69,11 @@ class Peer:
     lr: float
 
 
-RESNET = Peer(name="resnet18_half_32", lr=4e-3)
-VIT = Peer(name="vit_tiny_patch16_224", options={"img_size": 32, "patch_size": 4, "depth": 9}, lr=3e-3)
+RESNET = Baseline(name="resnet18_half_32", lr=4e-3)
+VIT = Baseline(name="vit_tiny_patch16_224", options={"img_size": 32, "patch_size": 4, "depth": 9}, lr=3e-3)
 
 
-class PeerTask(ClassificationTask):
+class BaselineTask(ClassificationTask):
     """A classifier of timm that learns the images' labels; everything but the loss is as in VOLO's training."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -82,8 +82,8 @@ class PeerTask(ClassificationTask):
         return F.cross_entropy(logits.float(), batch.labels, label_smoothing=self.loss.label_smoothing)
 
 
-def train_peer(run: Run, peer: Peer) -> None:
-    """Let ``run`` train a peer in the place of its VOLO, by Muon and its own settings of rate, decay and schedule."""
+def train_baseline(run: Run, baseline: Baseline) -> None:
+    """Let ``run`` train a baseline in place of its VOLO, with Muon and the baseline's own rate and schedule."""
     config = run.config
 
     def configure(model: nn.Module) -> dict[str, Any]:
@@ -101,14 +101,14 @@ def train_peer(run: Run, peer: Peer) -> None:
 
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = timm.create_model(peer.name, num_classes=len(run.job.class_names), **peer.options)
+        model = timm.create_model(baseline.name, num_classes=len(run.job.class_names), **baseline.options)
     for module in model.modules():
         if hasattr(module, "fused_attn"):  # VOLO too does without that kernel for few tokens: it learns slowly on a CPU
             module.fused_attn = False
     if config.compile:
         model.compile()
     model.config = SimpleNamespace(num_classes=model.num_classes)  # where the task looks for it
-    run.task = PeerTask(
+    run.task = BaselineTask(
         model.to(memory_format=torch.channels_last),
         preprocessing=run.task.preprocessing,
         loss=config.loss,

@@ -9,7 +9,7 @@
 - ``store``: opening, and reading one record at random, on sparse stores of 18×18 cells, 5 classes each; the label of a
   record is zero everywhere, which is read from the page cache like any other.
 
-The two take turns, and a row gives the medians of the rounds.
+The two run in interleaved rounds, and a row gives the medians of the rounds.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def steps(options: argparse.Namespace) -> list[Row]:
 
 
 def step(name: str, size: int, classes: int, *, labeled: bool) -> Callable[[], float]:
-    """A function that makes one training step without the optimizer's, and gives its milliseconds."""
+    """Return a function that runs one training step without the optimizer, and returns its milliseconds."""
     model = create_model(name, num_classes=classes)
     generator = torch.Generator().manual_seed(0)
     cells = (4, 4) if classes == 10 else (18, 18)

@@ -12,7 +12,7 @@ run of ``volo.training``, of which its own ``images_per_second`` is taken:
 - ``ours``: the paper's dense loss of every token, and MixToken, which timm's model cannot be trained with (its
   ``forward_train`` gives no class logits).
 
-Each run is a process of its own; the contestants take turns, and every epoch but the first is counted.
+Each run has its own process; the candidates run in interleaved rounds, and every epoch but the first is counted.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from volo.tasks.losses import LossConfig
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from volo.training.run import train
 
-CONTESTANTS = ("timm", "ours, same loss", "ours")
+CANDIDATES = ("timm", "ours, same loss", "ours")
 CLASSES = 10
 DROP_PATH = 0.1
 
@@ -59,7 +59,7 @@ def prepare(folder: Path, count: int, to: Path) -> None:
 
 
 def configuration(options: argparse.Namespace, output: str) -> TrainConfig:
-    alone = options.contestant == "ours, same loss"
+    alone = options.candidate == "ours, same loss"
     return TrainConfig(
         data=DataConfig(path=str(options.folder), workers=options.workers),
         model=ModelConfig(name=options.model, drop_path_rate=DROP_PATH),
@@ -79,7 +79,7 @@ def run_ours(options: argparse.Namespace) -> list[float]:
 
 
 def run_timm(options: argparse.Namespace) -> list[float]:
-    """The plain loop; the settings are those of :func:`configuration`."""
+    """Run a plain training loop of timm with the settings of :func:`configuration`."""
     config = configuration(options, "")
     architecture = replace(VARIANTS[options.model], num_classes=CLASSES, drop_path_rate=DROP_PATH)
     loader = timm_loader(options.folder / "train", architecture.img_size[0], options.batch, options.workers)
@@ -105,14 +105,14 @@ def run_timm(options: argparse.Namespace) -> list[float]:
     return speeds
 
 
-def run(contestant: str, folder: Path, options: argparse.Namespace) -> list[float]:
+def run(candidate: str, folder: Path, options: argparse.Namespace) -> list[float]:
     """Images per second of every epoch but the first, of one run in a process of its own."""
-    arguments = [sys.executable, __file__, str(folder), "--contestant", contestant]
+    arguments = [sys.executable, __file__, str(folder), "--candidate", candidate]
     for name in ("model", "batch", "images", "epochs", "workers"):
         arguments += [f"--{name}", str(getattr(options, name))]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{contestant} failed:\n{done.stderr}")
+        raise RuntimeError(f"{candidate} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])[1:]
 
 
@@ -136,16 +136,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each")
     parser.add_argument("--workers", type=int, default=1, help="processes that load")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to write every number")
-    parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--candidate", choices=CANDIDATES, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
-    if options.contestant:
-        print(json.dumps((run_timm if options.contestant == "timm" else run_ours)(options)))
+    if options.candidate:
+        print(json.dumps((run_timm if options.candidate == "timm" else run_ours)(options)))
         return
-    speeds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    speeds: dict[str, list[float]] = {name: [] for name in CANDIDATES}
     with tempfile.TemporaryDirectory() as folder:
         prepare(options.folder, options.images, Path(folder))
         for _ in range(options.rounds):

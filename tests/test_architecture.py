@@ -22,8 +22,9 @@ RANKS = {
 #: rank are free among themselves, but for folders, which may not mix.
 INNER = {
     "data": {
-        "images": 0, "color_modes": 0, "find": 0, "preprocessing": 0, "splits": 0, "class_names": 0, "loader": 0, "embedded": 0,
-        "sources": 1, "classification": 1, "segmentation": 1, "token_labels": 2, "checks": 2, "registry": 3,
+        "images": 0, "color_modes": 0, "find": 0, "preprocessing": 0, "splits": 0, "class_names": 0, "loader": 0,
+        "embedded": 0, "sources": 1, "classification": 1, "segmentation": 1, "token_labels": 2, "checks": 2,
+        "registry": 3,
     },
     "models": {
         "config": 0, "volo": 0, "pyramid": 0, "segmentation": 0, "weights": 1, "factory": 2,

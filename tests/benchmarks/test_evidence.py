@@ -1,4 +1,4 @@
-"""The experiments of docs/evidence.md: what is compared is comparable, and a run that was stopped goes on exactly."""
+"""The experiments of docs/evidence.md: what is compared is comparable, and a stopped run is resumed exactly."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from experiment import RESULT, TIMES, Variant, train_table, train_variant, whole
 from first_stage import convolution, count, replace_outlookers, window_attention
 from pytorch_lightning.callbacks import Callback
 from rich.console import Console
-from timm_peers import RESNET, VIT, train_peer
+from timm_peers import RESNET, VIT, train_baseline
 
 from volo.data import AugmentConfig, open_data
 from volo.models import create_model
@@ -68,14 +68,14 @@ def test_the_dense_teacher_sees_what_it_was_trained_to_see_at_every_other_place(
 
 
 def test_peers_are_no_larger_than_the_volo_beside_them_may_be():
-    for peer in (RESNET, VIT):
-        assert count(timm.create_model(peer.name, num_classes=10, **peer.options)) < 4.05e6
+    for baseline in (RESNET, VIT):
+        assert count(timm.create_model(baseline.name, num_classes=10, **baseline.options)) < 4.05e6
 
 
 def test_a_peer_has_the_batches_and_the_rate_of_all_processes_of_the_run_in_one(small):
     config = evidence.by_one_process(replace(small, batch_size=64, devices=2, data=replace(small.data, workers=3)))
     assert (config.batch_size, config.devices, config.nodes, config.data.workers) == (128, 1, 1, 0)
-    assert evidence.taught(config, RESNET).optim.lr == RESNET.lr
+    assert evidence.baseline_config(config, RESNET).optim.lr == RESNET.lr
     assert evidence.by_one_process(replace(small, devices="auto")).batch_size == small.batch_size
 
 
@@ -120,7 +120,7 @@ def small(kept_image_folder):
 
 @pytest.mark.parametrize(
     ("change", "loss"),
-    [(outlookers_replaced, {}), (partial(train_peer, peer=RESNET), {"dense_weight": 0.0})],
+    [(outlookers_replaced, {}), (partial(train_baseline, baseline=RESNET), {"dense_weight": 0.0})],
     ids=["first stage", "ResNet"],
 )
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(change, loss, small, tmp_path):

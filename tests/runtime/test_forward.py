@@ -79,9 +79,7 @@ def test_bytes_are_padded_with_the_mean_color(fixed):
 
 
 def test_a_file_of_one_size_refuses_other_windows(fixed):
-    with pytest.raises(
-        ValueError, match=r"takes only windows of 64x64 pixels, not of 32x64: leave out the window, or"
-    ):
+    with pytest.raises(ValueError, match=r"takes only windows of 64x64 pixels, not of 32x64: leave out the window, or"):
         Segmenter(fixed, window=(32, 64))
 
 

@@ -65,7 +65,6 @@ class Predictor(ModelRunner[TrainedModel]):
         device: device that computes.
         class_names: names of the classes, in the order of the outputs.
         preprocessing: preprocessing of images for the model.
-        preprocess: function from a decoded image to the input of ``probabilities``, (H, W, channels) uint8, 0–255.
         takes_photos: True for an exported file that resizes and crops images itself.
 
     Raises:
@@ -85,10 +84,14 @@ class Predictor(ModelRunner[TrainedModel]):
     ) -> None:
         super().__init__(path, device=device, threads=threads, runtime=runtime)
         self.takes_photos = isinstance(self._description, ExportInfo) and self._description.include_resize
-        # A plain function, not a method: it is sent to processes that load images, and they need no copy of the model.
-        self.preprocess: Callable[[Image.Image | np.ndarray], np.ndarray] = (
-            as_array if self.takes_photos else self.preprocessing.pixels
-        )
+
+    @property
+    def preprocess(self) -> Callable[[Image.Image | np.ndarray], np.ndarray]:
+        """Function from a decoded image to the input of ``probabilities``, (H, W, channels) uint8, 0–255.
+
+        It is not a method: processes that load images get it without a copy of the model.
+        """
+        return as_array if self.takes_photos else self.preprocessing.pixels
 
     def _load(self, path: str | Path) -> TrainedModel:
         trained = load_model(path)

@@ -312,9 +312,7 @@ class TrainConfig:
         if self.data.token_labels and self.loss.class_balance != "none":
             raise ValueError("loss.class_balance weighs labels of images, not of tokens: leave out data.token_labels")
         if self.strategy == "fsdp2" and self.optim.optimizer == "muon":
-            raise ValueError(
-                "strategy fsdp2 shards every matrix, and optim.optimizer muon needs whole ones; take ddp"
-            )
+            raise ValueError("strategy fsdp2 shards every matrix, and optim.optimizer muon needs whole ones; take ddp")
         if self.strategy == "fsdp2" and (self.optim.ema_decay or self.sync_batchnorm):
             raise ValueError(
                 "strategy fsdp2 does not support optim.ema_decay and sync_batchnorm; take ddp, or leave them out"
