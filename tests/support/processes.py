@@ -1,4 +1,4 @@
-"""``volo`` in processes of its own, which tests kill, starve and signal."""
+"""``volo`` in processes of its own, which tests kill, starve and signal. Its pictures are blank."""
 
 import csv
 import multiprocessing
@@ -7,6 +7,7 @@ import socket
 import sys
 
 import torch
+from pictures import draw_no_pictures
 from safetensors.torch import load_file
 
 from volo.tasks.classification import ClassificationTask
@@ -51,6 +52,7 @@ def _main(arguments, file, prepare, extra):
     os.dup2(output, 2)
     multiprocessing.set_start_method("fork", force=True)  # loading processes inherit what prepare does
     torch.set_num_threads(1)
+    draw_no_pictures()
     if prepare is not None:
         prepare(*extra)
     sys.exit(main(arguments))

@@ -14,7 +14,7 @@ from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConf
 
 
 @pytest.fixture
-def config(image_folder, tmp_path):
+def config(image_folder, tmp_path, blank_pictures):
     return TrainConfig(
         data=DataConfig(path=str(image_folder), workers=0),
         model=ModelConfig(name="volo_micro_32"),

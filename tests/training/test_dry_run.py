@@ -10,7 +10,7 @@ from volo.training.dry_run import dry_run
 
 
 @pytest.fixture
-def config(image_folder):
+def config(image_folder, blank_pictures):
     return TrainConfig(
         data=DataConfig(path=str(image_folder), workers=0),
         model=ModelConfig(name="volo_micro_32"),

@@ -89,7 +89,7 @@ def test_accumulated_batches_are_those_of_one_step_where_images_are_left_over(ke
 def test_a_signal_to_one_process_stops_all_and_the_resumed_run_ends_the_same(image_folder, tmp_path, strategy, decay):
     # Processes with different numbers of validation batches: 4 and 3.
     shutil.copy(image_folder / "val/red/00.png", image_folder / "val/red/more.png")
-    options = (*TINY, "--epochs=3", "--batch_size=2", f"--strategy={strategy}", f"--optim.ema_decay={decay}")
+    options = (*TINY, "--epochs=2", "--batch_size=2", f"--strategy={strategy}", f"--optim.ema_decay={decay}")
     folders = tmp_path / "whole", tmp_path / "stopped"
     for folder in folders:
         folder.mkdir()

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from pictures import save_blank
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
@@ -17,17 +19,36 @@ from volo.training.callbacks.problems import Problems
 from volo.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
-@pytest.fixture
-def config(image_folder, tmp_path):
+def make_config(images, folder, workers=0):
     return TrainConfig(
-        data=DataConfig(path=str(image_folder), workers=0),
+        data=DataConfig(path=str(images), workers=workers),
         model=ModelConfig(name="volo_micro_32", drop_path_rate=0.2),
         optim=OptimConfig(lr=1e-3, warmup_epochs=0.5, ema_decay=0.8),
-        output=str(tmp_path / "run"),
+        output=str(folder / "run"),
         epochs=3,
         batch_size=8,
         accelerator="cpu",
     )
+
+
+@pytest.fixture
+def config(image_folder, tmp_path, blank_pictures):
+    return make_config(image_folder, tmp_path)
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=lambda workers: f"{workers} workers")
+def whole(request, kept_image_folder, tmp_path_factory):
+    """A run that nothing interrupts, and the number of its loading processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_blank)
+        config = make_config(kept_image_folder, tmp_path_factory.mktemp("whole"), request.param)
+        return volo.train(config), request.param
+
+
+@pytest.fixture
+def again(whole, kept_image_folder, tmp_path, blank_pictures):
+    """The configuration of the whole run, for another folder."""
+    return make_config(kept_image_folder, tmp_path, whole[1])
 
 
 def weights(result):
@@ -61,7 +82,8 @@ def interrupt_at(monkeypatch, batch):
     monkeypatch.setattr(ClassificationTask, "training_step", step)
 
 
-def test_a_run_learns_and_writes_all_its_files(config, image_folder):
+def test_a_run_learns_and_writes_all_its_files(image_folder, tmp_path):
+    config = make_config(image_folder, tmp_path)
     result = volo.train(replace(config, epochs=8, optim=replace(config.optim, ema_decay=0.0)))
     assert result.evaluation.top1 == 1.0
     names = {path.name for path in result.folder.iterdir()}
@@ -83,38 +105,34 @@ def test_a_run_learns_and_writes_all_its_files(config, image_folder):
     assert predictor(image_folder / "val/green/00.png").name == "green"
 
 
-def test_neither_workers_nor_repetition_change_a_run(config, tmp_path):
-    one = volo.train(config)
-    two = volo.train(replace(config, output=str(tmp_path / "two"), data=replace(config.data, workers=2)))
-    assert_same(weights(one), weights(two))
+@pytest.mark.parametrize("whole", [0], indirect=True)
+def test_neither_workers_nor_repetition_change_a_run(whole, again):
+    repeated = volo.train(replace(again, data=replace(again.data, workers=2)))
+    assert_same(weights(whole[0]), weights(repeated))
 
 
-def test_another_seed_is_another_run(config, tmp_path):
-    one = volo.train(config)
-    two = volo.train(replace(config, output=str(tmp_path / "two"), seed=1))
-    assert not torch.equal(weights(one)["head.weight"], weights(two)["head.weight"])
+@pytest.mark.parametrize("whole", [0], indirect=True)
+def test_another_seed_is_another_run(whole, again):
+    other = volo.train(replace(again, seed=1))
+    assert not torch.equal(weights(whole[0])["head.weight"], weights(other)["head.weight"])
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_ends_like_one_that_was_never_interrupted(config, tmp_path, monkeypatch, batch, workers):
-    config = replace(config, data=replace(config.data, workers=workers))
-    whole = volo.train(replace(config, output=str(tmp_path / "whole")))
-
+def test_a_resumed_run_ends_like_one_that_was_never_interrupted(whole, again, monkeypatch, batch):
     with monkeypatch.context() as patch:
         interrupt_at(patch, batch)
-        stopped = volo.train(config)
+        stopped = volo.train(again)
     assert stopped.stopped_by is signal.SIGINT
     assert last_state(stopped)["global_step"] == batch + 1
     resumed = volo.resume(stopped.folder)
 
     assert resumed.stopped_by is None
-    one, two = last_state(whole), last_state(resumed)
+    one, two = last_state(whole[0]), last_state(resumed)
     assert one["global_step"] == two["global_step"] == 9
     for part in ("state_dict", "current_model_state"):
         assert_same(one[part], two[part])
     assert one["lr_schedulers"] == two["lr_schedulers"]
-    for first, second in zip(metrics(whole), metrics(resumed), strict=True):
+    for first, second in zip(metrics(whole[0]), metrics(resumed), strict=True):
         for figure in ("epoch", "step", "train_loss", "val_loss", "val_top1", "lr"):
             assert first[figure] == second[figure]
 

@@ -53,7 +53,7 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture
-def config(pairs, tmp_path):
+def config_with_pictures(pairs, tmp_path):
     return TrainConfig(
         task="segmentation",
         data=DataConfig(path=str(pairs), workers=0),
@@ -69,6 +69,11 @@ def config(pairs, tmp_path):
         batch_size=4,
         accelerator="cpu",
     )
+
+
+@pytest.fixture
+def config(config_with_pictures, blank_pictures):
+    return config_with_pictures
 
 
 def rows(result):
@@ -119,7 +124,8 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(config, tmp_path
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_backbone_can_be_frozen(config):
+def test_the_backbone_can_be_frozen(config_with_pictures):
+    config = config_with_pictures
     frozen = replace(
         config,
         epochs=1,
@@ -127,6 +133,8 @@ def test_the_backbone_can_be_frozen(config):
         optim=replace(config.optim, layer_decay=1.0, warmup_steps=0, ema_decay=0.0),
     )
     result = volo.train(frozen)
+    for picture in ("curves.png", "confusion.png", "worst.png"):
+        assert len(set(Image.open(result.folder / picture).convert("L").tobytes())) > 10
     weights = volo.load_segmenter(result.folder).model.state_dict()
     with torch.random.fork_rng():
         torch.manual_seed(frozen.seed)

@@ -37,7 +37,7 @@ def test_every_moment_counts_for_one_stage():
 
 
 @pytest.fixture
-def config(image_folder, tmp_path):
+def config(image_folder, tmp_path, blank_pictures):
     return TrainConfig(
         data=DataConfig(path=str(image_folder), workers=0),
         model=ModelConfig(name="volo_micro_32"),
