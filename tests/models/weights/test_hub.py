@@ -189,7 +189,7 @@ def test_uncached_weights_while_offline_are_one_line_with_two_solutions(served, 
         assert len(said.splitlines()) == 1
         assert "timm/volo_d1_224.sail_in1k is not in the cache" in said
         assert "HF_HUB_OFFLINE is set" in said
-        assert "go online and run `volo weights fetch hf-hub:timm/volo_d1_224.sail_in1k`" in said
+        assert "go online and run `volo weights download hf-hub:timm/volo_d1_224.sail_in1k`" in said
         assert "or give a local file" in said
     assert not served.asked
 

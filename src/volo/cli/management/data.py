@@ -1,4 +1,4 @@
-"""``volo data check``: read a data set once and say what is in it and what is wrong with it."""
+"""``volo data check``: report what is in a data set and what is wrong with it."""
 
 import json
 import re
@@ -76,9 +76,9 @@ def _checked_images(options: dict[str, Any], console: Console) -> "ImageReport":
     from volo.data.checks.images import check_images
 
     opened = open_splits(options["data"], source=data_source(options))
-    parts = {part: opener() for part, opener in opened.items()}
-    with _progress(console, sum(len(images.labels) for images in parts.values())) as advance:
-        report = check_images(parts, workers=_workers(options), distance=options["distance"], on_image=advance)
+    splits = {split: opener() for split, opener in opened.items()}
+    with _progress(console, sum(len(images.labels) for images in splits.values())) as advance:
+        report = check_images(splits, workers=_workers(options), distance=options["distance"], on_image=advance)
     _print(console, report)
     return report
 
@@ -87,9 +87,9 @@ def _checked_pairs(options: dict[str, Any], console: Console) -> "PairReport":
     from volo.data.checks.pairs import check_pairs
 
     opened = open_splits(options["data"], task="segmentation", source=data_source(options))
-    parts = {part: opener() for part, opener in opened.items()}
-    with _progress(console, sum(len(images) for images in parts.values())) as advance:
-        report = check_pairs(parts, workers=_workers(options), on_image=advance)
+    splits = {split: opener() for split, opener in opened.items()}
+    with _progress(console, sum(len(images) for images in splits.values())) as advance:
+        report = check_pairs(splits, workers=_workers(options), on_image=advance)
     _print_pairs(console, report)
     return report
 
@@ -107,17 +107,17 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _print(console: Console, report: "ImageReport") -> None:
-    parts = list(next(iter(report.counts.values())))
+    splits = list(next(iter(report.counts.values())))
     table = Table(title=f"{len(report.images):,} images of {len(report.counts):,} classes")
     table.add_column("class", overflow="fold")
-    for part in parts:
-        table.add_column(part, justify="right")
+    for split in splits:
+        table.add_column(split, justify="right")
     for label, row in list(report.counts.items())[:_MOST_LINES]:
-        table.add_row(label, *(f"{row[part]:,}" for part in parts))
+        table.add_row(label, *(f"{row[split]:,}" for split in splits))
     if len(report.counts) > _MOST_LINES:
-        table.add_row(f"and {len(report.counts) - _MOST_LINES} more", *("…" for _ in parts))
+        table.add_row(f"and {len(report.counts) - _MOST_LINES} more", *("…" for _ in splits))
     table.add_section()
-    table.add_row("all", *(f"{sum(row[part] for row in report.counts.values()):,}" for part in parts))
+    table.add_row("all", *(f"{sum(row[split] for row in report.counts.values()):,}" for split in splits))
     console.print(table)
     known = report.to_dict()
     for name, (least, median, most) in known["sizes"].items():
@@ -129,7 +129,7 @@ def _print(console: Console, report: "ImageReport") -> None:
     groups = (*report.exact, *report.near)
     console.print(
         f"unreadable: {len(report.unreadable)}; exact duplicates: {len(report.exact)} groups; near duplicates: "
-        f"{len(report.near)} groups; across parts: {sum(group.across for group in groups)}; "
+        f"{len(report.near)} groups; across splits: {sum(group.across for group in groups)}; "
         f"with different labels: {sum(group.conflict for group in groups)}",
         soft_wrap=True,
     )
@@ -139,14 +139,14 @@ def _print_pairs(console: Console, report: "PairReport") -> None:
     known = report.to_dict()
     table = Table(title=f"{len(report.pairs):,} images with masks of {len(report.classes.names):,} classes")
     table.add_column("class", overflow="fold")
-    for part, count in known["pairs"].items():
-        table.add_column(f"{part}: images\nof {count:,}", justify="right")
+    for split, count in known["pairs"].items():
+        table.add_column(f"{split}: images\nof {count:,}", justify="right")
         table.add_column("share of\npixels", justify="right")
-    totals = {part: max(1, int(pixels.sum())) for part, pixels in report.pixels.items()}
+    totals = {split: max(1, int(pixels.sum())) for split, pixels in report.pixels.items()}
     for index, name in enumerate(report.classes.names[:_MOST_LINES]):
         cells = (
-            (f"{report.images_with[part][index]:,}", f"{report.pixels[part][index] / total:.2%}")
-            for part, total in totals.items()
+            (f"{report.images_with[split][index]:,}", f"{report.pixels[split][index] / total:.2%}")
+            for split, total in totals.items()
         )
         table.add_row(name, *chain(*cells))
     if len(report.classes.names) > _MOST_LINES:
@@ -155,13 +155,13 @@ def _print_pairs(console: Console, report: "PairReport") -> None:
     for name, (least, median, most) in known["sizes"].items():
         console.print(f"{name + ':':<8} {least:,.0f} to {most:,.0f}, median {median:,.0f}", soft_wrap=True)
     ignored = ", ".join(
-        f"{share:.2%}" if part == UNSPLIT else f"{part} {share:.2%}" for part, share in known["ignored"].items()
+        f"{share:.2%}" if split == UNSPLIT else f"{split} {share:.2%}" for split, share in known["ignored"].items()
     )
     console.print(f"ignored: {ignored} of pixels; unusable pairs: {len(known['unusable'])}", soft_wrap=True)
 
 
 def _write(report: "ImageReport | PairReport", folder: Path) -> int:
-    """Write the report and the contact sheets; how many there are."""
+    """Write the report and the contact sheets. Returns the number of contact sheets."""
     sheets = folder / "contact_sheets"
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
     with created_folder(sheets), ExitStack() as stack:  # the files get their names when all of them are written

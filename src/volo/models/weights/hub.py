@@ -122,7 +122,7 @@ def _download_weights(repo: str, revision: str | None) -> Path:
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise ValueError(
             f"{at} is not in the cache ({constants.HF_HUB_CACHE}) and {reason}: go online and run "
-            f"`volo weights fetch hf-hub:{at}`, or give a local file of these weights"
+            f"`volo weights download hf-hub:{at}`, or give a local file of these weights"
         ) from error
     except GatedRepoError as error:
         raise ValueError(f"{at} requires a token, and your consent on its web page: set HF_TOKEN") from error
