@@ -40,7 +40,7 @@ def stored_colors(description: Mapping[str, Any]) -> Any:
 
 
 def default_colors(classes: int) -> tuple[Color, ...]:
-    """Return distinct colors for so many classes; the first ones differ most."""
+    """Return ``classes`` distinct colors; the first ones differ most."""
     return tuple(islice(distinct_colors(), classes))
 
 

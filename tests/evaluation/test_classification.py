@@ -35,7 +35,7 @@ def images(levels, labels, names=("ant", "bee", "cat")) -> ArrayImages:
     return ArrayImages(np.array(levels, np.uint8)[:, None, None].repeat(2, 1).repeat(2, 2), labels, tuple(names))
 
 
-# Levels 10, 10, 20, 30, 40, 40, 20 are said to be ant, ant, bee, cat, ant, ant, bee.
+# Levels 10, 10, 20, 30, 40, 40, 20 are predicted as ant, ant, bee, cat, ant, ant, bee.
 LEVELS, LABELS = [10, 10, 20, 30, 40, 40, 20], [0, 0, 1, 1, 1, 0, 2]
 
 

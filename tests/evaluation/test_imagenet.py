@@ -42,8 +42,8 @@ def test_a_model_trained_on_synset_folders_keeps_synsets_and_is_printed_in_words
 
 
 def test_a_checkpoint_of_transformers_knows_imagenet_by_wordnets_words(tmp_path):
-    said = {"architecture": "volo_d1_224", "label_names": ImageNetInfo().label_descriptions()}
-    (tmp_path / "config.json").write_text(json.dumps(said))
+    config = {"architecture": "volo_d1_224", "label_names": ImageNetInfo().label_descriptions()}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     names = read_description(tmp_path / "config.json").class_names
     images = as_imagenet(files("n02012849", "n03126707", TENCH), names)
     assert images.class_names == ("crane (134)", "crane (517)", "tench, Tinca tinca")

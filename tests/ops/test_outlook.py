@@ -378,7 +378,7 @@ ERRORS = {
     "another window": ({"kernel_size": 5, "padding": 2}, r"logits must be \(2, 3, 4, 2, 25, 25\)"),
     "unknown backend": (
         {"backend": "nonesuch"},
-        "unknown outlook attention backend 'nonesuch'; there are: .*reference",
+        "unknown outlook attention backend 'nonesuch'; available: .*reference",
     ),
 }
 

@@ -23,6 +23,7 @@ def timm_model(name: str) -> TimmVOLO:
 
 def pair(name: str) -> tuple[VOLO, TimmVOLO]:
     """Return our model and timm's with the same random weights."""
+    torch.manual_seed(0)
     ours = randomize(create_model(name)).eval()
     with torch.device("meta"):
         theirs = timm_model(name).eval()
@@ -114,6 +115,7 @@ def test_every_size_agrees_with_timm_at_its_native_resolution(name):
 
 
 def test_training_statistics_and_gradients_agree_in_training_mode():
+    torch.manual_seed(0)
     ours = randomize(create_model("volo_micro_32")).train()
     theirs = timm_model("volo_micro_32").train()
     theirs.load_state_dict(ours.state_dict())

@@ -87,7 +87,7 @@ def _choose(name: str | None, value: Tensor, logits: Tensor, geometry: Geometry)
         return next(backend for backend in BACKENDS if backend.refuse(value, logits, geometry) is None)
     named = {backend.name: backend for backend in BACKENDS}
     if name not in named:
-        raise ValueError(f"unknown outlook attention backend {name!r}; there are: {', '.join(named)}")
+        raise ValueError(f"unknown outlook attention backend {name!r}; available: {', '.join(named)}")
     reason = named[name].refuse(value, logits, geometry)
     if reason is not None:
         raise RuntimeError(f"the outlook attention backend {name!r} cannot run here: {reason}")
