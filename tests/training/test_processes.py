@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -231,8 +232,9 @@ def test_two_nodes_train_together(kept_image_folder, alone, tmp_path, two_nodes)
     arguments = ["train", kept_image_folder, f"--output={tmp_path / 'run'}", *EXACT, "--batch_size=4"]
     script = tmp_path / "train.py"
     script.write_text(
-        f"import sys\nsys.path[:0] = {sys.path!r}\nfrom test_processes import freeze_batchnorm\n"
-        "from volo.cli import main\nfreeze_batchnorm()\nsys.exit(main())\n"
+        f"import sys\nsys.path[:0] = {[*sys.path, str(Path(__file__).parent)]!r}\n"
+        "from test_processes import freeze_batchnorm\nfrom volo.cli import main\n"
+        "freeze_batchnorm()\nsys.exit(main())\n"
     )
     torchrun = [
         "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", f"--master_addr={main}", "--master_port=29777",
