@@ -111,4 +111,4 @@ class ExportOptions:
             ValueError: It has another suffix.
         """
         if output.suffix != self.format.ending:
-            raise ValueError(f"a file for {self.to} must have a name that ends in {self.format.ending}, not {output.name!r}")
+            raise ValueError(f"the name of a file for {self.to} must end in {self.format.ending}, not {output.name!r}")
