@@ -79,17 +79,22 @@ def short_parser() -> VerbParser:
     )
     add = parser.add_argument
     add("data", metavar="DATA", nargs="?", help=_DATA_HELP)
-    add("--model", metavar="NAME", default="volo_d0_224", help="size of the network, one of volo models")
-    add("--pretrained", metavar="WEIGHTS", help="start from a name of volo weights list, a file or a model folder")
-    add("--recipe", metavar="NAME", help="start from the settings of a recipe of volo recipes, or of a YAML file")
+    add("--model", metavar="NAME", default="volo_d0_224", help="model size, as volo models lists them")
+    add("--pretrained", metavar="WEIGHTS", help="initial weights: name in volo weights list, file or model folder")
+    add("--recipe", metavar="NAME", help="settings to start from: name in volo recipes, or YAML file")
     add("--output", metavar="DIR", help="folder of the run (default: runs/DATA-MODEL)")
-    add("--image-size", metavar="N", help="pixels: side of the images; of masks' crops also HEIGHTxWIDTH")
+    add("--image-size", metavar="N", help="side of the images in pixels; segmentation: of the crops, also HEIGHTxWIDTH")
     add("--epochs", metavar="N", default=TrainConfig.epochs, help="passes over the training images")
-    add("--batch-size", metavar="N", default=TrainConfig.batch_size, help="images of a step on each device")
+    add("--batch-size", metavar="N", default=TrainConfig.batch_size, help="images in a batch on each device")
     add("--lr", metavar="X", default=1e-3, help="highest learning rate")
-    add("--precision", metavar="fp32|bf16|fp16", default="fp32", help="half the bits: faster on most devices")
+    add(
+        "--precision",
+        metavar="fp32|bf16|fp16",
+        default="fp32",
+        help="bf16 and fp16 are mixed precision: faster on most devices",
+    )
     add("--workers", metavar="N", help="processes that load images (default: one less than the cores, at most 8)")
-    add("--seed", metavar="N", default="0", help="of all random draws")
+    add("--seed", metavar="N", default="0", help="seed of every random draw")
     add("--task", metavar="TASK", default="classification", help="classification, or segmentation for images and masks")
     add("--classes", metavar="LIST", help="segmentation: file of class names, or names such as sky,road")
     add("--palette", action="store_true", help="segmentation: read the classes of masks from their colors")
