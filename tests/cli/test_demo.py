@@ -21,13 +21,12 @@ def test_the_photos_of_the_package_are_classified(tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.slow
-def test_demo(tmp_path, capsys):
+def test_demo(tmp_path, capsys, caplog):
     folder = tmp_path / "demo"
     assert volo("demo", f"--output={folder}", "--epochs=1") == 0
     for name in ("photos.png", "curves.png", "from-scratch/summary.png", "fine-tuned/summary.png"):
         assert (folder / name).exists()
-    out, err = capsys.readouterr()
-    assert "Ankle boot" in out
-    assert "first convolution adapted from 3 to 1 channels; heads of 10 other classes replaced" in err
+    assert "Ankle boot" in capsys.readouterr().out
+    assert "first convolution adapted from 3 to 1 channels; heads of 10 other classes replaced" in caplog.text
     tops = [json.loads((folder / name / "results.json").read_text())["top1"] for name in ("from-scratch", "fine-tuned")]
     assert tops[1] > tops[0]
