@@ -3,13 +3,13 @@
 import errno
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: Names of the temporary files of :func:`atomic_write`.
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+#: Beginning of the names of all temporary files and folders. It is our own, so that no file of a user matches it.
+TEMPORARY_PREFIX = ".volo-tmp."
 
 #: Error numbers of a full disk, an exhausted quota and a limit on the size of files.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -22,27 +22,39 @@ def atomic_write(path: Path) -> Iterator[Path]:
     After an error, ``path`` is as it was before.
 
     Raises:
-        OSError: The file cannot be written. The error has the system's number and message and names ``path``.
+        OSError: The file cannot be written; see :func:`named_errors`.
     """
-    name = None
+    temporary = None
     try:
-        # Only the beginning of the name: a name of the maximum length could not be made longer.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        # mkstemp creates files that only the owner can read. The result gets the permissions of the user's umask.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno is None or (name is not None and error.filename not in (None, name)):
-            raise  # an error of a library, or about another file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        with named_errors(path):
+            # Only the beginning of the name: a name of the maximum length could not be made longer. It is not made by
+            # tempfile, whose files only the owner may read: this one gets the permissions of the user's umask.
+            place = path.with_name(f"{TEMPORARY_PREFIX}{path.name[:40]}.{secrets.token_hex(4)}")
+            place.touch(exist_ok=False)
+            temporary = place
+            yield temporary
+            temporary.replace(path)
     finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Make errors of the system in the block name ``path`` in place of temporary files or of no file.
+
+    Errors of the system are also those that a library has raised again as its own (see :func:`system_error`).
+
+    Raises:
+        OSError: With the system's number and message, and the name of ``path``.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = system_error(error)
+        if cause is None or cause.errno is None or (cause.filename and TEMPORARY_PREFIX not in str(cause.filename)):
+            raise  # no error of the system, or one about another file
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
 @contextmanager
@@ -65,14 +77,17 @@ def out_of_space(error: OSError) -> bool:
 
 
 def system_error(error: BaseException | None) -> OSError | None:
-    """Return the OSError that PyTorch re-raised as another type, or None.
+    """Return the error of the system that a library has raised again as its own error, or None.
 
     Args:
-        error: an error; itself if it is an OSError, otherwise the first OSError among its contexts is returned.
+        error: any error; an OSError is returned as it is. PyTorch raises a RuntimeError whose context is the OSError,
+            and libraries in Rust, such as safetensors, mention the number in their text.
     """
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error
+    if isinstance(error, OSError):
+        return error
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return OSError(int(number[1]), os.strerror(int(number[1])))
+    return system_error(error.__context__) if isinstance(error, RuntimeError) else None
 
 
 def check_writable_file(path: Path) -> None:
@@ -104,5 +119,5 @@ def check_writable_folder(folder: Path) -> None:
 def remove_temporaries(folder: Path) -> None:
     """Delete the temporary files that a killed process left in ``folder`` during :func:`atomic_write`."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+        if path.name.startswith(TEMPORARY_PREFIX) and path.is_file():
             path.unlink(missing_ok=True)
