@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from volo.data import (
     ArrayImages,
@@ -26,6 +28,19 @@ from volo.data import images as images_module
 from volo.data.images import Converted
 
 ORIENTATION = 0x0112
+
+
+#: Orientation → the operation that makes the stored image upright.
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: ImageOps.mirror,
+    3: lambda stored: stored.rotate(180),
+    4: ImageOps.flip,
+    5: lambda stored: stored.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda stored: stored.rotate(-90, expand=True),
+    7: lambda stored: stored.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda stored: stored.rotate(90, expand=True),
+}
 
 
 def picture(height: int = 24, width: int = 40) -> np.ndarray:
@@ -210,6 +225,51 @@ def test_the_exif_orientation_is_applied_only_once(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "turned.png", exif=exif)
     once = read_image(tmp_path / "turned.png")
     np.testing.assert_array_equal(np.asarray(load_upright(once, 3)), np.asarray(once))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "avif", "mpo", "tif"])
+def test_the_size_before_decoding_and_every_way_to_open_a_file_agree(tmp_path, ending, mode):
+    """Pillow itself rotates some formats when it decodes them, and some versions give the rotated size before.
+
+    Gray TIFFs are mapped into memory, and a Pillow that gives the rotated size before scrambles them.
+    """
+    if f".{ending}" not in image_extensions():
+        pytest.skip("not built into this Pillow")
+    path = tmp_path / f"turned.{ending}"
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        stored = Image.fromarray(wave(24, 40)).convert(mode)
+        more = {"save_all": True, "append_images": [stored]} if ending == "mpo" else {}
+        stored.save(path, exif=exif, quality=100, **more)
+        asked = []
+        read = read_image(path, shrink=lambda size, asked=asked: asked.append(size) or 1.0)
+        assert asked == [read.size] == [(24, 40) if orientation > 4 else (40, 24)]
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(path.read_bytes()))).convert("RGB"))
+        np.testing.assert_array_equal(np.asarray(read), expected)
+        if ending == "tif":
+            np.testing.assert_array_equal(expected, np.asarray(UPRIGHT[orientation](stored).convert("RGB")))
+        loaded = Image.open(io.BytesIO(path.read_bytes()))
+        loaded.load()
+        for image in (Image.open(path), loaded, Image.open(io.BytesIO(path.read_bytes()))):
+            np.testing.assert_array_equal(np.asarray(load_upright(image, 3)), expected)
+
+
+def test_a_tiff_whose_size_pillow_does_not_rotate_in_advance_is_read_alike(tmp_path, monkeypatch):
+    """As by older versions of Pillow."""
+    path, setup, asked = tmp_path / "turned.tif", TiffImageFile._setup, []
+
+    def older(image):
+        setup(image)
+        image._size = image.tag_v2[256], image.tag_v2[257]
+
+    Image.fromarray(picture()).save(path, tiffinfo={ORIENTATION: 6})
+    monkeypatch.setattr(TiffImageFile, "_setup", older)
+    monkeypatch.setattr(TiffImageFile, "load_prepare", lambda image: ImageFile.load_prepare(image))
+    read = read_image(path, shrink=lambda size: asked.append(size) or 1.0)
+    assert asked == [read.size] == [(24, 40)]
+    np.testing.assert_array_equal(np.asarray(read), np.rot90(picture(), -1))
 
 
 def test_the_orientation_is_applied_despite_unusual_metadata(tmp_path):
@@ -411,6 +471,7 @@ def test_the_limit_of_pixels_can_be_set(colors, allowed):
             read_image(colors, max_pixels=959)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_limit_above_pillows_raises_that_of_pillow(colors, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40 // 3)
     with pytest.raises(ImageError, match=r"\(960 pixels\) exceeds limit of 640 pixels; --max-pixels raises it"):
@@ -419,13 +480,12 @@ def test_a_limit_above_pillows_raises_that_of_pillow(colors, monkeypatch):
     assert read_image(colors, max_pixels=961).size == (40, 24)
 
 
-def test_pillows_warnings_do_not_prevent_reading(colors, monkeypatch):
+def test_pillows_warnings_do_not_prevent_reading_and_the_filters_stay_as_they_are(colors, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 40 - 1)
-    with pytest.warns(Image.DecompressionBombWarning), Image.open(colors):
-        pass
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    before = list(warnings.filters)
+    with pytest.warns(Image.DecompressionBombWarning):
         assert read_image(colors, max_pixels=2 * 24 * 40 - 2).size == (40, 24)
+    assert warnings.filters == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file system that takes any bytes as names")

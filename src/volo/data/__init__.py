@@ -18,6 +18,7 @@ from volo.data.images import (
 )
 from volo.data.loader import STEP, EpochSampler, Samples, default_workers, eval_loader, train_loader
 from volo.data.preprocessing import Preprocessing
+from volo.data.read_notes import ReadNote, notes_of
 from volo.data.registry import (
     DATASETS,
     DataSource,
@@ -64,6 +65,7 @@ __all__ = [
     "MaskError",
     "MaskedImages",
     "Preprocessing",
+    "ReadNote",
     "Samples",
     "SegmentationAugmentConfig",
     "SegmentationAugmentation",
@@ -88,6 +90,7 @@ __all__ = [
     "listed_images",
     "load_upright",
     "mode_of",
+    "notes_of",
     "open_data",
     "open_splits",
     "open_token_labels",

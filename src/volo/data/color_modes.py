@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 #: Number of channels → Pillow's mode.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -69,6 +70,10 @@ def mode_of(channels: int) -> str:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return the (width, height) of the result of :func:`load_upright`, from the header alone."""
     sideways = _exif_transpose(image) in (_TRANSPOSES[5], _TRANSPOSES[6], _TRANSPOSES[7], _TRANSPOSES[8])
+    if sideways and isinstance(image, TiffImageFile):
+        # Pillow itself rotates a TIFF when it decodes it, and some versions give the rotated size before.
+        stored = image.tag_v2.get(ExifTags.Base.ImageWidth), image.tag_v2.get(ExifTags.Base.ImageLength)
+        sideways = image.size == stored
     return image.size[::-1] if sideways else image.size
 
 
@@ -79,11 +84,26 @@ def _exif_transpose(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def load_pixels(image: Image.Image) -> None:
+    """Decode an image that was opened, as ``image.load()`` does."""
+    if not isinstance(image, TiffImageFile):
+        image.load()
+        return
+    # Some versions of Pillow scramble the pixels of a TIFF that lies sideways and is not compressed: they map the named
+    # file into memory as if it were stored upright. Without a name, the pixels are read.
+    name, image.filename = image.filename, ""
+    try:
+        image.load()
+    finally:
+        image.filename = name
+
+
 def apply_exif_orientation(image: Image.Image) -> Image.Image:
     """Rotate or flip the image as its EXIF orientation requires.
 
     ``PIL.ImageOps.exif_transpose`` is not used: it rewrites the metadata and fails on unusual entries.
     """
+    load_pixels(image)  # Pillow rotates some formats when it decodes them, and removes their orientation then.
     transpose = _exif_transpose(image)
     if transpose is None:
         return image

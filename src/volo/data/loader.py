@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -150,10 +151,13 @@ def default_workers() -> int:
 def ignore_signals(worker: int) -> None:
     """Make a worker process ignore SIGINT, SIGUSR1 and each SIGTERM that its parent did not send.
 
+    Pillow's warnings of unusual metadata are ignored, too: every worker would print them.
+
     A terminal or SLURM sends signals to all processes. The main process handles them: it needs a few more images to
     finish its step, and then ends the workers itself. On systems that do not report the sender of a signal, SIGTERM
     ends the worker.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """Conversion of a decoded image to the model's input, the same in evaluation, prediction and export."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,12 @@ from torchvision.transforms import functional as TF
 
 from volo.data.color_modes import BACKGROUND
 from volo.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from volo.limits import check_preprocessing, short_repr
+from volo.messages import nearest
+
+#: Most pixels that an image may have after it is resized as a whole. Of a longer image only the center is resized:
+#: 60,000×1 pixels would become 13,440,000×224.
+_LARGEST_RESIZED = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +44,30 @@ class Preprocessing:
     background: str = BACKGROUND
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"size must be a height and a width in pixels, not {self.size!r}")
-        if self.crop_pct <= 0:
-            raise ValueError(f"crop_pct must be positive, not {self.crop_pct!r}")
-        if not len(self.mean) == len(self.std) > 0 or min(self.std) <= 0:
-            raise ValueError(
-                f"mean and std must be one number for each channel, std positive; not {self.mean}, {self.std}"
-            )
+        check_preprocessing(vars(self))
         allowed = [mode.value for mode in InterpolationMode]
         if self.interpolation not in allowed:
-            raise ValueError(f"interpolation must be one of {', '.join(allowed)}, not {self.interpolation!r}")
+            raise ValueError(f"interpolation must be one of {', '.join(allowed)}, not {short_repr(self.interpolation)}")
         try:
             ImageColor.getrgb(self.background)
-        except ValueError:
+        except (ValueError, TypeError, AttributeError):  # the last two: it is no text
             raise ValueError(
-                f"background must be a color such as white, gray or #808080, not {self.background!r}"
+                f"background must be a color such as white, gray or #808080, not {short_repr(self.background)}"
             ) from None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
-        """Create the preprocessing from JSON values; lists become tuples."""
+        """Create the preprocessing from JSON values; lists become tuples.
+
+        Raises:
+            ValueError: A field is unknown or missing, or a value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"unknown setting {key!r}{nearest(key, known)}")
+        if "size" not in values:
+            raise ValueError("size is missing")
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**arguments)
 
@@ -66,6 +75,11 @@ class Preprocessing:
     def channels(self) -> int:
         """Number of channels: 1 for gray images, 3 for RGB, 4 for RGBA. Other numbers are possible with arrays only."""
         return len(self.mean)
+
+    @property
+    def resampling(self) -> Image.Resampling:
+        """Pillow's filter for ``interpolation``."""
+        return Image.Resampling[self.interpolation.removesuffix("-exact").upper()]
 
     def crop(self, image: Image.Image) -> Image.Image:
         """Resize the image to cover ``size / crop_pct``, keep its aspect ratio, and crop ``size`` from the center."""
@@ -76,8 +90,27 @@ class Preprocessing:
             covering = [height, max(width, height * image.width // image.height)]
         else:
             covering = [max(height, width * image.height // image.width), width]
-        resized = TF.resize(image, covering, InterpolationMode(self.interpolation))
-        return TF.center_crop(resized, list(self.size))
+        if covering[0] * covering[1] <= max(_LARGEST_RESIZED, 16 * height * width):
+            image = TF.resize(image, covering, InterpolationMode(self.interpolation))
+        else:
+            image = self._resize_center(image, covering)
+        return TF.center_crop(image, list(self.size))
+
+    def _resize_center(self, image: Image.Image, covering: list[int]) -> Image.Image:
+        """Resize only the part of an image that the center crop keeps.
+
+        Pillow takes the corners of the part as float32, so the pixels equal those of the crop of the whole resized
+        image up to rounding.
+
+        Args:
+            image: a very long image.
+            covering: the (height, width) to which the whole image would be resized.
+        """
+        height, width = (min(side, crop) for side, crop in zip(covering, self.size, strict=True))
+        top, left = round((covering[0] - height) / 2), round((covering[1] - width) / 2)
+        down, across = image.height / covering[0], image.width / covering[1]
+        bottom, right = min(image.height, (top + height) * down), min(image.width, (left + width) * across)
+        return image.resize((width, height), self.resampling, (left * across, top * down, right, bottom))
 
     def pixels(self, image: Image.Image | np.ndarray) -> np.ndarray:
         """Crop an image for the model.

@@ -30,7 +30,9 @@ class DataSource:
         label_column: the column of a table that holds the class names; None looks for one of the usual names.
         split_column: the column of a table that holds train, val or test; None looks for one of the usual names; a
             table without such a column is not divided into splits.
-        nested: in a folder, every subfolder that directly holds images is a class, named by its path below the folder.
+        nested: in a folder, true takes every subfolder that directly holds images for a class, named by its path below
+            the folder; false takes the subfolders of the first level; None takes these, too, but raises an error where
+            others may be meant.
         root: folder of torchvision's data sets.
         download: let torchvision download a data set that is missing (short: --download).
         max_pixels: images with more pixels, according to their headers, are not decoded.
@@ -43,7 +45,7 @@ class DataSource:
     image_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
-    nested: bool = False
+    nested: bool | None = None
     root: str = DEFAULT_ROOT
     download: bool = False
     max_pixels: int = MAX_PIXELS

@@ -1,20 +1,24 @@
 """The splits of a data set: train, val and test."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
+from volo.data.class_names import doubtful_names
 from volo.data.images import FileImages, ImageSet
 from volo.messages import join_few, nearest
 
 #: Split → the usual words for it, as names of folders and in tables.
 SPLIT_ALIASES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
 }
+
+#: Where a word in a name ends: at separators and digits, and at the capital of the next word (``TrainData``).
+_WORD_ENDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 #: The name of the only split of a data set that is not divided into splits.
 UNSPLIT = "all"
@@ -24,6 +28,17 @@ Splits = Mapping[str, Callable[[], ImageSet]]
 
 #: The type of an opened split: labeled images, or images with masks.
 Opened = TypeVar("Opened")
+
+
+def split_named(name: str) -> str | None:
+    """Return the split whose alias a whole name is, in any case (``Train``, ``valid``), or None."""
+    return next((split for split, words in SPLIT_ALIASES.items() if name.lower() in words), None)
+
+
+def split_within(name: str) -> str | None:
+    """Return the split of the only alias among the words of a name (``training_set``, ``TrainData``), or None."""
+    splits = {split for word in _WORD_ENDS.split(name) if (split := split_named(word))}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def train_val_splits(splits: Splits, name: str, *, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
@@ -95,20 +110,25 @@ def split_by_class(images: FileImages, val_fraction: float, seed: int) -> tuple[
     for index, name in enumerate(images.class_names):
         members = np.flatnonzero(labels == index)
         if len(members) < 2:
-            raise ValueError(f"class {name!r} has one image: too few to split for training and validation; add more")
+            doubts = doubtful_names(images.class_names, len(labels))
+            raise ValueError(
+                "; ".join(
+                    [f"class {name!r} has one image: too few to split for training and validation; add more", *doubts]
+                )
+            )
         count = min(max(1, round(val_fraction * len(members))), len(members) - 1)
         held_out[rng.permutation(members)[:count]] = True
-    return _take(images, np.flatnonzero(~held_out)), _take(images, np.flatnonzero(held_out))
-
-
-def _take(images: FileImages, indices: np.ndarray) -> FileImages:
-    return replace(images, paths=[images.paths[i] for i in indices], labels=[images.labels[i] for i in indices])
+    return images.taking(np.flatnonzero(~held_out)), images.taking(np.flatnonzero(held_out))
 
 
 def _check_same_classes(train: ImageSet, val: ImageSet, where: str) -> None:
     missing = [name for name in train.class_names if name not in val.class_names]
-    if missing:
-        raise ValueError(f"{where} lacks the classes {join_few(missing)}, which the train split has; add images")
     unknown = [name for name in val.class_names if name not in train.class_names]
-    if unknown:
-        raise ValueError(f"{where} has the classes {join_few(unknown)}, which the train split lacks")
+    if missing or unknown:
+        problem = (
+            f"{where} lacks the classes {join_few(missing)}, which the train split has; add images"
+            if missing
+            else f"{where} has the classes {join_few(unknown)}, which the train split lacks"
+        )
+        names = sorted({*train.class_names, *val.class_names})
+        raise ValueError("; ".join([problem, *doubtful_names(names, len(train.labels) + len(val.labels))]))

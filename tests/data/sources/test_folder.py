@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from volo.data import DATASETS, DataSource, FileImages, image_extensions, open_data, open_splits, open_validation_data
 from volo.data.sources.torchvision_sets import SETS
 from volo.data.splits import SPLIT_ALIASES, split_by_class
+from volo.skipped import collect_skipped
 
 
 def grow(root: Path, *files: str) -> Path:
@@ -90,7 +91,9 @@ def test_validation_data_of_an_undivided_folder_are_all_images(tmp_path):
 
 def test_images_may_be_in_subfolders_and_other_files_are_skipped(tmp_path):
     root = grow(tmp_path, "b/x/y/1.JPG", "b/2.jpeg", "b/notes.txt", "a/deep/3.WebP", "readme.md", "stray.png")
-    images = open_validation_data(str(root))
+    with collect_skipped() as skipped:
+        images = open_validation_data(str(root))
+    assert skipped == {root / "stray.png": "beside the class folders (move them into one)"}
     assert images.class_names == ("a", "b")
     labels = dict(zip(relative(images, root), images.labels, strict=True))
     assert labels == {"a/deep/3.WebP": 0, "b/2.jpeg": 1, "b/x/y/1.JPG": 1}
@@ -117,11 +120,34 @@ def test_all_readable_formats_are_listed(tmp_path):
 
 def test_nested_folders_are_classes_by_their_paths(tmp_path):
     root = grow(tmp_path, "animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png", "5.png")
-    images = open_validation_data(str(root), source=DataSource(nested=True))
+    with pytest.warns(UserWarning, match=r"1 file skipped: 1 beside the class folders .*; .*5\.png"):
+        images = open_validation_data(str(root), source=DataSource(nested=True))
     assert images.class_names == ("animals/cat", "animals/cat/old", "animals/dog", "tree")
     assert relative(images, root) == ["animals/cat/1.png", "animals/cat/old/2.png", "animals/dog/3.png", "tree/4.png"]
     assert list(images.labels) == [0, 1, 2, 3]
-    assert open_validation_data(str(root)).class_names == ("animals", "tree")
+    with collect_skipped():
+        assert open_validation_data(str(root)).class_names == ("animals", "tree")
+
+
+def test_names_of_folders_that_no_eye_can_tell_apart_are_one_class_and_paths_stay_as_they_are(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    root = grow(
+        tmp_path, f"train/{decomposed}/1.png", "train/a/2.png", f"val/{composed}\u00a0/3.png", "val/a\u200b/4.png"
+    )
+    train, val = open_data(str(root))
+    assert train.class_names == val.class_names == ("a", composed)
+    assert relative(train, root) == ["train/a/2.png", f"train/{decomposed}/1.png"]
+    assert relative(val, root) == ["val/a\u200b/4.png", f"val/{composed}\u00a0/3.png"]
+    both = grow(tmp_path / "both", f"{decomposed}/1.png", "b/2.png", f"{composed}/3.png")
+    images = open_validation_data(str(both))
+    assert (images.class_names, list(images.labels)) == (("b", composed), [0, 1, 1])
+    assert [path.name for path in images.paths] == ["2.png", "1.png", "3.png"]
+
+
+def test_a_folder_whose_name_cannot_be_seen_is_an_error(tmp_path):
+    root = grow(tmp_path, "cat/1.png", "\u200b/2.png")
+    with pytest.raises(ValueError, match=r"the folder of .*2\.png has a name that cannot be seen; rename it"):
+        open_validation_data(str(root))
 
 
 def test_nested_classes_may_lie_in_train_and_val_folders(tmp_path):
@@ -217,7 +243,7 @@ def test_a_fraction_outside_zero_to_one_is_rejected(fraction):
 @pytest.mark.parametrize("open_", [open_data, open_validation_data])
 def test_the_error_for_a_folder_without_class_folders_shows_the_expected_layout(tmp_path, open_):
     grow(tmp_path, "1.png", "2.png")
-    with pytest.raises(ValueError, match="has no class folders; expected") as error:
+    with pytest.raises(ValueError, match="has no class folders, only 2 images; expected") as error:
         open_(str(tmp_path))
     assert f"{tmp_path}/<class>/<image>" in str(error.value)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from volo.data import DataSource, open_data, open_splits, open_validation_data
 from volo.data.sources.table import USUAL_COLUMNS, read_table
+from volo.messages import normalized
 
 
 def write(path: Path, text: str) -> Path:
@@ -91,7 +92,7 @@ def test_columns_can_be_named(photos):
 
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), min_size=1).filter(
-    lambda text: text == text.strip() and not text.startswith("/") and text not in (".", "..")
+    lambda text: text == text.strip() and not text.startswith("/") and text not in (".", "..") and normalized(text)
 )
 
 
@@ -106,9 +107,49 @@ def test_a_written_table_is_read_back(tmp_path_factory, rows):
         csv.writer(file).writerows([("image", "label", "split"), *rows])
     expected = {}
     for image, label, split in rows:  # names that mean the same path are the next test's
-        expected.setdefault(path.parent / image, (label, split))
+        expected.setdefault(path.parent / image, (normalized(label), split))
     if len(expected) == len(rows):
         assert {row.path: (row.label, row.split) for row in read_table(path)} == expected
+
+
+def test_the_line_of_excel_names_the_delimiter_and_the_lines_keep_their_numbers(photos):
+    for first, delimiter in (("sep=;", ";"), ('"sep=|"', "|"), ("sep=,\r", ",")):
+        text = PARTED.replace(",", delimiter)
+        path = write(photos / "photos.csv", f"{first}\n{text}")
+        assert [(row.line, row.label) for row in read_table(path)] == [(3, "cat"), (4, "dog"), (5, "dog"), (6, "cat")]
+
+
+def test_a_space_before_a_quote_is_no_part_of_the_cell(photos):
+    path = write(photos / "photos.csv", 'path, label\n"a/1.png", "cat"\n"a/2.png",  "big, dog"\n')
+    assert [row.label for row in read_table(path)] == ["cat", "big, dog"]
+    assert len(open_validation_data(str(path)).labels) == 2
+
+
+def test_labels_that_no_eye_can_tell_apart_are_one_class(photos):
+    labels = ["café", "cafe\u0301", "\u200bcafé\u00a0", "ca\u200bfé"]
+    rows = "".join(f"{path},{label}\n" for path, label in zip(("a/1", "a/2", "b/3", "b/4"), labels, strict=True))
+    path = write(photos / "photos.csv", "path,label\n" + rows.replace(",", ".png,"))
+    assert open_validation_data(str(path)).class_names == ("café",)
+    for label in ("\u200b", "\u00a0"):
+        write(photos / "photos.csv", f"path,label\na/1.png,{label}\n")
+        with pytest.raises(ValueError, match=r"line 2 of .* has no label"):
+            read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "splits"),
+    [
+        ("split", ("train_set", "Training-1", "validation", "dev"), ("train", "train", "val", "val")),
+        ("subset", ("TRAIN", "train", "eval", "Test data"), ("train", "train", "test", "test")),
+        ("is_valid", ("False", "false", "True", "1"), ("train", "train", "val", "val")),
+        ("is_test", ("0", "no", "yes", "TRUE"), ("train", "train", "test", "test")),
+        ("is_train", ("True", "1", "False", "0"), ("train", "train", "val", "val")),
+    ],
+)
+def test_usual_words_for_splits_are_understood(photos, column, words, splits):
+    rows = "".join(f"{name}.png,x,{word}\n" for name, word in zip(("a/1", "a/2", "b/3", "b/4"), words, strict=True))
+    path = write(photos / "photos.csv", f"path,label,{column}\n{rows}")
+    assert tuple(row.split for row in read_table(path)) == splits
 
 
 # Errors
@@ -132,6 +173,25 @@ def test_a_written_table_is_read_back(tmp_path_factory, rows):
         ("path,label,split\na/1.png,x,\n", r"line 2 of .* unknown split ''"),
         ("path,label\nc/1.png,x\nc/2.png,x\n", r"none of the 2 files in .* exist, the first is .*c/1\.png; paths must"),
         ("path,label,split\na/1.png,x,val\n", "has no train split, only val"),
+        ("path,label,Label\na/1.png,x,y\n", "has 2 columns named 'label'; rename all but one"),
+        ("path,path,label\na/1.png,b,y\n", "has 2 columns named 'path'; rename all but one"),
+        ("path,label,is_valid,is_test\na/1.png,x,0,1\n", "the columns is_valid and is_test; write one column split"),
+        ("path,label,split\na/1.png,x,true\n", r"line 2 of .* unknown split 'true'"),
+        (
+            "filename, cat, dog\na/1.png, 1, 0\na/2.png, 0, 1\n",
+            r"column of 0 and 1 for each class \(cat, dog\), .* not",
+        ),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid",
+            "is a Git LFS pointer instead of the table: run git lfs pull",
+        ),
+        ("path,label\na\\1.png,x\n", r"none .* exist, the first is .*; write / in place of \\"),
+        ("path,label\na/1.png,x\na\\2.png,x\n", r"1 of the 2 files in .* do not exist, .* write / in place of \\"),
+        ("path,label\nC:\\Users\\me\\1.png,x\na/1.png,x\n", r"1 of the 2 files .*; these are paths of Windows"),
+        ("path,label\nhttps://x.org/1.png,x\na/1.png,x\n", r"1 of the 2 files .*; addresses are not downloaded"),
+        ("path,label\na/1,x\na/2.png,x\n", r"1 of the 2 files .*; write the ending, too: .*a/1\.png exists"),
+        ("path,label\n1.png,x\n2.png,x\n", r"none of the 2 files .*; write the folder, too: .*a/1\.png exists"),
+        ("path,label\n1.png,x\n1.png,x\n", r"1\.png twice, .*; write the folder, too: .*a/1\.png exists"),
         ("path,label,split\na/1.png,x,train\na/2.png,y,train\nb/3.png,x,val\n", "val split of .* lacks the classes y,"),
         ("path,label,split\na/1.png,x,train\na/2.png,x,val\nb/3.png,y,val\n", "val split of .* has the classes y,"),
     ],

@@ -1,6 +1,7 @@
 """Matching token labels with images; reading and converting the authors' files."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,13 @@ def test_names_do_not_depend_on_the_working_directory(photos, tmp_path, monkeypa
     (tmp_path / "table.csv").touch()
     assert list_images(images, str(tmp_path / "table.csv")).names == [f"photos/{name}" for name in expected]
     assert list_images(images, "flowers102").names == expected
+
+
+def test_classes_of_an_older_store_may_differ_in_what_cannot_be_seen(photos, tmp_path):
+    images = open_training_data(str(photos))
+    older = replace(images, class_names=tuple(f"{name}\u200b" for name in images.class_names))
+    store = make_store(tmp_path / "labels", older, photos)
+    assert check_store(TokenLabelStore(store), images, str(photos))[0] == []
 
 
 def test_changes_of_the_data_are_reported(photos, tmp_path):

@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,17 +165,73 @@ def test_damage_is_reported(tmp_path):
             TokenLabelStore(path)
 
 
-def test_a_header_without_a_section_is_damaged(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sections": {}}, "the section states must have an offset and a length, not None"),
+        ({"sections": [1]}, "the section states must have an offset and a length, not None"),
+        ({"sections": {"states": ["0", 1]}}, r"the section states must have an offset and a length, not \['0', 1\]"),
+        ({"sections": {"states": [-1, 1]}}, "the section states must have an offset"),
+        ({"sections": {"states": [0, 2]}}, "the section states must have 1 bytes, not 2"),
+        ({"more": 1}, "it must have the fields teacher, .* and sections"),
+        ({"count": 1.5}, r"count must be the number of images, not 1\.5"),
+        ({"count": 2**70}, "count must be the number of images"),
+        ({"class_names": [1, 2]}, r"class_names must be a list of texts, not \(1, 2\)"),
+        ({"class_names": "ab"}, "class_names must be a list of texts, not 'ab'"),
+        ({"grid": True}, "grid must be two numbers of cells, not True"),
+        ({"grid": [3, 4, 5]}, "grid must be two numbers of cells"),
+        ({"top_k": 0}, "top_k must be a number of classes, not 0"),
+        ({"teacher": {"a": [[]]}}, "teacher must be of type str"),
+        ({"preprocessing": 1}, "preprocessing must be of type dict, not 1"),
+    ],
+)
+def test_a_damaged_header_is_reported(tmp_path, changes, message):
     path = tmp_path / "labels"
     full_store(path, info(1))
     whole = path.read_bytes()
     length = int.from_bytes(whole[12:16], "little")
-    header = json.loads(whole[16 : 16 + length])
-    header["sections"].pop("records")
-    text = json.dumps(header).encode()
+    text = json.dumps({**json.loads(whole[16 : 16 + length]), **changes}).encode()
     path.write_bytes(whole[:12] + len(text).to_bytes(4, "little") + text + whole[16 + length :])
-    with pytest.raises(ValueError, match="damaged header"):
+    with pytest.raises(ValueError, match=rf"labels has a damaged header \({message}.*\); label the images again"):
         TokenLabelStore(path)
+
+
+def test_a_header_that_claims_gigabytes_takes_no_memory(tmp_path):
+    path = tmp_path / "labels"
+    full_store(path, info(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:12] + b"\xff\xff\xff\xff" + whole[16:])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, before[1]))
+    try:
+        with pytest.raises(ValueError, match="labels has a damaged header"):
+            TokenLabelStore(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_more_names_than_images_are_damage(tmp_path):
+    path = tmp_path / "labels"
+    full_store(path, info(2))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"bild", b"b\0ld"))
+    with pytest.raises(ValueError, match="labels is damaged: it has 4 names of 2 images; label the images again"):
+        TokenLabelStore(path).names()
+
+
+@pytest.mark.parametrize(("part", "value"), [("classes", 2), ("scores", np.nan), ("scores", np.inf)])
+def test_labels_of_no_class_or_without_a_score_are_damage(tmp_path, part, value):
+    path, given_info = tmp_path / "labels", info(2)
+    create_store(path, given_info, listing(2))
+    scores, classes = random_maps(given_info)
+    {"scores": scores, "classes": classes}[part][1, 0, 0, 0] = value
+    with TokenLabelWriter(path) as writer:
+        writer.write(range(2), scores, classes)
+    store = TokenLabelStore(path)
+    np.testing.assert_array_equal(store.read(0).scores, scores[0])
+    with pytest.raises(ImageError, match="labels has damaged token labels of image 1; label the images again"):
+        store.read(1)
 
 
 def test_the_fingerprint_depends_on_names_sizes_and_labels():
@@ -216,7 +273,11 @@ class Evil:
         ({"a": 1}, "not dict"),
         (torch.full((2, 1, 2, 2), 9.0).half(), "classes must be in 0–4"),
         (torch.full((2, 1, 2, 2), torch.nan).half(), "be finite"),
-        (Evil(), "cannot read the token labels"),
+        (Evil(), r"cannot read the token labels: .*a\.pt holds posix\.mkdir, which could run code"),
+        (
+            torch.zeros(1).half().expand(2, 9, 1000, 1000),
+            "its tensor claims 36,000,000 bytes, more than the file stores",
+        ),
     ],
 )
 def test_a_file_that_is_not_a_label_map_is_refused_and_never_executed(tmp_path, monkeypatch, content, reason):
@@ -230,5 +291,5 @@ def test_a_file_that_is_not_a_label_map_is_refused_and_never_executed(tmp_path, 
 def test_a_missing_or_broken_label_file_is_reported(tmp_path):
     (tmp_path / "b.pt").write_bytes(b"PK broken")
     for name in ("a.pt", "b.pt"):
-        with pytest.raises(ImageError, match=f"cannot read the token labels .*{name}"):
+        with pytest.raises(ImageError, match=f"^cannot read the token labels: .*{name}[^\n]*$"):
             read_label_file(tmp_path / name, 5)

@@ -13,8 +13,10 @@ from PIL import Image
 from volo.data.checks.contact_sheet import Tile, contact_sheet, thumbnail_of
 from volo.data.checks.duplicates import near_hashes, perceptual_hash, pixel_digest, same_digests
 from volo.data.checks.inspection import Inspection, inspect_all
+from volo.data.class_names import doubtful_names
 from volo.data.classification.class_balance import STRONG_IMBALANCE, imbalance
-from volo.data.images import FileImages, ImageError, ImageSet
+from volo.data.images import FileImages, ImageError, ImageSet, open_image
+from volo.data.read_notes import ReadNote, notes_of, summarize_notes
 from volo.data.splits import UNSPLIT
 from volo.messages import join_few
 
@@ -36,6 +38,7 @@ class Inspected:
         digest: digest of its pixels (:func:`pixel_digest`).
         hash: its perceptual hash (:func:`perceptual_hash`); None for a flat image.
         thumbnail: its thumbnail, if it is among those chosen for a contact sheet, else None.
+        notes: remarks about the image, which was read although something is wrong with it.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Inspected:
     digest: bytes | None = None
     hash: int | None = None
     thumbnail: Image.Image | None = None
+    notes: tuple[ReadNote, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,14 @@ class _ImageInspection(Inspection[Inspected]):
             digest=pixel_digest(image),
             hash=perceptual_hash(image),
             thumbnail=thumbnail_of(image) if (split, index) in self.shown else None,
+            notes=notes_of(image),
         )
 
 
 def _kind(images: ImageSet, index: int) -> str:
     if not isinstance(images, FileImages):
         return "array"
-    with Image.open(images.paths[index]) as file:  # reads the header only
+    with open_image(images.paths[index], "image", images.max_pixels) as file:  # reads the header only
         return f"{file.format} {file.mode}"
 
 
@@ -197,12 +202,17 @@ class ImageReport:
     def findings(self) -> list[str]:
         """Describe every fault in one line."""
         lines = [image.problem for image in self.unreadable if image.problem is not None]
+        lines += summarize_notes((image.name, note) for image in self.readable for note in image.notes)
         if len(self.counts) == 1:
-            lines.append(f"one class only, {next(iter(self.counts))!r}: a classifier needs two")
+            lines.append(
+                f"one class only, {next(iter(self.counts))!r}: a classifier needs two; if the folders in it are the "
+                "classes, give that folder"
+            )
         for split in next(iter(self.counts.values())):
             missing = [label for label, row in self.counts.items() if not row[split]]
             if missing:
                 lines.append(f"the {split} split has no images of {join_few(missing)}")
+        lines += doubtful_names(list(self.counts), len(self.images))
         if self.imbalance >= STRONG_IMBALANCE:
             lines.append(
                 f"strong imbalance: the largest class has {self.imbalance:,.0f} times as many images as the smallest"

@@ -13,6 +13,7 @@ from volo.data.checks.contact_sheet import COLUMNS, THUMBNAIL, Tile, contact_she
 from volo.data.checks.duplicates import pixel_digest, same_digests
 from volo.data.checks.inspection import Inspection, inspect_all
 from volo.data.images import ImageError
+from volo.data.read_notes import ReadNote, notes_of, summarize_notes
 from volo.data.segmentation.classes import MaskClasses
 from volo.data.segmentation.overlay import overlay
 from volo.data.segmentation.pairs import MaskedImages, count_classes, too_few_classes
@@ -36,6 +37,7 @@ class InspectedPair:
         digest: digest of the image's pixels (:func:`pixel_digest`).
         thumbnails: thumbnails of the image and of the image under its mask, if the pair is among those chosen for a
             contact sheet, else None.
+        notes: remarks about the image, which was read although something is wrong with it.
     """
 
     name: str
@@ -45,6 +47,7 @@ class InspectedPair:
     counts: np.ndarray | None = None
     digest: bytes | None = None
     thumbnails: tuple[Image.Image, Image.Image] | None = None
+    notes: tuple[ReadNote, ...] = ()
 
 
 class _PairInspection(Inspection[InspectedPair]):
@@ -73,7 +76,14 @@ class _PairInspection(Inspection[InspectedPair]):
             masked = overlay(image, mask, images.classes.colors, opacity=0.6)
             thumbnails = thumbnail_of(image), thumbnail_of(masked)
         counts = count_classes(mask, len(images.class_names))
-        return replace(known, size=image.size, counts=counts, digest=pixel_digest(image), thumbnails=thumbnails)
+        return replace(
+            known,
+            size=image.size,
+            counts=counts,
+            digest=pixel_digest(image),
+            thumbnails=thumbnails,
+            notes=notes_of(image),
+        )
 
 
 def check_pairs(
@@ -135,6 +145,7 @@ class PairReport:
     def findings(self) -> list[str]:
         """Describe every fault in one line."""
         lines = [pair.problem for pair in self.pairs if pair.problem is not None]
+        lines += summarize_notes((pair.name, note) for pair in self.readable for note in pair.notes)
         void = [pair.name for pair in self.readable if pair.counts is not None and not pair.counts.any()]
         if void:
             lines.append(f"masks with every pixel ignored: {len(void):,}, of {join_few(void)}")

@@ -13,6 +13,7 @@ from volo.data.classification.augment import Augmentation, TrainTransform
 from volo.data.classification.label_map import LabelMap, LabelMaps, TokenLabels, move_labels
 from volo.data.images import ImageError, ImageSet
 from volo.data.loader import Key, Samples, first_readable, sample_generator
+from volo.data.read_notes import NamedNote, named_notes
 
 
 class Sample(NamedTuple):
@@ -24,6 +25,7 @@ class Sample(NamedTuple):
         position: index of the image in its set.
         problems: one error message for each image that could not be read.
         tokens: token labels, moved together with the pixels; None if the data have none.
+        notes: remarks about the image that was read.
     """
 
     pixels: np.ndarray | None
@@ -31,6 +33,7 @@ class Sample(NamedTuple):
     position: int
     problems: tuple[str, ...]
     tokens: LabelMap | None = None
+    notes: tuple[NamedNote, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -42,6 +45,7 @@ class Batch(NamedTuple):
         indices: (B,) int64, indices of the images in their set.
         problems: one error message for each image that could not be read; such images are not in the batch.
         tokens: token labels of the images; None if the data have none.
+        notes: remarks about images that were read.
     """
 
     images: Tensor
@@ -49,6 +53,7 @@ class Batch(NamedTuple):
     indices: Tensor
     problems: tuple[str, ...]
     tokens: LabelMaps | None = None
+    notes: tuple[NamedNote, ...] = ()
 
 
 class TrainImages(Samples):
@@ -70,14 +75,14 @@ class TrainImages(Samples):
 
     def __getitem__(self, key: Key) -> Sample:
         augmented, chosen, problems = first_readable(key[1], len(self), partial(self._augmented, key))
-        pixels, tokens = augmented or (None, None)
-        return Sample(pixels, self.images.labels[chosen], chosen, problems, tokens)
+        pixels, tokens, notes = augmented or (None, None, ())
+        return Sample(pixels, self.images.labels[chosen], chosen, problems, tokens, notes)
 
     def collate(self, samples: list[Sample]) -> Batch:
         return collate(samples)
 
-    def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, LabelMap | None]:
-        """Read an image and its token labels, and augment both by the draws of ``key``."""
+    def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, LabelMap | None, tuple[NamedNote, ...]]:
+        """Read an image and its token labels, and augment both by the draws of ``key``; return notes, too."""
         rng = sample_generator(self.seed, key)
         tokens = None if self.token_labels is None else self.token_labels.read(index)
         # A large crop lets the decoder shrink the image while it decodes, which saves time. So the crop must be drawn
@@ -94,7 +99,8 @@ class TrainImages(Samples):
         image = self.images.read(index, shrink)
         augmentation = augmentation or self.transform.draw(image.size, rng)
         pixels = self.transform.apply(image, augmentation)
-        return pixels, None if tokens is None else move_labels(tokens, augmentation)
+        moved = None if tokens is None else move_labels(tokens, augmentation)
+        return pixels, moved, named_notes(self.images.name(index), image)
 
 
 class EvalImages(Samples):
@@ -109,7 +115,9 @@ class EvalImages(Samples):
     def __getitem__(self, index: int) -> Sample:
         label = self.images.labels[index]
         try:
-            return Sample(self.transform(self.images.read(index)), label, index, ())
+            image = self.images.read(index)
+            notes = named_notes(self.images.name(index), image)
+            return Sample(self.transform(image), label, index, (), notes=notes)
         except ImageError as error:
             return Sample(None, label, index, (str(error),))
 
@@ -125,7 +133,8 @@ def collate(samples: list[Sample]) -> Batch:
     labels = torch.tensor([sample.label for _, sample in good], dtype=torch.int64)
     indices = torch.tensor([sample.position for _, sample in good], dtype=torch.int64)
     maps = [sample.tokens for _, sample in good if sample.tokens is not None]
-    return Batch(images.permute(0, 3, 1, 2), labels, indices, problems, _stack(maps) if maps else None)
+    notes = tuple(note for sample in samples for note in sample.notes)
+    return Batch(images.permute(0, 3, 1, 2), labels, indices, problems, _stack(maps) if maps else None, notes)
 
 
 def _stack(maps: list[LabelMap]) -> LabelMaps:

@@ -11,6 +11,7 @@ from torch import Tensor
 from volo.data.images import ImageError
 from volo.data.loader import Key, Samples, first_readable, sample_generator
 from volo.data.preprocessing import as_array
+from volo.data.read_notes import NamedNote, named_notes
 from volo.data.segmentation.augment import SegmentationTransform
 from volo.data.segmentation.pairs import MaskedImages
 
@@ -23,12 +24,14 @@ class PairSample(NamedTuple):
         mask: (H, W) uint8, class indices or ``IGNORE``; None if the pair cannot be read.
         position: index of the pair in its data set.
         problems: error messages of pairs that could not be read.
+        notes: remarks about the image that was read.
     """
 
     pixels: np.ndarray | None
     mask: np.ndarray | None
     position: int
     problems: tuple[str, ...]
+    notes: tuple[NamedNote, ...] = ()
 
 
 class SegmentationBatch(NamedTuple):
@@ -40,12 +43,14 @@ class SegmentationBatch(NamedTuple):
             pixel is transferred.
         indices: (B,) int64, positions of the pairs in their data set.
         problems: error messages of pairs that could not be read and are not in the batch.
+        notes: remarks about images that were read.
     """
 
     images: Tensor
     masks: Tensor
     indices: Tensor
     problems: tuple[str, ...]
+    notes: tuple[NamedNote, ...] = ()
 
 
 class SegmentationTrainSet(Samples):
@@ -59,11 +64,13 @@ class SegmentationTrainSet(Samples):
 
     def __getitem__(self, key: Key) -> PairSample:
         augmented, chosen, problems = first_readable(key[1], len(self), partial(self._augmented, key))
-        pixels, mask = augmented or (None, None)
-        return PairSample(pixels, mask, chosen, problems)
+        pixels, mask, notes = augmented or (None, None, ())
+        return PairSample(pixels, mask, chosen, problems, notes)
 
-    def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.transform(*self.images.read_pair(index), sample_generator(self.seed, key))
+    def _augmented(self, key: Key, index: int) -> tuple[np.ndarray, np.ndarray, tuple[NamedNote, ...]]:
+        image, mask = self.images.read_pair(index)
+        pixels, moved = self.transform(image, mask, sample_generator(self.seed, key))
+        return pixels, moved, named_notes(self.images.name(index), image)
 
     def collate(self, samples: list[PairSample]) -> SegmentationBatch:
         return collate_pairs(samples)
@@ -83,7 +90,7 @@ class SegmentationEvalSet(Samples):
             image, mask = self.images.read_pair(index)
         except ImageError as error:
             return PairSample(None, None, index, (str(error),))
-        return PairSample(as_array(image), mask, index, ())
+        return PairSample(as_array(image), mask, index, (), named_notes(self.images.name(index), image))
 
     def collate(self, samples: list[PairSample]) -> SegmentationBatch:
         return collate_pairs(samples)
@@ -109,4 +116,5 @@ def collate_pairs(samples: list[PairSample]) -> SegmentationBatch:
         )
     pixels, masks, positions = zip(*good, strict=True)
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-    return SegmentationBatch(images, torch.from_numpy(np.stack(masks)), torch.tensor(positions), problems)
+    notes = tuple(note for sample in samples for note in sample.notes)
+    return SegmentationBatch(images, torch.from_numpy(np.stack(masks)), torch.tensor(positions), problems, notes)

@@ -6,7 +6,6 @@ teacher, nor the order of the classes, nor the images.
 Source: All Tokens Matter (token labeling), arXiv:2104.10858, and the label files published with it.
 """
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ import torch
 from volo.data.classification.label_map import LabelMap
 from volo.data.images import ImageError
 from volo.files import atomic_write
+from volo.models.weights.read import check_plain
+from volo.models.weights.readers.torch_pickle import read_tensors
 
 #: Most classes of this layout: integers up to this one are exact in float16.
 MOST_CLASSES = 2048
@@ -33,10 +34,13 @@ def read_label_file(path: Path, num_classes: int) -> LabelMap:
         ImageError: The file is missing, or is not a label map of at most ``num_classes`` classes.
     """
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        first = str(error).partition("\n")[0]
-        raise ImageError(f"cannot read the token labels {path}: {getattr(error, 'strerror', None) or first}") from error
+        values = read_tensors(path)
+        if isinstance(values, torch.Tensor):
+            check_plain(str(path), "its tensor", values)
+    except OSError as error:
+        raise ImageError(f"cannot read the token labels: {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ImageError(f"cannot read the token labels: {error}") from error
     if not isinstance(values, torch.Tensor) or values.ndim != 4 or len(values) != 2 or not values.is_floating_point():
         shape = f"{tuple(values.shape)} {values.dtype}" if isinstance(values, torch.Tensor) else type(values).__name__
         raise ImageError(f"{path} is not a token label map: it must be (2, k, h, w) float16, not {shape}")
@@ -50,8 +54,8 @@ def write_label_file(path: Path, labels: LabelMap) -> None:
     """Write one label map; create its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     both = np.stack([labels.scores.astype(np.float16), labels.classes.astype(np.float16)])
-    with atomic_write(path) as temporary:
-        torch.save(torch.from_numpy(both).permute(0, 3, 1, 2).contiguous(), temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # PyTorch keeps the error of a file object
+        torch.save(torch.from_numpy(both).permute(0, 3, 1, 2).contiguous(), file)
 
 
 def check_class_count(num_classes: int) -> None:

@@ -11,7 +11,7 @@ from volo.data.images import ImageError, ImageSet
 from volo.data.token_labels.author_files import check_class_count, label_file, read_label_file
 from volo.data.token_labels.listing import ImageManifest, list_images
 from volo.data.token_labels.store import LABELED, PENDING, UNREADABLE, TokenLabelStore
-from volo.messages import join_few, printable
+from volo.messages import join_few, normalized, printable, quoted
 
 
 def open_token_labels(path: str, images: ImageSet, data: str) -> TokenLabels:
@@ -29,7 +29,8 @@ def open_token_labels(path: str, images: ImageSet, data: str) -> TokenLabels:
     if Path(path).is_dir():
         return FolderLabels(Path(path), images, data)
     if not Path(path).exists():
-        raise ValueError(f"there are no token labels at {path}; make them with: volo label {data} --output {path}")
+        command = f"volo label {quoted(data)} --output {quoted(path)}"
+        raise ValueError(f"there are no token labels at {path}; make them with: {command}")
     return StoreLabels(TokenLabelStore(path), images, data)
 
 
@@ -64,7 +65,7 @@ def match(
         The index of every image's record, (images,) int64, -1 for an image without a record; and the problems, one line
         for each kind.
     """
-    if store.info.class_names != class_names:
+    if list(map(normalized, store.info.class_names)) != list(map(normalized, class_names)):
         return np.full(len(manifest.names), -1), [_describe_classes(store.info.class_names, class_names)]
     names = store.names()
     if names == manifest.names:

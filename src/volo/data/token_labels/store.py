@@ -21,7 +21,7 @@ the header. Reading a record is one access at a computed offset, and any number 
 
 import json
 import mmap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import numpy as np
 
 from volo.data.classification.label_map import LabelMap
 from volo.data.images import ImageError
+from volo.limits import LONGEST_SIDE, MOST_OUTPUTS, check_names, is_count, is_number, parse_json, short_repr
 
 #: First bytes of every store.
 MAGIC = b"VOLOTOKL"
@@ -40,6 +41,9 @@ VERSION = 1
 ALIGNMENT = 4096
 
 _SECTIONS = ("states", "sizes", "labels", "names", "records")
+
+#: Most images of a store, which any file would be too small for.
+_MOST_IMAGES = 2**48
 
 #: States of an image: not labeled yet, labeled, cannot be read.
 PENDING, LABELED, UNREADABLE = range(3)
@@ -59,6 +63,9 @@ class StoreInfo:
         grid: (h, w) cells of every label map; a map covers the whole image.
         top_k: number of classes stored for each cell.
         fingerprint: SHA-256 of the images' names, sizes and labels at the start of the labeling.
+
+    Raises:
+        ValueError: A field is of another type or out of range.
     """
 
     teacher: str
@@ -68,6 +75,19 @@ class StoreInfo:
     grid: tuple[int, int]
     top_k: int
     fingerprint: str
+
+    def __post_init__(self) -> None:
+        check_names(self.class_names)
+        for name, kind in (("teacher", str), ("preprocessing", dict), ("fingerprint", str)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} must be of type {kind.__name__}, not {short_repr(getattr(self, name))}")
+        if not is_count(self.count, _MOST_IMAGES):
+            raise ValueError(f"count must be the number of images, not {short_repr(self.count)}")
+        grid = self.grid
+        if not isinstance(grid, tuple) or len(grid) != 2 or not all(is_count(side, LONGEST_SIDE) for side in grid):
+            raise ValueError(f"grid must be two numbers of cells, not {short_repr(grid)}")
+        if not is_count(self.top_k, MOST_OUTPUTS):
+            raise ValueError(f"top_k must be a number of classes, not {short_repr(self.top_k)}")
 
     @property
     def record_type(self) -> np.dtype:
@@ -114,18 +134,30 @@ class TokenLabelStore:
         """Return the label map of one image.
 
         Raises:
-            ImageError: The image could not be read by ``volo label``, or is not labeled yet.
+            ImageError: The image could not be read by ``volo label``, is not labeled yet, or its labels are damaged.
         """
         if self.states[index] != LABELED:
             reason = "could not be read" if self.states[index] == UNREADABLE else "is not labeled yet"
             raise ImageError(f"{self.path} has no token labels of image {index}, which {reason}")
-        record = self._records[index]
-        return LabelMap(record["scores"].copy(), record["classes"].copy())
+        scores, classes = (self._records[index][part].copy() for part in ("scores", "classes"))
+        if not np.isfinite(scores).all() or classes.max() >= len(self.info.class_names):
+            raise ImageError(f"{self.path} has damaged token labels of image {index}; label the images again")
+        return LabelMap(scores, classes)
 
     def names(self) -> list[str]:
-        """Return the names of all images, see :class:`ImageManifest`; the time grows with the number of images."""
+        """Return the names of all images, see :class:`ImageManifest`; the time grows with the number of images.
+
+        Raises:
+            ValueError: There are more or fewer names than images.
+        """
         offset, length = self.sections["names"]
-        return self._map[offset : offset + length].decode("utf-8", "surrogateescape").split("\0")
+        names = self._map[offset : offset + length].decode("utf-8", "surrogateescape").split("\0")
+        if len(names) != self.info.count:
+            raise ValueError(
+                f"{self.path} is damaged: it has {len(names):,} names of {self.info.count:,} images; "
+                "label the images again"
+            )
+        return names
 
     def sizes(self) -> np.ndarray:
         """Return the bytes of every image's file, (images,) int64; -1 if there is no file."""
@@ -155,20 +187,55 @@ def read_header(path: Path) -> tuple[StoreInfo, dict[str, tuple[int, int]]]:
         version, length = (int.from_bytes(number, "little") for number in (start[8:12], start[12:16]))
         if version != VERSION:
             raise ValueError(f"{path} has format version {version}; this volo reads {VERSION}; upgrade volo")
-        text = file.read(length)
         size = file.seek(0, 2)
+        file.seek(len(start))
+        text = file.read(min(length, size))
     try:
-        values = json.loads(text)
-        data = aligned(16 + length, ALIGNMENT)
-        sections = {name: (data + offset, count) for name, (offset, count) in values.pop("sections").items()}
-        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        info = StoreInfo(**arguments)
-        end = max(offset + count for offset, count in (sections[name] for name in _SECTIONS))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        info, sections = _parse_header(text.decode("utf-8"), aligned(16 + length, ALIGNMENT))
+    except ValueError as error:
         raise ValueError(f"{path} has a damaged header ({error}); label the images again") from error
+    end = max(offset + count for offset, count in sections.values())
     if size < end:
         raise ValueError(f"{path} is truncated: it has {size:,} of {end:,} bytes; copy it again, or label again")
     return info, sections
+
+
+def _parse_header(text: str, data: int) -> tuple[StoreInfo, dict[str, tuple[int, int]]]:
+    """Parse and check a header.
+
+    Args:
+        text: JSON.
+        data: place in the file from which the offsets count.
+
+    Raises:
+        ValueError: A field is missing, unknown, of another type or out of range.
+    """
+    values = parse_json(text)
+    known = [field.name for field in fields(StoreInfo)]
+    if not isinstance(values, dict) or values.keys() != {*known, "sections"}:
+        raise ValueError(f"it must have the fields {', '.join(known)} and sections")
+    lists: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    info = StoreInfo(**{name: lists[name] for name in known})
+    sections = {}
+    for name, length in _lengths(info).items():
+        place = values["sections"].get(name) if isinstance(values["sections"], dict) else None
+        if not isinstance(place, list) or len(place) != 2 or not all(map(_is_offset, place)):
+            raise ValueError(f"the section {name} must have an offset and a length, not {short_repr(place)}")
+        if length not in (None, place[1]):
+            raise ValueError(f"the section {name} must have {length:,} bytes, not {place[1]:,}")
+        sections[name] = (data + place[0], place[1])
+    return info, sections
+
+
+def _is_offset(value: object) -> bool:
+    return isinstance(value, int) and is_number(value, 0, 2**62)
+
+
+def _lengths(info: StoreInfo) -> dict[str, int | None]:
+    """Return the bytes of every section; None for the names, whose length the header gives alone."""
+    count = info.count
+    lengths = (count, 8 * count, 4 * count, None, count * info.record_type.itemsize)
+    return dict(zip(_SECTIONS, lengths, strict=True))
 
 
 def layout(info: StoreInfo, names: bytes) -> tuple[bytes, dict[str, tuple[int, int]], int]:
@@ -178,10 +245,9 @@ def layout(info: StoreInfo, names: bytes) -> tuple[bytes, dict[str, tuple[int, i
         The first bytes of the file, up to the end of the header; section → (offset in the file, length), bytes; and the
         size of the file, bytes.
     """
-    lengths = (info.count, 8 * info.count, 4 * info.count, len(names), info.count * info.record_type.itemsize)
     sections, end = {}, 0
-    for name, length in zip(_SECTIONS, lengths, strict=True):
-        offset = aligned(end, ALIGNMENT if name == "records" else 64)
+    for name, fixed in _lengths(info).items():
+        offset, length = aligned(end, ALIGNMENT if name == "records" else 64), len(names) if fixed is None else fixed
         sections[name], end = (offset, length), offset + length
     header = json.dumps({**asdict(info), "sections": sections}, ensure_ascii=False).encode()
     start = MAGIC + VERSION.to_bytes(4, "little") + len(header).to_bytes(4, "little") + header

@@ -9,6 +9,7 @@ from PIL import Image
 from scenes import COLORS, NAMES, save_mask, scene
 
 from volo.data import IGNORE, ImageError, MaskClasses, MaskError, overlay, read_classes, read_mask
+from volo.data.segmentation.formats import masks
 
 CLASSES = MaskClasses.named(NAMES, COLORS)
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -35,6 +36,22 @@ def test_colors_are_converted_exactly(tmp_path_factory, mask, kind):
     path = tmp_path_factory.getbasetemp() / "mask.png"
     save_mask(mask, path, kind)
     np.testing.assert_array_equal(read_mask(path, CLASSES, palette=True), mask)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_the_orientation_is_applied_once(tmp_path, ending):
+    indices = np.array([[0, 1, 1], [2, 0, 0]], np.uint8)
+    for orientation, upright in ((3, indices[::-1, ::-1]), (6, np.rot90(indices, -1)), (8, np.rot90(indices, 1))):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = saved(tmp_path, Image.fromarray(indices), f"mask.{ending}", exif=exif)
+        np.testing.assert_array_equal(read_mask(path, CLASSES), upright)
+
+
+def test_a_mask_with_a_large_color_profile_is_read(tmp_path):
+    indices = np.array([[0, 1], [2, 0]], np.uint8)
+    path = saved(tmp_path, Image.fromarray(indices), icc_profile=bytes(2_000_000))
+    np.testing.assert_array_equal(read_mask(path, CLASSES), indices)
 
 
 def test_other_gray_modes(tmp_path):
@@ -96,6 +113,17 @@ def test_unknown_colors_are_reported_with_their_counts(tmp_path):
     pixels[0, :3], pixels[1, 0] = (255, 0, 255), (1, 2, 3)
     path = saved(tmp_path, Image.fromarray(pixels))
     with pytest.raises(MaskError, match=r"it holds colors of no class: #ff00ff \(3 pixels\), #010203 \(1 pixels\)"):
+        read_mask(path, CLASSES, palette=True)
+
+
+def test_colors_of_a_large_mask_are_looked_up_some_rows_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(masks, "_PIXELS_AT_ONCE", 9)
+    indices = np.arange(4 * 7).reshape(7, 4) % len(COLORS)
+    pixels = np.array(COLORS, np.uint8)[indices]
+    np.testing.assert_array_equal(read_mask(saved(tmp_path, Image.fromarray(pixels)), CLASSES, palette=True), indices)
+    pixels[[0, 3, 6], 1] = (255, 0, 255)
+    path = saved(tmp_path, Image.fromarray(pixels))
+    with pytest.raises(MaskError, match=r"it holds colors of no class: #ff00ff \(3 pixels\);"):
         read_mask(path, CLASSES, palette=True)
 
 

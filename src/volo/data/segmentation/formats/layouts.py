@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from volo.data.class_names import file_or_names
-from volo.data.find import images_below
+from volo.data.find import images_below, subfolders
 from volo.data.images import MAX_PIXELS, ImageError
 from volo.data.segmentation.classes import MaskClasses, known_classes, read_classes
 from volo.data.segmentation.formats.masks import mask_values
@@ -127,9 +127,8 @@ def _first_values(layout: Layout) -> str:
 
 
 def _subfolders(root: Path) -> dict[str, Path]:
-    """Return {name in lower case: path} of the folders in ``root`` that are not hidden."""
-    found = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return {folder.name.lower(): folder for folder in found}
+    """Return {name in lower case: path} of the folders in ``root`` that :func:`subfolders` returns."""
+    return {folder.name.lower(): folder for folder in subfolders(root)}
 
 
 def _splits_in(root: Path) -> dict[str, Path]:

@@ -12,6 +12,9 @@ from volo.data.images import MAX_PIXELS, ImageError, open_image
 from volo.data.segmentation.classes import MaskClasses
 from volo.messages import join_few, printable
 
+#: Pixels whose colors are looked up at once.
+_PIXELS_AT_ONCE = 1 << 20
+
 
 class MaskError(ImageError):
     """A mask that can be read, but does not give a class for every pixel."""
@@ -39,7 +42,6 @@ def read_mask(
     """
     with open_image(path, "mask", max_pixels) as image:
         lossy = image.format == "JPEG"
-        image.load()
         mask = apply_exif_orientation(image)
     try:
         if lossy:
@@ -57,7 +59,6 @@ def mask_values(path: str | Path) -> np.ndarray:
         ImageError: The file cannot be read.
     """
     with open_image(path, "mask", MAX_PIXELS) as image:
-        image.load()
         mask = apply_exif_orientation(image)
     try:
         return _values(mask)
@@ -68,8 +69,8 @@ def mask_values(path: str | Path) -> np.ndarray:
 def _by_value(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
     values = _values(mask)
     # Values outside of 0–65535 are mapped to the last entry of the table, which has no class.
-    small = values.dtype == np.uint8
-    indices = classes.lookup[values if small else values.astype(np.int64).clip(-1, len(classes.lookup) - 1)]
+    wide = values.dtype not in (np.uint8, np.uint16)
+    indices = classes.lookup[values.clip(-1, len(classes.lookup) - 1) if wide else values]
     if indices.min() < 0:
         raise ValueError(
             f"it holds values of no class: {_counted(values[indices < 0])}; the classes have the values "
@@ -94,17 +95,25 @@ def _values(mask: Image.Image) -> np.ndarray:
 
 
 def _by_color(mask: Image.Image, classes: MaskClasses) -> np.ndarray:
-    pixels = np.asarray(mask.convert("RGB")).astype(np.uint32)
-    packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     codes = {red << 16 | green << 8 | blue: index for (red, green, blue), index in classes.codes.items()}
     known = np.array(sorted(codes), dtype=np.uint32)
-    places = np.searchsorted(known, packed).clip(max=len(known) - 1)
-    if (unknown := known[places] != packed).any():
+    indices = np.array([codes[int(code)] for code in known], dtype=np.uint8)
+    pixels = np.asarray(mask.convert("RGB"))
+    result, unknown = np.empty(pixels.shape[:2], np.uint8), []
+    # The search takes 20 bytes for each pixel, so it takes some rows at a time.
+    rows = max(1, _PIXELS_AT_ONCE // mask.width)
+    for top in range(0, mask.height, rows):
+        block = pixels[top : top + rows].astype(np.uint32)
+        packed = block[..., 0] << 16 | block[..., 1] << 8 | block[..., 2]
+        places = np.searchsorted(known, packed).clip(max=len(known) - 1)
+        result[top : top + rows] = indices[places]
+        unknown.append(packed[known[places] != packed])
+    if any(map(len, unknown)):
         raise ValueError(
-            f"it holds colors of no class: {_counted(packed[unknown], colors=True)}; add a line with the name of its "
-            "class, or ignore, and the color to the classes file"
+            f"it holds colors of no class: {_counted(np.concatenate(unknown), colors=True)}; add a line with the name "
+            "of its class, or ignore, and the color to the classes file"
         )
-    return np.array([codes[int(code)] for code in known], dtype=np.uint8)[places]
+    return result
 
 
 def _counted(wrong: np.ndarray, *, colors: bool = False) -> str:
