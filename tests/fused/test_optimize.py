@@ -78,6 +78,53 @@ def test_equal_logits_of_a_published_size():
         assert difference(optimize_for_inference(model)(images), model(images)) <= 1e-5
 
 
+def spoiled(model, name, value):
+    """A copy whose first value of a tensor is replaced."""
+    copied = copy.deepcopy(model)
+    copied.state_dict()[name].view(-1)[0] = value
+    return copied
+
+
+def places(model, prefix=""):
+    return [name for name, tensor in model.state_dict().items() if name.startswith(prefix) and tensor.ndim]
+
+
+def assert_not_finite_where_the_model_is_not(model, name, value, images):
+    """What is not finite stays so: oneDNN's ReLU would turn NaN into 0."""
+    bad = spoiled(model, name, value)
+    expected, found = bad(images).isfinite().all(), optimize_for_inference(bad)(images).isfinite().all()
+    assert expected or not found, f"{name} = {value}"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return trained("volo_micro_32", dims=(16, 32), depths=(1, 1, 1, 1), heads=(2, 2), class_depth=1, num_classes=2)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_weight_of_the_stem_that_is_not_finite_is_not_hidden(tiny, value):
+    images = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        for name in places(tiny, "patch_embed."):
+            assert_not_finite_where_the_model_is_not(tiny, name, value, images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_no_weight_that_is_not_finite_is_hidden(tiny, value):
+    images = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        for name in places(tiny):
+            assert_not_finite_where_the_model_is_not(tiny, name, value, images)
+
+
+def test_a_pixel_that_is_not_a_number_is_not_hidden(micro, fast):
+    images = torch.randn(2, 3, 32, 32)
+    images[1, 0, 5, 7] = torch.nan
+    with torch.inference_mode():
+        assert micro(images).isnan().all(1).tolist() == fast(images).isnan().all(1).tolist() == [False, True]
+
+
 def test_every_method_gives_what_it_gave(micro, fast):
     images = torch.randn(2, 3, 32, 48)
     features, expected = fast.forward_features(images), micro.forward_features(images)

@@ -111,8 +111,8 @@ def test_outlook_attention_at_1024_pixels_needs_no_im2col():
     [
         ({"decoder": "upernett"}, "unknown decoder 'upernett'; did you mean 'upernet'"),
         ({"decoder": "unet"}, "unet has maps of fixed widths: leave out decoder_channels"),
-        ({"decoder_channels": 0}, "decoder_channels must be at least 1, not 0"),
-        ({"num_classes": 1}, "at least two classes, not 1"),
+        ({"decoder_channels": 0}, "decoder_channels must be an integer of 1 to 65,536, not 0"),
+        ({"num_classes": 1}, "at least two classes and at most 1,000,000, not 1"),
         ({"patch_size": 6}, "need a patch_size of 2, 4, 8 or 16, not 6"),
         ({"hads": (2, 4)}, "unknown model argument 'hads'; did you mean 'heads'"),
     ],

@@ -10,6 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: The slope of a leaky ReLU that stands for ReLU: oneDNN's ReLU turns NaN into 0, which would hide that an image or a
+#: weight is not a number. The results differ by less than the rounding of any sum of ordinary size.
+_NEARLY_ZERO = 1e-30
+
 
 def can_prepack(weight: Tensor) -> bool:
     """Return whether oneDNN's operators can run with weights like this one.
@@ -94,8 +98,9 @@ class InferenceConv(nn.Module):
             return F.relu(x) if self.relu else x
         # The weight stays in PyTorch's layout, which fits every image size: oneDNN's layout would depend on the size,
         # and converting the few weights of a stem at each call costs almost nothing.
+        activation, slope = ("leaky_relu", [_NEARLY_ZERO]) if self.relu else ("none", [])
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, self.padding, self.stride, [1, 1], 1, "relu" if self.relu else "none", [], ""
+            x, self.weight, self.bias, self.padding, self.stride, [1, 1], 1, activation, slope, ""
         )
 
 

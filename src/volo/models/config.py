@@ -4,11 +4,25 @@ Sources: VOLO, arXiv:2106.13112, table 2 (D1 to D5). The other sizes are this pr
 ordinary photos on small machines, ``volo_small_32``, ``volo_tiny_32`` and ``volo_micro_32`` for images of 32 pixels.
 """
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from volo.limits import LONGEST_SIDE, MOST_CHANNELS, MOST_OUTPUTS, is_count, is_number, short_repr
 from volo.messages import nearest
+
+#: Field → the number of its integers, and the largest one. The limits are far above any useful model: a description
+#: from elsewhere must not fill the memory before it is compared with the weights.
+_LISTS = {"img_size": (2, LONGEST_SIDE), "dims": (2, 65_536), "depths": (4, 100), "heads": (2, 1_024)}
+#: The same for fields of one integer.
+_COUNTS = {
+    "in_chans": MOST_CHANNELS,
+    "patch_size": 1_024,
+    "stem_width": 16_384,
+    "class_depth": 100,
+    "outlook_kernel": 31,
+    "outlook_stride": 64,
+}
+_MOST_MLP_RATIO, _MOST_INIT_STD = 64, 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +72,32 @@ class VOLOConfig:
     init_std: float | None = 0.02
 
     def __post_init__(self) -> None:
-        for name, length in (("img_size", 2), ("dims", 2), ("depths", 4), ("heads", 2)):
+        for name, (length, most) in _LISTS.items():
             value = getattr(self, name)
-            if not isinstance(value, tuple) or len(value) != length or not all(_is_count(item) for item in value):
-                raise ValueError(f"{name} must be {length} positive integers, not {value!r}")
-        for name in ("in_chans", "patch_size", "stem_width", "class_depth", "outlook_kernel", "outlook_stride"):
+            if not isinstance(value, tuple) or len(value) != length or not all(is_count(item, most) for item in value):
+                raise ValueError(f"{name} must be {length} positive integers up to {most:,}, not {short_repr(value)}")
+        for name, most in _COUNTS.items():
             value = getattr(self, name)
-            if not _is_count(value):
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
-        if self.num_classes != 0 and not _is_count(self.num_classes):
-            raise ValueError(f"num_classes must be an integer of at least 0, not {self.num_classes!r}")
+            if not is_count(value, most):
+                raise ValueError(f"{name} must be a positive integer up to {most:,}, not {short_repr(value)}")
+        if self.num_classes != 0 and not is_count(self.num_classes, MOST_OUTPUTS):
+            raise ValueError(
+                f"num_classes must be an integer from 0 to {MOST_OUTPUTS:,}, not {short_repr(self.num_classes)}"
+            )
         for name in ("drop_path_rate", "pos_drop_rate", "attn_drop_rate"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 1:
-                raise ValueError(f"{name} must lie in [0, 1), not {value!r}")
+            if not is_number(value, 0, 1) or value == 1:
+                raise ValueError(f"{name} must lie in [0, 1), not {short_repr(value)}")
         if not isinstance(self.drop_path_outlookers, bool):
-            raise ValueError(f"drop_path_outlookers must be True or False, not {self.drop_path_outlookers!r}")
-        if not _is_number(self.mlp_ratio) or not self.mlp_ratio * min(self.dims) >= 1:
-            raise ValueError(f"mlp_ratio must be a positive number, not {self.mlp_ratio!r}")
-        if self.init_std is not None and not (_is_number(self.init_std) and self.init_std > 0):
-            raise ValueError(f"init_std must be positive or None, not {self.init_std!r}")
+            raise ValueError(f"drop_path_outlookers must be True or False, not {short_repr(self.drop_path_outlookers)}")
+        if not is_number(self.mlp_ratio, 0, _MOST_MLP_RATIO) or not self.mlp_ratio * min(self.dims) >= 1:
+            raise ValueError(
+                f"mlp_ratio must be a positive number up to {_MOST_MLP_RATIO}, not {short_repr(self.mlp_ratio)}"
+            )
+        if self.init_std is not None and not (is_number(self.init_std, 0, _MOST_INIT_STD) and self.init_std > 0):
+            raise ValueError(
+                f"init_std must be None or a positive number up to {_MOST_INIT_STD}, not {short_repr(self.init_std)}"
+            )
         if self.patch_size % 2:
             raise ValueError(f"patch_size must be even (the stem halves the image), not {self.patch_size}")
         if self.outlook_kernel % 2 == 0:
@@ -95,20 +115,14 @@ class VOLOConfig:
         Raises:
             ValueError: A key is unknown (the message suggests the most similar one), or a value is not allowed.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"the architecture must be settings by name, not {short_repr(values)}")
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                raise ValueError(f"unknown model argument {key!r}{nearest(key, known)}")
+                raise ValueError(f"unknown model argument {short_repr(key)}{nearest(key, known)}")
         arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**arguments)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 _D1 = VOLOConfig()

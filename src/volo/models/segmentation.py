@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from volo.limits import MOST_OUTPUTS, is_count, short_repr
 from volo.messages import nearest
 from volo.models.config import VOLOConfig
 from volo.models.pyramid import STRIDES, Pyramid
@@ -32,6 +33,8 @@ DECODERS: Mapping[str, str | None] = {
 _DROPOUT = 0.1
 #: Width of the maps of UPerNet and of the auxiliary head in the usual recipes.
 _CHANNELS = 256
+#: The largest width, far above any useful one: see the limits of :class:`VOLOConfig`.
+_MOST_CHANNELS = 65_536
 
 
 class SegmentationLogits(NamedTuple):
@@ -59,8 +62,11 @@ class SegmentationConfig:
     decoder_channels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise ValueError(f"segmentation needs at least two classes, not {self.num_classes}")
+        if not is_count(self.num_classes, MOST_OUTPUTS) or self.num_classes < 2:
+            raise ValueError(
+                f"segmentation needs at least two classes and at most {MOST_OUTPUTS:,}, "
+                f"not {short_repr(self.num_classes)}"
+            )
         check_decoder(self.decoder, self.decoder_channels)
 
 
@@ -68,14 +74,14 @@ def check_decoder(decoder: str, channels: int | None) -> None:
     """Check the name of a decoder and its width.
 
     Raises:
-        ValueError: The decoder is unknown, has no setting for the width, or the width is below 1.
+        ValueError: The decoder is unknown, has no setting for the width, or the width is out of range.
     """
-    if decoder not in DECODERS:
-        raise ValueError(f"unknown decoder {decoder!r}{nearest(decoder, DECODERS)}")
+    if not isinstance(decoder, str) or decoder not in DECODERS:
+        raise ValueError(f"unknown decoder {short_repr(decoder)}{nearest(str(decoder), DECODERS)}")
     if channels is not None and DECODERS[decoder] is None:
         raise ValueError(f"decoder {decoder} has maps of fixed widths: leave out decoder_channels")
-    if channels is not None and channels < 1:
-        raise ValueError(f"decoder_channels must be at least 1, not {channels}")
+    if channels is not None and not is_count(channels, _MOST_CHANNELS):
+        raise ValueError(f"decoder_channels must be an integer of 1 to {_MOST_CHANNELS:,}, not {short_repr(channels)}")
 
 
 class SegmentationModel(nn.Module):

@@ -211,3 +211,11 @@ def test_bad_keras_files_are_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"a\.h5 is a damaged HDF5 file"):
         load_model(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("stem_1_conv/kernel:0", data=["text"])
+    with pytest.raises(ValueError, match=r"a\.h5 is a damaged HDF5 file: kernel:0 holds object, not floating-point"):
+        load_model(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("stem_1_conv/kernel:0", data=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match=r"a\.h5 is not a VOLO .*: an array has another shape: axes don't match array"):
+        load_model(path)

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from volo.files import atomic_write
 from volo.models import create_model, load_model, save_model
 from volo.models.weights import model_folder as weights_module
-from volo.models.weights.model_folder import MODEL_CONFIG_FILE, WEIGHTS_FILE
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE, WEIGHTS_FILE, read_description
 
 NAMES = ("ant", "Ohrwurm", "蜂")
 PREPROCESSING = {"size": [32, 32], "crop_pct": 0.9, "interpolation": "bicubic", "mean": [0.5], "std": [0.25]}
@@ -168,7 +168,7 @@ def test_an_invalid_description_is_an_error(folder, content):
 def test_another_version_asks_for_an_upgrade(folder, version):
     describe(folder, format_version=version)
     message = error_of(folder, MODEL_CONFIG_FILE)
-    assert f"has format version {version}; this volo reads version 1; upgrade volo" in message
+    assert f"has format version {version!r}; this volo reads version 1; upgrade volo" in message
 
 
 @pytest.mark.parametrize("key", ["architecture", "class_names", "preprocessing"])
@@ -184,13 +184,136 @@ def test_a_description_that_lacks_a_part_is_an_error(folder, key):
         ({"dims": 64}, "64"),
         ({"depth": [1, 1, 1, 1]}, "unknown model argument 'depth'; did you mean 'depths'"),
         ({"patch_size": 3}, "patch_size must be even"),
+        ({"depths": [10**7, 1, 1, 1]}, "depths must be 4 positive integers up to 100, not (10000000, 1, 1, 1)"),
+        ({"depths": [1, 1, 1, 10**9]}, "depths must be 4 positive integers up to 100, not (1, 1, 1, 1000000000)"),
+        ({"class_depth": 10**8}, "class_depth must be a positive integer up to 100, not 100000000"),
+        ({"dims": [10**9, 10**9]}, "dims must be 2 positive integers up to 65,536"),
+        ({"heads": [True, 2]}, "heads must be 2 positive integers up to 1,024, not (True, 2)"),
+        ({"img_size": [10**6, 32]}, "img_size must be 2 positive integers up to 16,384"),
+        ({"img_size": [32, float("inf")]}, "img_size must be 2 positive integers up to 16,384, not (32, inf)"),
+        ({"stem_width": 10**6}, "stem_width must be a positive integer up to 16,384"),
+        ({"in_chans": 10**6}, "in_chans must be a positive integer up to 1,024"),
+        ({"patch_size": 10**6}, "patch_size must be a positive integer up to 1,024"),
+        ({"outlook_kernel": 999}, "outlook_kernel must be a positive integer up to 31"),
+        ({"outlook_stride": 10**9}, "outlook_stride must be a positive integer up to 64"),
+        ({"num_classes": 10**12}, "num_classes must be an integer from 0 to 1,000,000, not 1000000000000"),
+        ({"mlp_ratio": 1e9}, "mlp_ratio must be a positive number up to 64, not 1000000000.0"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio must be a positive number up to 64, not nan"),
+        ({"init_std": 10**300}, "init_std must be None or a positive number up to 10, not 1000000"),
+        ({"drop_path_rate": float("nan")}, "drop_path_rate must lie in [0, 1), not nan"),
+        ({"drop_path_outlookers": 1}, "drop_path_outlookers must be True or False, not 1"),
+        ({"x" * 10**6: 1}, "unknown model argument 'xxxxxxx"),
     ],
 )
-def test_an_impossible_architecture_is_an_error(folder, model, changes, reason):
+def test_an_impossible_architecture_is_an_error_before_anything_is_built(folder, model, changes, reason, monkeypatch):
+    monkeypatch.setattr("volo.models.weights.identify.VOLO", None)
     describe(folder, architecture={**asdict(model.config), **changes})
     message = error_of(folder, MODEL_CONFIG_FILE)
     assert "does not describe a model: " in message
     assert reason in message
+    assert len(message) < 1000
+
+
+def test_the_largest_architecture_is_compared_with_the_weights_without_its_memory(folder, model):
+    largest = {"dims": [65536, 65536], "heads": [1024, 1024], "stem_width": 16384, "mlp_ratio": 64.0}
+    describe(folder, architecture={**asdict(model.config), **largest, "depths": [100] * 4, "class_depth": 100})
+    assert "does not fit the architecture in config.json: it lacks " in error_of(folder, WEIGHTS_FILE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"architecture": []}, "the architecture must be settings by name, not []"),
+        ({"architecture": 7}, "the architecture must be settings by name, not 7"),
+        ({"preprocessing": [1]}, "preprocessing must be settings by name, not [1]"),
+        ({"preprocessing": {"size": [32, float("inf")]}}, "size must be a height and a width of 1 to 16,384 pixels"),
+        ({"preprocessing": {"size": [32, 32], "mean": [0.5, None]}}, "mean must be a number from -1e+06 to 1e+06"),
+        ({"preprocessing": {"size": [32, 32], "mean": [float("nan")]}}, "mean must be a number from -1e+06 to 1e+06"),
+        ({"preprocessing": {"size": [32, 32], "mean": [1e308]}}, "mean must be a number from -1e+06 to 1e+06"),
+        ({"preprocessing": {"size": [32, 32], "std": [1e-320]}}, "std must be a number from 1e-06 to 1e+06"),
+        ({"preprocessing": {"size": [32, 32], "std": [0.0]}}, "std must be a number from 1e-06 to 1e+06"),
+        ({"preprocessing": {"size": [32, 32], "crop_pct": 1e-9}}, "crop_pct must be a number from 0.1 to 10"),
+        ({"class_names": ["a", "b", 3]}, "class_names must be a list of texts, not ['a', 'b', 3]"),
+        ({"class_names": [["a"], "b", "c"]}, "class_names must be a list of texts, not [['a'], 'b', 'c']"),
+        ({"class_names": {"a": 1}}, "class_names must be a list of texts, not {'a': 1}"),
+        ({"class_names": ["a", "b", "c" * 10**7]}, "the name of class 2 has 10,000,000 characters; 1,000 are allowed"),
+        ({"class_names": ["a", "b", "\udcff"]}, r"the name of class 2, '\udcff', is not valid Unicode text; rename it"),
+        ({"task": ["segmentation"]}, "its task is ['segmentation']"),
+        ({"task": "segmentation", "segmentation": [[1, 2]]}, "segmentation must be settings by name, not [[1, 2]]"),
+    ],
+)
+def test_a_description_of_other_types_is_one_line(folder, changes, reason):
+    describe(folder, **changes)
+    message = error_of(folder, MODEL_CONFIG_FILE)
+    assert f"does not describe a model: {reason}" in message
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"format_version": 1, "x": ' + "[" * 900 + "]" * 900]
+)
+def test_a_deeply_nested_description_is_an_error(folder, text):
+    (folder / MODEL_CONFIG_FILE).write_text(text)
+    assert "is not a description of a volo model: " in error_of(folder, MODEL_CONFIG_FILE)
+
+
+def test_a_description_of_a_hundred_megabytes_is_not_read(folder):
+    with (folder / MODEL_CONFIG_FILE).open("wb") as file:
+        file.truncate(100 * 2**20)
+    assert error_of(folder, MODEL_CONFIG_FILE).endswith("it is larger than 64 MiB")
+
+
+def test_control_characters_in_class_names_are_kept(folder):
+    names = ["cat\x1b]0;title\x07", "two\nlines", "\u202egnp.exe"]
+    describe(folder, class_names=names)
+    assert load_model(folder).class_names == tuple(names)
+
+
+TIMM = {
+    "architecture": "volo_d1_224",
+    "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 0.9},
+    "label_names": ["ant", "bee"],
+}
+
+
+def test_timms_description_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({**TIMM, "label_names": None, "id2label": {"1": 7, "0": "ant"}}))
+    description = read_description(tmp_path / "config.json")
+    assert description.writer == "timm"
+    assert description.class_names == ("ant", "7")
+    assert description.preprocessing == {"crop_pct": 0.9, "mean": [0.5] * 3, "std": [0.5] * 3, "size": [32, 32]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pretrained_cfg": [1]}, "pretrained_cfg must be settings by name, not [1]"),
+        ({"pretrained_cfg": {"input_size": 3}}, "input_size must be channels, height and width, not 3"),
+        ({"pretrained_cfg": {"input_size": [3, 32]}}, "input_size must be channels, height and width, not [3, 32]"),
+        ({"pretrained_cfg": {"input_size": [3, 1e9, 32]}}, "size must be a height and a width of 1 to 16,384"),
+        ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "mean must be a number from"),
+        ({"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5]}}, "mean and std must have a number for each channel"),
+        ({"pretrained_cfg": {"crop_pct": None}}, "crop_pct must be a number from 0.1 to 10, not None"),
+        ({"label_names": "cats"}, "label_names must be a list of texts, not 'cats'"),
+        ({"label_names": [["ant"], "bee"]}, "class_names must be a list of texts, not [['ant'], 'bee']"),
+        ({"label_names": ["\ud800", "bee"]}, r"the name of class 0, '\ud800', is not valid Unicode text"),
+        ({"label_names": None, "id2label": {"zero": "ant"}}, "invalid literal for int"),
+        ({"label_names": None, "id2label": {"0": {}}}, "class_names must be a list of texts, not [{}]"),
+    ],
+)
+def test_timms_description_of_other_types_is_one_line(tmp_path, changes, reason):
+    (tmp_path / "config.json").write_text(json.dumps({**TIMM, **changes}))
+    with pytest.raises(ValueError, match=r"config\.json does not describe a model: ") as error:
+        read_description(tmp_path / "config.json")
+    assert reason in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_names_that_no_file_can_hold_are_an_error_and_leave_the_old_model(folder, model):
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"the name of class 1, '\\ud800', is not valid Unicode text; rename it"):
+        save(folder, model, class_names=("ant", "\ud800", "cat"))
+    assert contents(folder) == before
 
 
 def test_an_empty_weights_file_is_an_error(folder):

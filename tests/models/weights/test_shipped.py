@@ -90,6 +90,15 @@ def test_heads_of_the_same_classes_are_kept(caplog):
     assert not caplog.records
 
 
+def test_heads_of_classes_whose_names_differ_in_what_cannot_be_seen_are_kept(tmp_path, caplog):
+    model = create_model("volo_micro_32", num_classes=2)
+    names = ("cafe\u0301", "dog\u200b")
+    save_model(tmp_path, model.config, model.state_dict(), class_names=names, preprocessing={"size": (32, 32)})
+    again = create_model("volo_micro_32", pretrained=tmp_path, class_names=("café", "dog"))
+    assert torch.equal(again.head.weight, model.head.weight)
+    assert not caplog.records
+
+
 def test_heads_of_a_thousand_classes_are_kept_whatever_their_names(tmp_path, caplog):
     model = create_model("volo_micro_32", num_classes=1000)
     names = tuple(f"n{number:08d}" for number in range(1000))

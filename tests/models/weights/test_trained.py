@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def assert_same(loaded: TrainedModel, trained: TrainedModel) -> None:
 def test_a_saved_folder_gives_the_same_model_bit_for_bit(trained, tmp_path):
     trained.save_pretrained(tmp_path / "a" / "insects")
     assert sorted(path.name for path in (tmp_path / "a" / "insects").iterdir()) == [
+        ".volo-folder",
         "README.md",
         "config.json",
         "model.safetensors",
@@ -86,6 +88,23 @@ def test_names_that_do_not_fit_the_outputs_are_an_error_and_nothing_is_written(t
     wrong = TrainedModel(model=trained.model, class_names=("ant",), preprocessing=trained.preprocessing)
     with pytest.raises(ValueError, match="class_names must be 3 names, not 1"):
         wrong.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_could_steer_a_reader_is_escaped_in_the_card(trained, tmp_path):
+    names = ("cat\x1b]52;c;cm0=\x07", "\u202egnp.\x9bexe", "tag\U000e0041 蜂")
+    replace(trained, class_names=names).save_pretrained(tmp_path / "a\u202eb", notes="## Data\n\nPhotos.")
+    text = (tmp_path / "a\u202eb" / "README.md").read_text(encoding="utf-8")
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert r"# a\u202eb" in text
+    assert json.loads(re.search(r"```json\n(.*)\n```", text)[1]) == list(names)
+    assert "蜂" in text
+    assert load_model(tmp_path / "a\u202eb").class_names == names
+
+
+def test_a_name_that_no_file_can_hold_is_one_line_and_nothing_is_written(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"^the name of class 2, '\\udcff', is not valid Unicode text; rename it$"):
+        replace(trained, class_names=("ant", "bee", "\udcff")).save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

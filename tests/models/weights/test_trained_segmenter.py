@@ -96,7 +96,39 @@ def test_tensors_or_descriptions_that_do_not_fit_are_errors(model, folder):
     with pytest.raises(ValueError, match="its task is 'detection'; this volo supports classification and segmentation"):
         load_segmenter(folder)
     change(folder, task="segmentation", segmentation={"num_classes": 3, "decoder": "upernet"})
-    with pytest.raises(ValueError, match="does not describe a segmentation model"):
+    with pytest.raises(ValueError, match=r"does not describe a model: .decoder_channels. is missing"):
+        load_segmenter(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": "3"}, "segmentation needs at least two classes and at most 1,000,000, not '3'"),
+        ({"num_classes": 10**9}, "segmentation needs at least two classes and at most 1,000,000, not 1000000000"),
+        ({"decoder": ["upernet"]}, r"unknown decoder \['upernet'\]"),
+        ({"decoder_channels": 10**8}, "decoder_channels must be an integer of 1 to 65,536, not 100000000"),
+        ({"class_colors": ["#000000"]}, r"class_colors must be 3 colors, not \['#000000'\]"),
+        ({"class_colors": ["#000000", "red", "#ffffff"]}, "a color must be #rrggbb or three numbers"),
+        ({"class_colors": [[0, 0, 0]] * 3}, "class_colors must be"),
+        ({"class_colors": 7}, "class_colors must be"),
+        ({"ignore_index": float("inf")}, "ignore_index must be an integer from 0 to 65,?535, not inf"),
+        ({"ignore_index": None}, "ignore_index must be an integer from 0 to 65,?535, not None"),
+        ({"short_side": 10**9}, "short_side must be .*16,384 pixels, not 1000000000"),
+        ({"short_side": "large"}, "short_side must be .*16,384 pixels, not 'large'"),
+    ],
+)
+def test_a_description_of_other_types_or_sizes_is_one_line(folder, changes, message):
+    described = json.loads((folder / "config.json").read_text())["segmentation"]
+    change(folder, segmentation=described | changes)
+    with pytest.raises(ValueError, match=rf"^\S*config\.json does not describe a model: .*{message}[^\n]*$"):
+        load_segmenter(folder)
+
+
+def test_weights_that_are_not_finite_are_refused_and_named(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["head.1.bias"][0] = torch.nan
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"values that are not finite in head\.1\.bias \(1 of \d+ tensors\)"):
         load_segmenter(folder)
 
 
@@ -130,7 +162,7 @@ def assert_same(loaded, trained):
 def test_a_saved_folder_gives_the_same_model(trained, tmp_path):
     trained.save_pretrained(tmp_path / "a" / "streets")
     files = sorted(path.name for path in (tmp_path / "a" / "streets").iterdir())
-    assert files == ["README.md", "config.json", "model.safetensors"]
+    assert files == [".volo-folder", "README.md", "config.json", "model.safetensors"]
     assert_same(load_segmenter(tmp_path / "a" / "streets"), trained)
 
 

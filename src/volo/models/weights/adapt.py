@@ -11,7 +11,7 @@ from volo.layers import resize_position_embedding
 from volo.models.config import VOLOConfig
 from volo.models.volo import VOLO
 from volo.models.weights.identify import Identity, differences
-from volo.models.weights.read import ANCHOR
+from volo.models.weights.read import ANCHOR, check_finite_weights
 
 STEM = "patch_embed.conv.0.weight"
 
@@ -48,8 +48,8 @@ def adapt(
         The state dict, and a phrase for each change.
 
     Raises:
-        ValueError: The weights are of another architecture, lack tensors, have unexpected ones, or have other heads
-            and ``new_heads`` is False.
+        ValueError: The weights are of another architecture, lack tensors, have unexpected ones, are not finite, or have
+            other heads and ``new_heads`` is False.
     """
     resampled = replace(identity, config=replace(identity.config, patch_size=config.patch_size))
     if different := differences(resampled, config):
@@ -65,6 +65,7 @@ def adapt(
     _heads(adapted, identity, config, origin, notes, new_heads=new_heads, other_classes=other_classes)
     for name in [name for name in adapted if name.endswith("running_mean")]:
         adapted.setdefault(name.replace("running_mean", "num_batches_tracked"), torch.tensor(0))
+    check_finite_weights(origin, adapted)
     return adapted, notes
 
 

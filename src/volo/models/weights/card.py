@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from volo.messages import printable
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import SegmentationConfig
 from volo.models.weights.model_folder import CLASSIFICATION, SEGMENTATION
@@ -99,7 +100,7 @@ def model_card(
 
     task = SEGMENTATION if isinstance(config, SegmentationConfig) else CLASSIFICATION
     backbone = config.backbone if isinstance(config, SegmentationConfig) else config
-    hub_task, title = f"image-{task}", source.removeprefix("hf-hub:")
+    hub_task, title = f"image-{task}", printable(source.removeprefix("hf-hub:"))
     results = results or {}
     scores = {key: results[key] for key in CARD_SCORES[task] if results.get(key) is not None}
     names = CARD_SCORES[task]
@@ -139,9 +140,19 @@ def model_card(
         dims=", ".join(map(str, backbone.dims)),
         depths=", ".join(map(str, backbone.depths)),
         scores=f"\nOn {images}: {score_list}." if scores else "",
-        usage=_USAGE[task].format(source=json.dumps(source, ensure_ascii=False)),
-        preprocessing=", ".join(f"{name} {value}" for name, value in preprocessing.items()),
-        class_names=json.dumps(class_names, ensure_ascii=False),
+        usage=_USAGE[task].format(source=_printable_json(source)),
+        preprocessing=", ".join(printable(f"{name} {value}") for name, value in preprocessing.items()),
+        class_names=_printable_json(class_names),
         notes=f"\n{notes}" if notes else "",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{page}")
+
+
+def _printable_json(value: Any) -> str:
+    """Return JSON in which the characters that :func:`printable` escapes are escaped in JSON's way."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(
+        character if printable(character) == character else json.dumps(character)[1:-1] for character in text
+    )

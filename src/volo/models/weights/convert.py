@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.files import atomic_write, check_writable_folder, created_folder, system_error
+from volo.files import atomic_write, check_writable_folder, created_folder
 from volo.layers import OutlookAttention
 from volo.messages import nearest
 from volo.models.weights.identify import differences, identify
@@ -56,10 +56,7 @@ def convert(source: Source, destination: str | Path, *, to: str, ema: bool | Non
                 f"the authors' format cannot store {', '.join(hidden)}, which no tensor shows; use --to volo"
             )
         with created_folder(destination.parent), atomic_write(destination) as temporary, temporary.open("wb") as file:
-            try:
-                torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, file)
-            except RuntimeError as error:
-                raise system_error(error) or error from error
+            torch.save({"state_dict": {name: tensor.clone() for name, tensor in weights.items()}}, file)
         return trained
     with created_folder(destination):
         if to == "timm":

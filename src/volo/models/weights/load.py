@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.color import parse_color, stored_colors
 from volo.imagenet import GRAY_MEAN, GRAY_STD, imagenet_names
-from volo.messages import join_few, nearest
+from volo.messages import join_few, nearest, normalized
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import BACKBONE, SegmentationConfig, SegmentationModel
 from volo.models.volo import VOLO
@@ -24,11 +23,10 @@ from volo.models.weights.model_folder import (
     SEGMENTATION,
     WEIGHTS_FILES,
     ModelDescription,
-    described_config,
     read_description,
 )
 from volo.models.weights.published import WEIGHTS, PublishedWeights, shipped_weights
-from volo.models.weights.read import Checkpoint, from_object, read_checkpoint
+from volo.models.weights.read import Checkpoint, check_finite_weights, from_object, read_checkpoint
 from volo.models.weights.trained import TrainedModel, TrainedSegmenter
 
 #: Prefix of a repository name of the Hugging Face hub.
@@ -155,22 +153,16 @@ def load_segmenter(source: Source) -> TrainedSegmenter:
     """
     found = locate(source)
     origin, description = found.checkpoint.origin, found.description
-    if description is None or description.segmentation is None or description.config is None:
+    if description is None or description.segmentation is None:
         raise ValueError(f"{origin} is not a segmentation model; use volo.Predictor or volo.load_model for classifiers")
     stored = description.segmentation
-    try:
-        config = described_config(description)
-        colors = tuple(parse_color(text) for text in stored_colors(stored))
-        ignore_index, short_side = int(stored["ignore_index"]), stored["short_side"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{MODEL_CONFIG_FILE} of {origin} does not describe a segmentation model: {error}") from error
     return TrainedSegmenter(
-        model=_build_segmentation_model(config, found.checkpoint),
+        model=_build_segmentation_model(stored.config, found.checkpoint),
         class_names=description.class_names or (),
-        class_colors=colors,
-        ignore_index=ignore_index,
+        class_colors=stored.class_colors,
+        ignore_index=stored.ignore_index,
         preprocessing=description.preprocessing or {},
-        short_side=short_side,
+        short_side=stored.short_side,
     )
 
 
@@ -234,7 +226,7 @@ def _has_other_classes(description: ModelDescription | None, class_names: Sequen
     described = description.class_names if description else None
     if described is None or class_names is None or len(described) == len(class_names) == 1000:
         return False
-    return described != tuple(class_names)
+    return list(map(normalized, described)) != list(map(normalized, class_names))
 
 
 def report(checkpoint: Checkpoint, notes: list[str]) -> None:
@@ -350,5 +342,6 @@ def _build_segmentation_model(config: SegmentationConfig, checkpoint: Checkpoint
         problem = f"lacks {join_few(wrong)}" if wrong else f"has {extra} unexpected tensors"
         raise ValueError(f"{checkpoint.origin} does not fit the architecture in {MODEL_CONFIG_FILE}: it {problem}")
     weights = {name: tensor.to(expected[name].dtype) for name, tensor in found.items() if tensor is not None}
+    check_finite_weights(checkpoint.origin, weights)
     model.load_state_dict(weights, strict=True, assign=True)
     return model.eval()

@@ -5,20 +5,18 @@ timm and transformers store models in files of the same names, with another ``co
 """
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from volo.color import Color, hex_color
+from volo.color import Color, hex_color, parse_color, stored_colors
 from volo.files import atomic_write
 from volo.imagenet import distinct
+from volo.limits import check_mask_settings, check_names, check_preprocessing, parse_json, short_repr
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import SegmentationConfig
 
@@ -31,6 +29,27 @@ WEIGHTS_FILES = (WEIGHTS_FILE, "pytorch_model.bin")
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 
 
+#: Largest ``config.json`` to read, in bytes: one of 21,841 ImageNet classes has about 1 MB.
+_LARGEST_DESCRIPTION = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationDescription:
+    """The entries that only the ``config.json`` of a segmentation model has.
+
+    Attributes:
+        config: the architecture of the whole model.
+        class_colors: (red, green, blue) of each class, 0–255.
+        ignore_index: the mask value of pixels that training and evaluation ignored.
+        short_side: see :class:`volo.models.TrainedSegmenter`.
+    """
+
+    config: SegmentationConfig
+    class_colors: tuple[Color, ...]
+    ignore_index: int
+    short_side: int | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
     """The content of a ``config.json``; None for each field that the file does not have.
@@ -41,7 +60,7 @@ class ModelDescription:
         class_names: the class of each output, in order.
         preprocessing: fields of :class:`volo.data.Preprocessing`.
         task: classification or segmentation.
-        segmentation: the further entries of a segmentation model, as :func:`save_segmenter` writes them.
+        segmentation: the further entries of a segmentation model.
     """
 
     writer: str
@@ -49,7 +68,7 @@ class ModelDescription:
     class_names: tuple[str, ...] | None = None
     preprocessing: dict[str, Any] | None = None
     task: str = CLASSIFICATION
-    segmentation: dict[str, Any] | None = None
+    segmentation: SegmentationDescription | None = None
 
 
 def save_model(
@@ -63,8 +82,10 @@ def save_model(
     """Write ``weights``, the state dict of a VOLO, and their description into ``folder``, both files or neither.
 
     Raises:
+        ValueError: The class names cannot be stored; see :func:`volo.limits.check_names`.
         OSError: The files cannot be written.
     """
+    check_names(class_names, config.num_classes)
     description = {
         "format_version": MODEL_FORMAT_VERSION,
         "architecture": asdict(config),
@@ -88,7 +109,7 @@ def save_segmenter(
     """Write ``weights``, the state dict of a :class:`SegmentationModel`, and their description, both files or neither.
 
     Raises:
-        ValueError: The number of names or of colors is not the number of classes.
+        ValueError: The number of names or of colors is not the number of classes, or the names cannot be stored.
         OSError: The files cannot be written.
     """
     if not len(class_names) == len(class_colors) == config.num_classes:
@@ -96,6 +117,7 @@ def save_segmenter(
             f"{config.num_classes} classes need as many names and colors, not {len(class_names)} and "
             f"{len(class_colors)}"
         )
+    check_names(class_names)
     description = {
         "format_version": MODEL_FORMAT_VERSION,
         "task": SEGMENTATION,
@@ -126,83 +148,115 @@ def save_model_folder(folder: Path, weights: Mapping[str, Tensor], description: 
         atomic_write(folder / WEIGHTS_FILE) as weights_file,
     ):
         description_file.write_text(text, encoding="utf-8")
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, weights_file, {"format": "pt"})
-        except SafetensorError as error:
-            # safetensors reports a failure of the system as text alone; callers handle OSError.
-            number = re.search(r"os error (\d+)", str(error))
-            if number is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, weights_file, {"format": "pt"})
 
 
 def read_description(path: Path) -> ModelDescription:
     """Read a ``config.json`` that volo, timm or the TimmWrapper of transformers wrote.
 
     Raises:
-        ValueError: The file was written by none of these, is damaged, or has a newer format version.
+        ValueError: The file was written by none of these, is damaged, has a newer format version, or has a value of
+            another type or out of the limits of :mod:`volo.limits`.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "format_version" not in content and isinstance(content.get("architecture"), str):
-            return _timm_description(content)
-        version = content["format_version"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a description of a volo model: {error}") from error
-    if version != MODEL_FORMAT_VERSION:
+    content = _read_json(path)
+    if "format_version" not in content and isinstance(content.get("architecture"), str):
+        read = _timm_description
+    elif content.get("format_version") is None:
+        raise ValueError(f"{path} is not a description of a volo model: it has no format_version")
+    elif content["format_version"] != MODEL_FORMAT_VERSION:
         raise ValueError(
-            f"{path} has format version {version}; this volo reads version {MODEL_FORMAT_VERSION}; upgrade volo"
+            f"{path} has format version {short_repr(content['format_version'])}; this volo reads version "
+            f"{MODEL_FORMAT_VERSION}; upgrade volo"
         )
+    else:
+        read = _volo_description
     try:
-        config, task = VOLOConfig.from_dict(content["architecture"]), content.get("task", CLASSIFICATION)
-        if task not in (CLASSIFICATION, SEGMENTATION):
-            raise ValueError(f"its task is {task!r}; this volo supports {CLASSIFICATION} and {SEGMENTATION}")
-        segmentation = dict(content[SEGMENTATION]) if task == SEGMENTATION else None
-        return ModelDescription(
-            writer="volo",
-            config=config,
-            class_names=_class_names(
-                content["class_names"], segmentation["num_classes"] if segmentation else config.num_classes
-            ),
-            preprocessing=dict(content["preprocessing"]),
-            task=task,
-            segmentation=segmentation,
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return read(content)
+    except KeyError as error:
+        raise ValueError(f"{path} does not describe a model: {error} is missing") from error
+    except ValueError as error:
         raise ValueError(f"{path} does not describe a model: {error}") from error
 
 
-def described_config(description: ModelDescription) -> SegmentationConfig:
-    """Return the architecture of a segmentation model from its description.
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a file whose size is limited."""
+    if path.stat().st_size > _LARGEST_DESCRIPTION:
+        raise ValueError(
+            f"{path} is not a description of a volo model: it is larger than {_LARGEST_DESCRIPTION / 2**20:.0f} MiB"
+        )
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a description of a volo model: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a description of a volo model: it holds {short_repr(content)}")
+    return content
 
-    Raises:
-        KeyError: An entry is missing.
-        ValueError: A value is not allowed.
-    """
-    assert description.config is not None
-    assert description.segmentation is not None
+
+def _volo_description(content: dict[str, Any]) -> ModelDescription:
+    """Check our own ``config.json``. Raises KeyError and ValueError."""
+    config, task = VOLOConfig.from_dict(content["architecture"]), content.get("task", CLASSIFICATION)
+    if task not in (CLASSIFICATION, SEGMENTATION):
+        raise ValueError(f"its task is {short_repr(task)}; this volo supports {CLASSIFICATION} and {SEGMENTATION}")
+    segmentation = _segmentation(_settings(content, SEGMENTATION), config) if task == SEGMENTATION else None
+    preprocessing = _settings(content, "preprocessing")
+    check_preprocessing(preprocessing)
+    classes = segmentation.config.num_classes if segmentation else config.num_classes
+    return ModelDescription(
+        writer="volo",
+        config=config,
+        class_names=check_names(content["class_names"], classes),
+        preprocessing=preprocessing,
+        task=task,
+        segmentation=segmentation,
+    )
+
+
+def _segmentation(stored: dict[str, Any], backbone: VOLOConfig) -> SegmentationDescription:
+    """Check the entries of a segmentation model. Raises KeyError and ValueError."""
     fields = ("num_classes", "decoder", "decoder_channels")
-    return SegmentationConfig(backbone=description.config, **{key: description.segmentation[key] for key in fields})
+    config = SegmentationConfig(backbone=backbone, **{key: stored[key] for key in fields})
+    colors, ignored, side = stored_colors(stored), stored["ignore_index"], stored["short_side"]
+    texts = isinstance(colors, list) and all(isinstance(color, str) and len(color) <= 20 for color in colors)
+    if not texts or len(colors) != config.num_classes:
+        raise ValueError(f"class_colors must be {config.num_classes:,} colors, not {short_repr(colors)}")
+    check_mask_settings(ignored, side)
+    return SegmentationDescription(
+        config=config,
+        class_colors=tuple(parse_color(color) for color in colors),
+        ignore_index=ignored,
+        short_side=side,
+    )
 
 
-def _class_names(names: Any, count: int) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != count:
-        raise ValueError(f"class_names must be {count} names, one for each output")
-    return tuple(names)
+def _settings(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an entry of ``content`` that must be settings by name. Raises KeyError and ValueError."""
+    values = content[name]
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} must be settings by name, not {short_repr(values)}")
+    return values
 
 
 def _timm_description(content: dict[str, Any]) -> ModelDescription:
-    """Translate timm's ``config.json``, which TimmWrapper extends by entries of its own."""
-    settings = content.get("pretrained_cfg") or content
+    """Translate timm's ``config.json``, which TimmWrapper extends by entries of its own. Raises ValueError."""
+    settings = _settings(content, "pretrained_cfg") if content.get("pretrained_cfg") else content
     size = settings.get("test_input_size") or settings.get("input_size")
-    preprocessing = {key: settings[key] for key in ("crop_pct", "interpolation", "mean", "std") if key in settings}
+    keys = ("crop_pct", "interpolation", "mean", "std")
+    preprocessing: dict[str, Any] = {key: settings[key] for key in keys if key in settings}
     if size:
-        preprocessing["size"] = list(size[1:])
+        if not isinstance(size, list) or len(size) != 3:
+            raise ValueError(f"input_size must be channels, height and width, not {short_repr(size)}")
+        preprocessing["size"] = size[1:]
+    check_preprocessing(preprocessing)
     names = content.get("label_names") or settings.get("label_names")
     if not names and isinstance(content.get("id2label"), dict):
         names = [content["id2label"][key] for key in sorted(content["id2label"], key=int)]
+    if isinstance(names, list):
+        names = distinct(check_names([str(name) if isinstance(name, int) else name for name in names]))
+    elif names:
+        raise ValueError(f"label_names must be a list of texts, not {short_repr(names)}")
     return ModelDescription(
         writer="transformers" if content.get("model_type") == "timm_wrapper" else "timm",
-        class_names=distinct([str(name) for name in names]) if names else None,
+        class_names=names or None,
         preprocessing=preprocessing or None,
     )

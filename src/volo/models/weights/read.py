@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from volo.messages import join_few
 from volo.models.weights.readers.torch_pickle import read_pickled
 
 #: The tensor that every VOLO has; the text before this name is the prefix of a wrapper.
@@ -107,6 +108,32 @@ def from_object(weights: nn.Module | Mapping[str, Any], *, ema: bool | None = No
     return replace(checkpoint, weights={name: tensor.clone() for name, tensor in checkpoint.weights.items()})
 
 
+def not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """Return which tensors hold values that are not finite in float32, as a phrase, or None if there are none."""
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not _is_finite(tensor.float())]
+    return f"values that are not finite in {join_few(bad)} ({len(bad)} of {len(weights)} tensors)" if bad else None
+
+
+def _is_finite(values: Tensor) -> bool:
+    # A finite sum proves that all values are finite, and is much faster than a look at each value. The sum of values
+    # that are large but finite may overflow, so it proves nothing if it is not finite.
+    return bool(values.sum().isfinite() or values.isfinite().all())
+
+
+def check_finite_weights(origin: str, weights: Mapping[str, Tensor]) -> None:
+    """Check that all weights are finite numbers in float32.
+
+    Args:
+        origin: the name of the weights in the message.
+        weights: name → tensor.
+
+    Raises:
+        ValueError: A value is NaN, infinite, or too large for float32.
+    """
+    if problem := not_finite(weights):
+        raise ValueError(f"the weights of {origin} have {problem}; download or train them again")
+
+
 def check_weights_file(path: Path) -> None:
     """Check that a path is a readable file that is not empty.
 
@@ -176,7 +203,7 @@ def _checkpoint(origin: str, form: str, content: Any, ema: bool | None, about: d
         raise ValueError(f"{origin} holds no tensors; it has: {', '.join(map(str, list(content)[:8])) or 'nothing'}")
     addresses = set()
     for name, value in weights.items():
-        _check_plain(origin, name, value)
+        check_plain(origin, name, value)
         if value.data_ptr() in addresses:  # parameters that their model shares; a VOLO has them separately
             weights[name] = value.clone()
         addresses.add(value.data_ptr())
@@ -216,8 +243,17 @@ def _has_tensors(value: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
 
 
-def _check_plain(origin: str, name: str, tensor: Tensor) -> None:
-    """Check that a tensor is dense, and that each of its values is stored."""
+def check_plain(origin: str, name: str, tensor: Tensor) -> None:
+    """Check that a tensor of a file is dense, and that each of its values is stored.
+
+    Args:
+        origin: the file, for the message.
+        name: the tensor, for the message.
+        tensor: the tensor.
+
+    Raises:
+        ValueError: It is sparse, quantized or nested, or claims more values than the file stores.
+    """
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
         raise ValueError(f"{origin}: {name} is not a plain tensor ({tensor.dtype}, {tensor.layout}, {tensor.device})")
     if tensor.nbytes > tensor.untyped_storage().nbytes():

@@ -12,7 +12,8 @@ from volo.files import atomic_write, created_folder
 from volo.models.segmentation import SegmentationModel
 from volo.models.volo import VOLO
 from volo.models.weights.card import model_card
-from volo.models.weights.model_folder import save_model, save_segmenter
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE, WEIGHTS_FILE, save_model, save_segmenter
+from volo.outputs import SAVED_MODEL, check_model_folder, mark_folder
 
 CARD_FILE = "README.md"
 
@@ -36,15 +37,19 @@ class _Shareable(ABC):
         """Write ``model.safetensors``, ``config.json`` and a model card, ``README.md``, into ``folder``.
 
         Args:
-            folder: created if it does not exist; existing files of these names are replaced.
+            folder: created if it does not exist. Files of these names are replaced only if this method wrote them.
             results: scores for the card, as in a run's ``results.json`` or an evaluation's ``summary()``.
             license: for the card: the hub's identifier, such as apache-2.0.
             notes: Markdown for the end of the card.
 
         Raises:
-            ValueError: The number of class names, or of class colors, is not the number of classes.
+            ValueError: The number of class names, or of class colors, is not the number of classes; or the folder holds
+                a file of these names that this method did not write.
         """
-        self._save(Path(folder), Path(folder).resolve().name, results, license, notes)
+        folder = Path(folder)
+        check_model_folder(folder, (MODEL_CONFIG_FILE, WEIGHTS_FILE, CARD_FILE))
+        self._save(folder, folder.resolve().name, results, license, notes)
+        mark_folder(folder, SAVED_MODEL)
 
     def push_to_hub(
         self,

@@ -32,29 +32,45 @@ def read_keras(path: Path) -> dict[str, Tensor]:
     try:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
-            layers = {name: _arrays(root[name], path) for name in root if isinstance(root[name], h5py.Group)}
-    except (OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"{path} is a damaged HDF5 file: {str(error).splitlines()[0]}") from error
+            size = path.stat().st_size
+            layers = {name: _arrays(root[name], size) for name in root if isinstance(root[name], h5py.Group)}
+    except Exception as error:  # h5py raises almost any type for a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is a damaged HDF5 file: {reason}") from error
     layers = {name: arrays for name, arrays in layers.items() if arrays}
     try:
         pairs = dict(_convert(layers))
     except KeyError as error:
         raise ValueError(f"{path} is not a VOLO of keras_cv_attention_models: it has no {error.args[0]}") from error
+    except (ValueError, IndexError) as error:
+        raise ValueError(
+            f"{path} is not a VOLO of keras_cv_attention_models: an array has another shape: {error}"
+        ) from error
     if left := [f"{layer}/{name}" for layer, arrays in layers.items() for name in arrays]:
         raise ValueError(f"{path} is not a VOLO of keras_cv_attention_models: it has unexpected {join_few(left)}")
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in pairs.items()}
 
 
-def _arrays(group: Any, path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of a layer, by their names without the layer's: ``kernel``, ``query/kernel``."""
+def _arrays(group: Any, size: int) -> dict[str, np.ndarray]:
+    """Read the arrays of a layer, by their names without the layer's: ``kernel``, ``query/kernel``.
+
+    Args:
+        group: the layer.
+        size: of the file, in bytes.
+
+    Raises:
+        ValueError: An array is larger than the file can hold, or holds no numbers.
+    """
     found: dict[str, np.ndarray] = {}
-    layer, size = group.name.rpartition("/")[2], path.stat().st_size
+    layer = group.name.rpartition("/")[2]
 
     def visit(name: str, item: Any) -> None:
         if not hasattr(item, "shape"):
             return
         if item.nbytes > 100 * size:  # a small file of compressed arrays could fill the memory
-            raise ValueError(f"{path}: {name} claims {item.nbytes:,} bytes in a file of {size:,}; nothing was read")
+            raise ValueError(f"{name} claims {item.nbytes:,} bytes in a file of {size:,}; nothing was read")
+        if not np.issubdtype(item.dtype, np.floating):
+            raise ValueError(f"{name} holds {item.dtype}, not floating-point numbers")
         parts = [part.partition(":")[0] for part in name.split("/") if part != layer]
         found["/".join(parts)] = item[()]
 

@@ -9,6 +9,7 @@ import mmap
 import pathlib
 import pickle
 import re
+import threading
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,29 +49,55 @@ _HARMLESS: list[Any] = [
 #: The only function that the unpickler allows and that can allocate any amount of memory for a few bytes of the file.
 _UNBOUNDED = b"\nbytearray\n"
 
+#: Words of the sentences in which PyTorch advises to load a file without restriction.
+_ADVICE = (
+    "weights_only|only if you|trust|[Ww]eights only load failed|file an issue|torch.serialization|recommended steps"
+)
+
+#: Held while the harmless objects are allowed: PyTorch keeps that list for the whole process.
+_ALLOWING = threading.Lock()
+
 
 def read_pickled(path: Path) -> Any:
-    """Read a file of ``torch.save`` in the new format (a zip archive, memory-mapped) or the format before PyTorch 1.6.
+    """Read a file of ``torch.save``, which may hold harmless objects beside tensors.
 
     Raises:
-        ValueError: The file is damaged, claims more data than it holds, or could run code.
+        OSError: The file cannot be opened.
+        ValueError: See :func:`read_tensors`.
     """
-    is_zip = zipfile.is_zipfile(path)
+    with _ALLOWING, torch.serialization.safe_globals(_HARMLESS):
+        return read_tensors(path)
+
+
+def read_tensors(path: Path) -> Any:
+    """Read tensors, and plain containers of them, from a file of ``torch.save``.
+
+    The file may be in the new format (a zip archive, memory-mapped) or in the one before PyTorch 1.6.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: The file is damaged, claims more data than it holds, or could run code. The message is one line
+            without PyTorch's advice to load the file without restriction.
+    """
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty")
+    try:
+        is_zip = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:  # such as one part of an archive in several
+        raise ValueError(f"{path} is a damaged zip archive: {error}") from error
     if is_zip:
         _check_archive(path)
     else:
         _check_pickle(path)
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        raise ValueError(_refusal(path, str(error))) from error
+        raise ValueError(refusal(path, str(error))) from error
     except MemoryError as error:
         raise ValueError(f"{path} claims more memory than is available; it is damaged") from error
     except Exception as error:
         # The unpickler fails on a damaged pickle with any error: IndexError, KeyError, struct.error, RuntimeError …
-        problem = (str(error).splitlines() or [""])[0][:200]
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {problem}") from error
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {_plain(str(error))}") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -93,26 +120,37 @@ def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         try:
             content = archive.read(pickled)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as error:  # the last: it is encrypted
             raise ValueError(f"{path} is a damaged zip archive: {error}") from error
     if _UNBOUNDED in content:
-        raise ValueError(_refusal(path, "GLOBAL builtins.bytearray"))
+        raise ValueError(refusal(path, "GLOBAL builtins.bytearray"))
 
 
 def _check_pickle(path: Path) -> None:
     """Check that a pickle of the old format does not call ``bytearray``."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content.find(_UNBOUNDED) >= 0:
-            raise ValueError(_refusal(path, "GLOBAL builtins.bytearray"))
+            raise ValueError(refusal(path, "GLOBAL builtins.bytearray"))
 
 
-def _refusal(path: Path, message: str) -> str:
-    """Return the error message for a message of the unpickler."""
+def refusal(path: Path, message: str) -> str:
+    """Return the error message for a message of PyTorch's restricted unpickler, without its advice.
+
+    Args:
+        path: the file, as the message names it.
+        message: of ``pickle.UnpicklingError``.
+    """
     found = re.search(r"GLOBAL ([\w.]+)", message) or re.search(r"(?:function|class|type) ([\w.]+)", message)
     if found:
         return (
             f"{path} holds {found[1]}, which could run code: nothing was loaded; ask its author for safetensors, "
             "or for a file of the state dict alone"
         )
-    problem = message.split("\n")[-1].strip() if "re-running" in message.lower() else message.splitlines()[0]
-    return f"{path} is not a readable pickle: {problem[:200]}"
+    return f"{path} is not a readable pickle: {_plain(message)}"
+
+
+def _plain(message: str) -> str:
+    """Return a message of PyTorch in one line, without its advice to load with ``weights_only=False``."""
+    sentences = [sentence.strip() for sentence in re.split(r"\n|(?<=[.!])\s+|Check the documentation", message)]
+    kept = " ".join(sentence for sentence in sentences if sentence and not re.search(_ADVICE, sentence))
+    return kept[:200] or "PyTorch cannot read it without running code"
