@@ -1,7 +1,7 @@
 """Classify images with an exported model: python classify.py model.onnx photo.jpg ...
 
-The script needs only onnxruntime, numpy and Pillow. Export the model with
-volo export MODEL --to onnx --include-resize --include-softmax (or --include-preprocessing instead of --include-resize).
+The script needs only onnxruntime, numpy and Pillow. Export the model with volo export MODEL --to onnx; the options
+--include-resize, --include-preprocessing and --include-softmax are up to you.
 """
 
 import json
@@ -25,6 +25,11 @@ for path in sys.argv[2:]:
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         image = image.crop((left, top, left + width, top + height))
     pixels = np.asarray(image).reshape(1, image.height, image.width, -1)
-    (probabilities,) = session.run(["scores"], {"images": pixels})[0]
+    if not model["include_preprocessing"]:
+        mean, std = (np.array(model["preprocessing"][name], np.float32) for name in ("mean", "std"))
+        pixels = ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+    (scores,) = session.run(["scores"], {"images": pixels})[0]
+    exponentials = np.exp(scores - scores.max())
+    probabilities = scores if model["include_softmax"] else exponentials / exponentials.sum()
     best = probabilities.argsort()[::-1][:3]
     print(path, *(f"{model['class_names'][index]} {probabilities[index]:.1%}" for index in best))

@@ -1,5 +1,7 @@
 """Exported segmentation models give the same masks as the model that they were exported from, in every runtime."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,15 @@ def test_bytes_are_padded_with_the_mean_color(fixed):
     padded = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
     padded[..., :50, :40] = pixels
     file = ExportedModel(fixed)
+    assert torch.equal(file(pixels), file(padded)[..., :50, :40])
+
+
+def test_a_mean_that_is_no_color_is_padded_with_the_nearest(fixed):
+    pixels = torch.from_numpy(np.asarray(picture(50, 40)).copy()).permute(2, 0, 1)[None]
+    padded = torch.tensor([255, 0, 128], dtype=torch.uint8).reshape(1, 3, 1, 1).repeat(1, 1, 64, 64)
+    padded[..., :50, :40] = pixels
+    file = ExportedModel(fixed)
+    file.info = replace(file.info, preprocessing=replace(file.info.preprocessing, mean=(1e6, -1.0, 0.5)))
     assert torch.equal(file(pixels), file(padded)[..., :50, :40])
 
 

@@ -53,7 +53,12 @@ class Candidate:
 
 
 def find_candidates(
-    models: Sequence[str], baselines: Sequence[str], runtimes: Sequence[str], *, pixels: int | None = None
+    models: Sequence[str],
+    baselines: Sequence[str],
+    runtimes: Sequence[str],
+    *,
+    pixels: int | None = None,
+    trust: bool = False,
 ) -> list[Candidate]:
     """Return every model in every runtime, the baselines last.
 
@@ -63,6 +68,7 @@ def find_candidates(
         runtimes: names from :data:`BENCH_RUNTIMES`; an exported file that none of them can open runs in its own
             runtime.
         pixels: height and width of the images; None takes the size that each model is made for.
+        trust: whether exported ``.pt2`` files may run code that is in them.
 
     Raises:
         ValueError: A model or a runtime is unknown.
@@ -73,7 +79,7 @@ def find_candidates(
             raise ValueError(f"unknown runtime {runtime!r}{nearest(runtime, BENCH_RUNTIMES)}")
     candidates = []
     for name in dict.fromkeys([*models, *baselines]):
-        model = find_model(name, pixels)
+        model = find_model(name, pixels, trust=trust)
         candidates += [Candidate(model, runtime, name not in models) for runtime in model.runtimes(runtimes)]
     for package in dict.fromkeys(package for candidate in candidates for package in candidate.packages):
         import_module(package)  # a missing package is reported before the measuring starts
@@ -101,9 +107,9 @@ class Preparation:
         """
         model, runtime = candidate.model, candidate.runtime
         shape: tuple[int, ...] = (batch, *model.size)
-        dtype, weights = "float32", None
+        dtype, weights, trust = "float32", None, False
         if isinstance(model, ExportedFile):
-            source = model.name
+            source, trust = model.name, model.trust
             if batch > 1 and model.exported.one_by_one:
                 raise ValueError("the file takes one image at a time; export it again with --dynamic batch")
             if model.exported.include_preprocessing:
@@ -113,7 +119,9 @@ class Preparation:
             source = str(graph if runtime == "onnxruntime" else self._openvino_file(graph))
         else:
             source, weights = self._source(model)
-        return Measurement(runtime=runtime, source=source, weights=weights, shape=shape, dtype=dtype, threads=threads)
+        return Measurement(
+            runtime=runtime, source=source, weights=weights, shape=shape, dtype=dtype, threads=threads, trust=trust
+        )
 
     def _source(self, model: BuiltModel) -> tuple[str, str | None]:
         if model not in self._sources:

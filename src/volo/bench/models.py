@@ -91,8 +91,9 @@ class TimmModel:
 class ExportedFile:
     """A file written by ``volo export``."""
 
-    def __init__(self, name: str, pixels: int | None) -> None:
-        self.name, self.exported = name, parse_description(open_runtime(name).description, name)
+    def __init__(self, name: str, pixels: int | None, *, trust: bool) -> None:
+        self.name, self.trust = name, trust
+        self.exported = parse_description(open_runtime(name, trust=trust).description, name)
         preprocessing = self.exported.preprocessing
         height, width = preprocessing.size
         if pixels and (height, width) != (pixels, pixels) and not self.exported.any_size:
@@ -115,13 +116,14 @@ BuiltModel = VOLOModel | TimmModel
 Model = BuiltModel | ExportedFile
 
 
-def find_model(name: str, pixels: int | None = None) -> Model:
+def find_model(name: str, pixels: int | None = None, *, trust: bool = False) -> Model:
     """Return the model with a name.
 
     Args:
         name: one of :func:`volo.list_models` (random weights); a source of :func:`volo.load_model`; an exported file;
             or ``timm:NAME`` (random weights).
         pixels: height and width of its images; None takes the size that the model is made for.
+        trust: whether an exported ``.pt2`` file may run code that is in it.
 
     Raises:
         ValueError: The model does not exist, or it does not accept images of this size.
@@ -129,5 +131,5 @@ def find_model(name: str, pixels: int | None = None) -> Model:
     if name.startswith(TIMM):
         return TimmModel(name, pixels)
     if is_exported(name):
-        return ExportedFile(name, pixels)
+        return ExportedFile(name, pixels, trust=trust)
     return VOLOModel(name, pixels)

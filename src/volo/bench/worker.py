@@ -40,6 +40,7 @@ class Measurement:
         shape: shape of a batch, in the layout that ``dtype`` implies.
         dtype: float32 for normalized images (B, C, H, W), or uint8 for pixels (B, H, W, C).
         threads: number of CPU threads.
+        trust: whether a ``.pt2`` file may run code that is in it.
     """
 
     runtime: str
@@ -48,6 +49,7 @@ class Measurement:
     shape: tuple[int, ...]
     dtype: str = "float32"
     threads: int
+    trust: bool = False
 
 
 def serve() -> None:
@@ -111,7 +113,7 @@ def _module(measurement: Measurement) -> Callable[[Any], object]:
     if measurement.runtime == "file":
         from volo.runtime.runtimes import open_runtime
 
-        return open_runtime(measurement.source, threads=measurement.threads)
+        return open_runtime(measurement.source, threads=measurement.threads, trust=measurement.trust)
     if measurement.source.startswith(TIMM):
         from volo.bench.timm_models import create
 

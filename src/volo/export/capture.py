@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from volo.messages import reason_of
+
 
 def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool, multiple: int = 1) -> ExportedProgram:
     """Trace a module on a batch of images.
@@ -35,6 +37,5 @@ def capture(module: nn.Module, images: Tensor, *, batches: bool, sizes: bool, mu
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.")
             return torch.export.export(module.eval(), (images,), dynamic_shapes=(dynamic,), strict=False)
     except Exception as error:  # the tracer raises many types
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         kind = "with a varying size" if sizes else f"at {images.shape[top]}x{images.shape[top + 1]} pixels"
-        raise ValueError(f"the model cannot be exported {kind}: {reason}") from error
+        raise ValueError(f"the model cannot be exported {kind}: {reason_of(error)}") from error

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from volo.messages import nearest
 from volo.precision import EXPORT_PRECISIONS, canonical_precision
-
-DYNAMIC = ("none", "batch", "size", "both")
+from volo.runtime.export_info import DYNAMIC
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 import contextlib
 import io
-import logging
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
+from volo.logs import silenced
 from volo.runtime.export_info import KEY
 
 #: Version of the operator set: the first one with Gelu, and the last one that TensorRT 10 supports.
@@ -22,7 +22,8 @@ def write_onnx(program: ExportedProgram, path: Path, description: str | None = N
     PyTorch's notes on the origin of every operator are removed; they include paths of source files.
 
     Args:
-        program: from :func:`volo.export.capture.capture`.
+        program: from :func:`volo.export.capture.capture`. Its input is images: (B, C, H, W) float or (B, H, W, C)
+            uint8.
         path: the file to write.
         description: JSON to store in ``metadata_props``.
 
@@ -31,7 +32,8 @@ def write_onnx(program: ExportedProgram, path: Path, description: str | None = N
     """
     import onnx
 
-    with _silence():
+    # The exporter prints and logs its steps.
+    with silenced("torch.onnx", "onnxscript", "onnx_ir"), contextlib.redirect_stdout(io.StringIO()):
         exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
     assert exported is not None
     model = exported.model_proto
@@ -39,6 +41,7 @@ def write_onnx(program: ExportedProgram, path: Path, description: str | None = N
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     _name(model.graph)
+    _name_axes(model.graph)
     if description is not None:
         onnx.helper.set_model_props(model, {KEY: description})
     try:
@@ -68,16 +71,25 @@ def _name(graph: Any) -> None:
                 tensors[index] = names.get(name, name)
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Suppress the messages that the exporter prints and logs about its steps."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _name_axes(graph: Any) -> None:
+    """Name the dimensions of the input that vary ``batch``, ``height`` and ``width``.
+
+    The exporter calls them s34 or 32*s30, for example. Dimensions that it derives from these, such as 4*s34, are
+    renamed, too.
+    """
+    from onnx import TensorProto
+
+    tensor = graph.input[0].type.tensor_type
+    last = tensor.elem_type == TensorProto.UINT8
+    axes = ("batch", "height", "width", "channels") if last else ("batch", "channels", "height", "width")
+    whole: dict[str, str] = {}
+    symbols: dict[str, str] = {}
+    for axis, dimension in zip(axes, tensor.shape.dim, strict=True):
+        if found := re.fullmatch(r"(?:(\d+)\*)?(\w+)", dimension.dim_param):
+            whole[dimension.dim_param] = axis
+            symbols[found[2]] = f"({axis}/{found[1]})" if found[1] else axis
+    for part in (*graph.input, *graph.output, *graph.value_info):
+        for dimension in part.type.tensor_type.shape.dim:
+            if text := dimension.dim_param:
+                derived = re.sub(r"\w+", lambda word: symbols.get(word[0], word[0]), text)
+                dimension.dim_param = whole.get(text, derived)

@@ -21,9 +21,18 @@ def write_openvino(model: Any, path: Path, description: str | None = None, *, ha
         path: the ``.xml`` file.
         description: JSON to store in ``rt_info``.
         half: store the weights in float16; OpenVINO chooses the dtype of the computation when it loads the file.
+
+    Raises:
+        OSError: The disk is full.
     """
     import openvino
 
     if description is not None:
         model.set_rt_info(description, [KEY])
-    openvino.save_model(model, path, compress_to_fp16=half)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=half)
+    except RuntimeError:
+        # OpenVINO does not pass on what the system said: on a full disk, writing more says it again.
+        with path.with_suffix(".bin").open("ab") as file:
+            file.write(bytes(2**20))
+        raise

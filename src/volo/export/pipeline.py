@@ -16,8 +16,9 @@ from volo.export.formats import ExportOptions
 from volo.export.graph import Graph, example
 from volo.export.sample_images import real_images, real_photos
 from volo.export.verify import ExportReport, verify, verify_photos
-from volo.files import atomic_write, check_writable_file, created_folder
-from volo.inference.image_inputs import check_finite, preprocessing_of
+from volo.files import TEMPORARY_PREFIX, atomic_write, created_folder, named_errors
+from volo.inference.image_inputs import preprocessing_of
+from volo.messages import printable
 from volo.models import (
     VOLO,
     SegmentationModel,
@@ -30,6 +31,8 @@ from volo.models import (
 )
 from volo.models.pyramid import STRIDES
 from volo.models.weights.model_folder import SEGMENTATION
+from volo.models.weights.read import not_finite
+from volo.outputs import check_outputs
 from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import open_runtime
 from volo.version import __version__
@@ -63,6 +66,7 @@ def export_model(
     *,
     to: str,
     output: str | Path,
+    overwrite: bool = False,
     size: tuple[int, int] | None = None,
     dynamic: str = "batch",
     precision: str = "fp32",
@@ -83,6 +87,7 @@ def export_model(
         source: a trained model: a source of :func:`volo.load_model` or :func:`volo.load_segmenter`.
         to: onnx, openvino, torch-export or aotinductor.
         output: the file to write; OpenVINO's weights are written next to it.
+        overwrite: replace files of an earlier export. Anything that is no export of this format is never replaced.
         size: (height, width) of the images in pixels; None takes the model's size.
         dynamic: dimensions that may vary: none (one image of one size), batch, size or both. Varying sides of a
             segmentation model must be multiples of 32 pixels.
@@ -118,7 +123,8 @@ def export_model(
     )
     output = Path(output)
     options.check_output(output)
-    check_writable_file(output)
+    report_path = output.with_name(f"{output.name}.report.json")
+    _check_outputs(output, report_path, overwrite=overwrite, inputs=[source, *(images or ()), *(calibration or ())])
     options.check_installed()
     if (precision == "int8") != (calibration is not None):
         raise ValueError(
@@ -137,13 +143,12 @@ def export_model(
         on_step("tracing and writing")
         _write(model, options, info, calibrated, output, on_step)
     on_step("comparing with PyTorch")
-    runtime = open_runtime(output, threads=threads)
+    runtime = open_runtime(output, threads=threads, trust=True)
     if include_resize:
         report = verify_photos(model, runtime, info, real_photos(images, preprocessing))
     else:
         pixels = [compared, *([_other_size(compared, _multiple(model))] if options.sizes else [])]
         report = verify(model, runtime, info, pixels)
-    report_path = output.with_name(f"{output.name}.report.json")
     with atomic_write(report_path) as temporary:
         temporary.write_text(json.dumps(report.to_dict() | {"file": asdict(info)}, indent=2) + "\n")
     return Export(output, info, report, report_path)
@@ -159,8 +164,10 @@ def _load(source: str | Path, options: ExportOptions) -> tuple[VOLO | Segmentati
         raise ValueError("a segmentation model has logits of every pixel, not of tokens: omit --include-tokens")
     if task == SEGMENTATION and options.include_resize:
         raise ValueError("photos cannot be resized inside the file of a segmentation model: omit --include-resize")
-    for weight in trained.model.state_dict().values():
-        check_finite(weight, trained.model, source)
+    if options.precision == "fp16":
+        weights = trained.model.state_dict().items()
+        if problem := not_finite({name: value.half() for name, value in weights if value.is_floating_point()}):
+            raise ValueError(f"in fp16 the model in {source} has {problem}; export it as fp32")
     architecture = _architecture(trained.model)
     preprocessing = preprocessing_of(trained.preprocessing, architecture.in_chans, source)
     if options.size is not None:
@@ -250,7 +257,7 @@ def _write(
     from volo.export.onnx import write_onnx
 
     # The temporary folder is next to the output, so that the finished file can be moved by renaming it.
-    with TemporaryDirectory(prefix=".export.", dir=output.parent) as folder:
+    with named_errors(output), TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as folder:
         plain, done = Path(folder, "plain.onnx"), Path(folder, output.name)
         write_onnx(program, plain, description)
         if options.precision == "int8" and calibrated is not None:
@@ -267,6 +274,25 @@ def _write(
         if options.to == "openvino":
             done.with_suffix(".bin").replace(output.with_suffix(".bin"))
         done.replace(output)
+
+
+def _check_outputs(output: Path, report: Path, *, overwrite: bool, inputs: Sequence[str | Path]) -> None:
+    """Check that none of the files of an export destroys another one.
+
+    Raises:
+        ValueError: See :func:`volo.outputs.check_outputs`; or ``*.bin`` beside the output is not OpenVINO's.
+    """
+    files = [output, report]
+    if output.suffix == ".xml":
+        weights = output.with_suffix(".bin")
+        files.append(weights)
+        if weights.exists() and not output.exists():
+            # The name is usual for weights of PyTorch, too. OpenVINO's stand beside the graph that they belong to.
+            raise ValueError(
+                f"{printable(weights)} exists and does not belong to an OpenVINO model, whose weights would get this "
+                "name; name another --output"
+            )
+    check_outputs(files, overwrite=overwrite, inputs=inputs)
 
 
 def _split_calibration(pixels: Tensor) -> tuple[Tensor, Tensor]:

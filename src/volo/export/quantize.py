@@ -4,11 +4,9 @@ Layers that lose most accuracy stay in float. Convolutions always do: they lose 
 and are a small share of the file. The other layers are chosen by measurement, for each model.
 """
 
-import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from volo.logs import silenced
 from volo.runtime.export_info import ExportInfo
 from volo.runtime.runtimes import OnnxRuntime, OpenVINORuntime, Runtime
 
@@ -26,9 +25,6 @@ _ROUNDS, _SHARE, _MEASURED = 5, 0.1, 8
 #: NNCF: number of images for ranking the layers; with all 300 this would take half an hour for D1 on two cores.
 _RANKED = 32
 _QUANTIZED = ("Gemm", "MatMul")
-#: The first ONNX Runtime that supports per-channel quantization of stacked matrices. 1.23, the last one for Python
-#: 3.10, does not.
-_STACKS = "1.32"
 
 Step = Callable[[str], None]
 
@@ -60,7 +56,7 @@ def quantize_openvino(plain: Path, done: Path, info: ExportInfo, pixels: Tensor,
         return float(np.mean([int(compiled([inputs[i]])[0].argmax()) == expected[i] for i in indices])), None
 
     on_step(f"quantizing for OpenVINO, calibrated on {len(inputs)} images")
-    with _silence_logger("nncf"):
+    with silenced("nncf"):
         quantized = nncf.quantize_with_accuracy_control(
             model,
             calibration_dataset=nncf.Dataset(inputs),
@@ -82,7 +78,9 @@ def quantize_openvino(plain: Path, done: Path, info: ExportInfo, pixels: Tensor,
 def quantize_onnx(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_step: Step) -> None:
     """Write an ONNX file in int8, with ONNX Runtime's static quantization.
 
-    Products with weights are quantized, the weights per channel. While fewer than ``KEPT`` of the images keep their
+    Products with a weight matrix are quantized, the weights per channel. Those of class attention, which has a stack of
+    matrices, stay in float: among the releases of ONNX Runtime up to 1.32, only that one runs them in int8, and the one
+    for browsers does not. While fewer than ``KEPT`` of the images keep their
     prediction, the tenth of the layers whose inputs lose most (lowest signal-to-noise ratio, as ONNX Runtime measures
     it) is put back to float.
 
@@ -93,16 +91,14 @@ def quantize_onnx(plain: Path, done: Path, info: ExportInfo, pixels: Tensor, on_
         pixels: calibration images, (N, channels, H, W) uint8.
         on_step: called with a line before each step and with the result.
     """
-    import onnxruntime
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from packaging.version import Version
 
     inputs, floating = _inputs(info, pixels), OnnxRuntime(plain)
     expected = _predictions(floating, inputs)
-    kept_float = _stacked(plain) if Version(onnxruntime.__version__) < Version(_STACKS) else []
+    kept_float = _stacked(plain)
     for attempt in range(_ROUNDS + 1):
         on_step(f"quantizing for ONNX Runtime, calibrated on {len(inputs)} images, {len(kept_float)} layers in float")
-        with _silence_logger("root"):
+        with silenced("root"):
             quantize_static(
                 plain,
                 done,
@@ -185,15 +181,3 @@ def _worst(plain: Path, quantized: Path, inputs: list[np.ndarray], excluded: set
         if node.op_type in _QUANTIZED and node.input[0] in noise and node.name not in excluded
     }
     return sorted(layers, key=lambda name: layers[name])[: max(1, round(_SHARE * len(layers)))]
-
-
-@contextmanager
-def _silence_logger(name: str) -> Iterator[None]:
-    """Suppress the log messages of a library below errors."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

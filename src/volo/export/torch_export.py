@@ -1,11 +1,14 @@
 """Export to PyTorch's archives: ``torch.export``, and machine code by AOTInductor. Both load without volo."""
 
+import io
 import warnings
 from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
 
+from volo.files import out_of_space, system_error
+from volo.messages import reason_of
 from volo.runtime.export_info import KEY
 
 
@@ -17,8 +20,12 @@ def write_torch_export(program: ExportedProgram, path: Path, description: str) -
         path: the file to write.
         description: JSON to store in the archive.
     """
-    with path.open("wb") as file:  # given a path, torch.export.save insists on its suffix
-        torch.export.save(program, file, extra_files={KEY: description})
+    for node in program.graph_module.graph.nodes:
+        # What remains is the shape of the value. The rest tells where the code is on the machine that writes the file.
+        node.meta = {name: value for name, value in node.meta.items() if name == "val"}
+    archive = io.BytesIO()  # PyTorch's writer ends the process if the disk is full
+    torch.export.save(program, archive, extra_files={KEY: description})
+    path.write_bytes(archive.getbuffer())
 
 
 def write_aotinductor(program: ExportedProgram, path: Path, description: str) -> None:
@@ -36,12 +43,16 @@ def write_aotinductor(program: ExportedProgram, path: Path, description: str) ->
     """
     from torch._inductor import aoti_compile_and_package
 
-    settings = {"aot_inductor.metadata": {KEY: description}}
+    settings, package = {"aot_inductor.metadata": {KEY: description}}, io.BytesIO()
     try:
-        with path.open("wb") as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.")
-            aoti_compile_and_package(program, package_path=file, inductor_configs=settings)
+            aoti_compile_and_package(program, package_path=package, inductor_configs=settings)
     except Exception as error:  # errors of the compiler and of the system
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise RuntimeError(f"AOTInductor could not compile the model: {reason}; it needs a C++ compiler") from error
+        if (cause := system_error(error)) and out_of_space(cause):
+            raise
+        raise RuntimeError(
+            f"AOTInductor could not compile the model: {reason_of(error)}; it needs a C++ compiler"
+        ) from error
+    path.write_bytes(package.getbuffer())

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from volo.data import Preprocessing
+from volo.messages import quoted, reason_of
 from volo.models.pyramid import STRIDES
 from volo.models.weights.model_folder import SEGMENTATION
 from volo.runtime.export_info import is_exported, parse_description
@@ -56,14 +57,15 @@ class ExportedModel:
         device: None or the CPU.
         threads: number of CPU threads; None leaves the choice to the runtime.
         runtime: one of ``FILE_RUNTIMES``; None takes the runtime that the file is made for.
+        trust: whether a ``.pt2`` file may run code that is in it; AOTInductor's packages need this.
 
     Attributes:
         path: the file.
         info: its description.
 
     Raises:
-        ValueError: The file or the runtime does not exist, the runtime cannot open the file, or ``device`` is not
-            the CPU.
+        ValueError: The file or the runtime does not exist, the runtime cannot open the file, the file could run code
+            and is not trusted, or ``device`` is not the CPU. Also raised by a call if the runtime cannot run the file.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class ExportedModel:
         device: str | torch.device | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        trust: bool = False,
     ) -> None:
         if device is not None and str(device).partition(":")[0] != "cpu":
             raise ValueError(f"{path} is an exported file, which runs on the CPU, not on {device}")
         self.path = path
-        self._runtime = open_runtime(path, runtime=runtime, threads=threads)
+        self._runtime = open_runtime(path, runtime=runtime, threads=threads, trust=trust)
         self.info = parse_description(self._runtime.description, path)
 
     def __str__(self) -> str:
@@ -100,7 +103,16 @@ class ExportedModel:
         height, width = pixels.shape[2:]
         batch = self._input(pixels)
         batches = batch.split(1) if self.info.one_by_one else [batch]
-        logits = torch.cat([self._runtime(each) for each in batches])
+        try:
+            logits = torch.cat([self._runtime(each) for each in batches])
+        except Exception as error:  # each runtime raises its own types
+            raise ValueError(f"{self.path} is not a model that can be run: {reason_of(error)}") from error
+        expected = (len(batch), len(self.info.class_names))
+        if logits.shape[:2] != expected or logits.dim() != (4 if self.info.task == SEGMENTATION else 2):
+            raise ValueError(
+                f"{self.path} has outputs of shape {tuple(logits.shape)} for {expected[0]} images, and its description "
+                f"has {expected[1]} classes; export the model again"
+            )
         if self.info.include_softmax:
             logits = logits.clamp(min=torch.finfo(logits.dtype).tiny).log()
         return logits[..., :height, :width] if self.info.task == SEGMENTATION else logits
@@ -115,7 +127,7 @@ class ExportedModel:
         padding = (0, right, 0, bottom)
         if not self.info.include_preprocessing:
             return F.pad(self.info.as_input(pixels), padding)
-        mean = torch.tensor([round(255 * value) for value in self.info.preprocessing.mean], dtype=torch.uint8)
+        mean = torch.tensor(self.info.preprocessing.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
         shifted = pixels - mean.view(-1, 1, 1)  # uint8 values wrap around here, and the addition below wraps them back
         return self.info.as_input(F.pad(shifted, padding) + mean.view(-1, 1, 1))
 
@@ -134,6 +146,7 @@ def open_exported(
     device: str | torch.device | None = None,
     threads: int | None = None,
     runtime: str | None = None,
+    trust: bool = False,
 ) -> ExportedModel | None:
     """Open an exported file; return None if the path names a model that PyTorch runs.
 
@@ -142,6 +155,7 @@ def open_exported(
         device: see :class:`ExportedModel`.
         threads: see :class:`ExportedModel`.
         runtime: see :class:`ExportedModel`.
+        trust: see :class:`ExportedModel`.
 
     Raises:
         ValueError: The file cannot be opened (see :class:`ExportedModel`), ``threads`` or ``runtime`` is not valid, or
@@ -150,8 +164,8 @@ def open_exported(
     if isinstance(path, ExportedModel):
         return path
     if is_exported(path):
-        return ExportedModel(path, device=device, threads=threads, runtime=runtime)
+        return ExportedModel(path, device=device, threads=threads, runtime=runtime, trust=trust)
     check_running(runtime, threads)
     if runtime in FILE_RUNTIMES:
-        raise ValueError(f"{runtime} runs exported files: write one with `volo export {path} --to …`")
+        raise ValueError(f"{runtime} runs exported files: write one with `volo export {quoted(path)} --to …`")
     return None

@@ -14,9 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volo.messages import nearest
+from volo.logs import silenced
+from volo.messages import nearest, reason_of
 from volo.runtime.export_info import ENDINGS, KEY
+from volo.runtime.forks import is_forked
+from volo.runtime.program import Program, UnsafeArchiveError
 from volo.runtime.sessions import onnx_session, openvino_request
+
+#: What to do about a file that could run code of its author.
+_CONSENT = "If you trust the source of the file, allow it to run code: --trust (in Python, trust=True)"
 
 
 class Runtime(ABC):
@@ -58,9 +64,9 @@ class _Torch(Runtime):
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Temporarily set PyTorch's number of threads; None keeps it."""
+    """Temporarily set PyTorch's number of threads; None keeps it, and so does a forked process, which has one."""
     before = torch.get_num_threads()
-    if count is None or count == before:
+    if count is None or count == before or is_forked():
         yield
         return
     torch.set_num_threads(count)
@@ -82,27 +88,43 @@ class PyTorchRuntime(_Torch):
 
 
 class TorchExportRuntime(_Torch):
-    """A ``.pt2`` archive of ``torch.export.save``."""
+    """A ``.pt2`` archive of ``torch.export.save``.
+
+    Without ``trust``, :class:`volo.runtime.program.Program` runs it, which accepts the operators of exported models
+    only. With it, PyTorch's own loader does, which accepts all archives, and runs code that is in them.
+    """
 
     name = "torch-export"
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, *, threads: int | None = None, trust: bool = False) -> None:
         super().__init__(threads)
-        extra = {KEY: ""}
-        self.call = torch.export.load(path, extra_files=extra).module()
-        self.description = extra[KEY] or None
+        if trust:
+            extra = {KEY: ""}
+            with silenced("torch.export", "torch._export"):
+                self.call = torch.export.load(path, extra_files=extra).module()
+            self.description = extra[KEY] or None
+            return
+        try:
+            # Read at once, so that nobody can exchange the file between its checks and its use.
+            self.call = program = Program(Path(path).read_bytes(), extra=KEY)
+        except UnsafeArchiveError as error:
+            raise ValueError(f"{error}. {_CONSENT}") from error
+        self.description = program.extra
 
 
 class AOTInductorRuntime(_Torch):
-    """A ``.pt2`` package of AOTInductor. It contains machine code: load it only from a source that you trust."""
+    """A ``.pt2`` package of AOTInductor: machine code, which runs only with ``trust``."""
 
     name = "aotinductor"
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        from torch._inductor import aoti_load_package
-
+    def __init__(self, path: str | Path, *, threads: int | None = None, trust: bool = False) -> None:
+        if not trust:
+            raise ValueError(f"it contains machine code, which could do anything. {_CONSENT}")
         super().__init__(threads)
-        self.call = aoti_load_package(str(path))
+        with silenced("torch.utils.cpp_extension"):  # it warns where there is no CUDA
+            from torch._inductor import aoti_load_package
+
+            self.call = aoti_load_package(str(path))
         self.description = self.call.get_metadata().get(KEY)
 
     def run(self, batch: Tensor) -> tuple[Tensor, ...]:
@@ -153,16 +175,20 @@ FILE_RUNTIMES: dict[str, Callable[..., Runtime]] = {
 RUNTIMES = ("pytorch", "compile", *FILE_RUNTIMES)
 
 
-def open_runtime(path: str | Path, *, runtime: str | None = None, threads: int | None = None) -> Runtime:
+def open_runtime(
+    path: str | Path, *, runtime: str | None = None, threads: int | None = None, trust: bool = False
+) -> Runtime:
     """Load an exported file into a runtime.
 
     Args:
         path: a file with one of the suffixes ``ENDINGS``.
         runtime: one of ``FILE_RUNTIMES``; None takes the runtime that the file is made for.
         threads: number of CPU threads; None leaves the choice to the runtime.
+        trust: whether a ``.pt2`` file may run code that is in it. Files of other formats contain none.
 
     Raises:
-        ValueError: The file or the runtime does not exist, or the runtime cannot load the file.
+        ValueError: The file or the runtime does not exist, the runtime cannot load the file, or the file could run code
+            and is not trusted.
         ModuleNotFoundError: The runtime's package is not installed.
     """
     path = Path(path)
@@ -171,12 +197,12 @@ def open_runtime(path: str | Path, *, runtime: str | None = None, threads: int |
     if runtime is not None and runtime not in allowed:
         raise ValueError(f"{path} runs in {' or '.join(allowed)}, not in {runtime}")
     try:
-        return FILE_RUNTIMES[runtime or allowed[0]](path, threads=threads)
+        consent = {"trust": trust} if path.suffix == ".pt2" else {}
+        return FILE_RUNTIMES[runtime or allowed[0]](path, threads=threads, **consent)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # each runtime raises its own types
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"{path} cannot be loaded by {runtime or allowed[0]}: {reason.strip()}") from error
+        raise ValueError(f"{path} cannot be loaded by {runtime or allowed[0]}: {reason_of(error)}") from error
 
 
 def check_running(runtime: str | None, threads: int | None) -> None:
@@ -202,6 +228,6 @@ def _runtimes_for(path: Path) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
             compiled = any("/aotinductor/" in name for name in archive.namelist())
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a PyTorch archive: {error}") from error
     return ("aotinductor",) if compiled else ("torch-export",)

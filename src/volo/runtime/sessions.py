@@ -19,7 +19,8 @@ def onnx_session(path: str | Path, *, threads: int | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime would try a damaged file twice, and print so.
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def openvino_request(model: Any, *, threads: int | None = None) -> Any:
