@@ -98,7 +98,7 @@ def test_existing_files_are_replaced_only_with_overwrite(tmp_path):
     for _ in range(2):
         with open_folder(out, [path], overwrite=True) as files:
             files.write(path, Image.new("RGB", (12, 10)), segmentation())
-    with pytest.raises(ValueError, match=r"legend\.png exists already, and 2 more of the files to write; name another"):
+    with pytest.raises(ValueError, match=r"legend\.png exists already, and 3 more of the files to write; name another"):
         open_folder(out, [path])
     with pytest.raises(ValueError, match=r"is a file; name a folder"):
         open_folder(out / "legend.png", [path])

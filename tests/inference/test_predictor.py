@@ -1,6 +1,11 @@
 """Classification with a trained model: images of all forms, in batches of all sizes."""
 
+import os
 import pickle
+import subprocess
+import sys
+import warnings
+import weakref
 from dataclasses import asdict
 
 import numpy as np
@@ -10,6 +15,7 @@ from PIL import Image
 
 from volo.data import ImageError, Preprocessing
 from volo.inference import Prediction, Predictor
+from volo.inference.image_inputs import to_model_image
 from volo.models import create_model, save_model
 
 NAMES = ("ant", "bee", "cat")
@@ -238,3 +244,81 @@ def test_a_model_without_heads_is_an_error(tmp_path):
     torch.save(create_model("volo_micro_32", num_classes=0).state_dict(), tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"a\.pth has no heads, and so no classes"):
         Predictor(tmp_path / "a.pth")
+
+
+# The process around it
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings_alone(color, tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(pixels()).save(path)
+    before = list(warnings.filters)
+    for _ in range(3):
+        assert len(list(color.predict([path] * 64))) == 64
+        assert warnings.filters == before
+
+
+def test_what_is_wrong_with_an_image_that_was_read_is_warned_of(color, tmp_path):
+    Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)).save(tmp_path / "deep.png")
+    with pytest.warns(UserWarning, match="an image was read nearly black: values of 16 bits"):
+        color(tmp_path / "deep.png")
+
+
+def test_preprocessed_images_are_classified_as_the_images_are(color):
+    images = [pixels(seed) for seed in range(5)]
+    crops = [color.preprocess(Image.fromarray(image)) for image in images]
+    assert list(color.predict_pixels(crops, batch_size=2)) == list(color.predict(images, batch_size=2))
+
+
+def test_whole_images_are_not_kept_for_the_batch(color, tmp_path, monkeypatch):
+    path, freed, most = tmp_path / "image.png", [], []
+    Image.fromarray(pixels()).save(path)
+
+    def counted(image, *rest, **options):
+        decoded = to_model_image(image, *rest, **options)
+        weakref.finalize(decoded, freed.append, None)
+        most.append(len(most) + 1 - len(freed))
+        return decoded
+
+    monkeypatch.setattr("volo.inference.predictor.to_model_image", counted)
+    assert len(list(color.predict([path] * 40, batch_size=40))) == 40
+    assert max(most) <= 2 * (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+@pytest.mark.parametrize(("used", "threads"), [(False, None), (True, 2)])
+def test_a_process_forked_after_loading_predicts(color, tmp_path, used, threads):
+    """OpenMP's threads do not survive the fork: without care, the process would wait for them forever."""
+    script = f"""
+import os, sys, warnings
+import numpy as np
+import torch
+import volo
+torch.set_num_threads(2)
+predictor = volo.Predictor({str(color._source)!r}, device="cpu", threads={threads})
+image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+torch.zeros(1000, 1000).exp_()  # PyTorch's threads have started
+expected = predictor(image).indices if {used} else None
+child = os.fork()
+if not child:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        answers = [predictor(image).indices for _ in range(2)]
+    lines = [str(warning.message) for warning in caught]
+    assert len(lines) == 1 and "forked after a model was loaded" in lines[0], lines
+    assert torch.get_num_threads() == 1 and len(set(answers)) == 1 and expected in (None, answers[0])
+    print("answered", flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert torch.get_num_threads() == 2
+predictor(image)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "answered\n"), done.stderr
+
+
+def test_a_compiled_model_in_a_forked_process_is_an_error(color, monkeypatch):
+    monkeypatch.setattr("volo.runtime.forks._forked", True)
+    monkeypatch.setattr(color, "_compiled", True)
+    with pytest.raises(RuntimeError, match="compiled model cannot run in a process that was forked"):
+        color(pixels())

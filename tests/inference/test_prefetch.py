@@ -3,10 +3,10 @@
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volo.inference.prefetch import map_in_threads
+from volo.inference.prefetch import PixelGate, map_in_threads
 
 
 @given(items=st.lists(st.integers(), max_size=20), count=st.integers(1, 7), overlap=st.booleans())
@@ -38,3 +38,32 @@ def test_an_error_is_raised_in_the_place_of_its_result_and_ends_the_work():
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert set(threading.enumerate()) <= before
+
+
+@settings(deadline=None)
+@given(sides=st.lists(st.integers(1, 12), min_size=1, max_size=12), most=st.integers(1, 60))
+def test_threads_hold_no_more_pixels_than_allowed_or_one_image(sides, most):
+    gate, lock, held, excess = PixelGate(most), threading.Lock(), [], []
+
+    def work(side):
+        with gate.place() as wait:
+            assert wait((side, side)) == 1.0
+            with lock:
+                held.append(side * side)
+                if len(held) > 1 and sum(held) > most:
+                    excess.append(list(held))
+            with lock:
+                held.remove(side * side)
+
+    list(map_in_threads(work, sides, count=4))
+    assert not excess
+    assert gate.used == 0
+
+
+def test_the_room_of_an_image_that_fails_is_given_back():
+    gate = PixelGate(10)
+    with pytest.raises(KeyError), gate.place() as wait:
+        {}[wait((3, 3))]
+    assert gate.used == 0
+    with gate.place() as wait:  # one that needs more than there is gets it when it is alone
+        wait((100, 100))

@@ -133,12 +133,19 @@ def test_a_model_of_the_other_task_is_an_error_that_names_the_right_class(folder
         Segmenter(tmp_path)
 
 
-def test_weights_that_are_not_finite_are_named(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.nan, r"the weights of .* have values that are not finite in head\.1\.weight \(1 of"),
+        (3e38, r"the weights of .*broken cannot be used: the outputs are not finite"),
+    ],
+)
+def test_weights_or_outputs_that_are_not_finite_are_an_error(tmp_path, value, message):
     broken = save_untrained(tmp_path / "broken")
     weights = load_file(broken / "model.safetensors")
-    weights["head.1.weight"][0] = torch.nan
+    weights["head.1.weight"][0] = value
     save_file(weights, broken / "model.safetensors")
-    with pytest.raises(ValueError, match=r"the weights of .*broken cannot be used: head\.1\.weight"):
+    with pytest.raises(ValueError, match=message):
         Segmenter(broken, device="cpu")(pixels())
 
 
@@ -163,3 +170,9 @@ def test_an_overlay_with_an_image_of_another_size_is_an_error(segmenter):
 
 def test_the_package_root_exports_segmenter():
     assert volo.Segmenter is Segmenter
+
+
+def test_an_image_that_would_become_too_large_is_an_error(tmp_path):
+    segmenter = Segmenter(save_untrained(tmp_path / "model", short_side=512), device="cpu")
+    with pytest.raises(ImageError, match=r"an image of 60,000×1 pixels is too long: .* enlarged to 512 pixels"):
+        segmenter(Image.new("RGB", (60_000, 1)))

@@ -14,6 +14,7 @@ from volo.models import TrainedModel, TrainedSegmenter
 from volo.models.segmentation import backbone_of
 from volo.runtime.devices import find_device
 from volo.runtime.export_info import ExportInfo
+from volo.runtime.forks import is_forked, limit_threads_if_forked, watch_forks
 from volo.runtime.forward import ExportedModel, ModuleForward, open_exported
 
 Trained = TypeVar("Trained", TrainedModel, TrainedSegmenter)
@@ -27,6 +28,7 @@ class ModelRunner(ABC, Generic[Trained]):
         device: device that computes; None selects an accelerator if there is one. Exported files run on the CPU.
         threads: number of CPU threads; None keeps the runtime's default.
         runtime: pytorch or compile, or a runtime of exported files; None selects the model's default.
+        trust: whether a ``.pt2`` file may run code that is in it; AOTInductor's packages need this.
 
     Attributes:
         model: the trained model as it was saved, in evaluation mode, on ``device``; None for an exported file.
@@ -49,11 +51,14 @@ class ModelRunner(ABC, Generic[Trained]):
         device: str | torch.device | None,
         threads: int | None,
         runtime: str | None,
+        trust: bool,
     ) -> None:
-        self._source = path
+        limit_threads_if_forked()
+        watch_forks()
+        self._source, self._compiled = path, runtime == "compile"
         self._description: Trained | ExportInfo
         self._forward: Callable[[Tensor], Tensor]
-        exported = open_exported(path, device=device, threads=threads, runtime=runtime)
+        exported = open_exported(path, device=device, threads=threads, runtime=runtime, trust=trust)
         if exported is not None:
             exported.check_task(self._task, type(self).__name__)
             self._description, self._forward = exported.info, exported
@@ -68,6 +73,19 @@ class ModelRunner(ABC, Generic[Trained]):
         self.preprocessing = preprocessing_of(trained.preprocessing, backbone_of(model).config.in_chans, path)
         optimized = optimize_for_inference(model, compile=runtime == "compile")
         self._forward = ModuleForward(optimized, self.preprocessing, device=self.device, threads=threads)
+
+    def _prepare_process(self) -> None:
+        """Make sure that the model can compute in this process; every method that computes calls it first.
+
+        Raises:
+            RuntimeError: The model is compiled, and the process was forked after a model was loaded.
+        """
+        if self._compiled and is_forked():
+            raise RuntimeError(
+                "a compiled model cannot run in a process that was forked after a model was loaded; load it without "
+                "runtime='compile', or start processes with spawn"
+            )
+        limit_threads_if_forked()
 
     @abstractmethod
     def _load(self, path: str | Path) -> Trained:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from volo.data import MODES, Preprocessing, load_upright, read_image
+from volo.data import MAX_PIXELS, MODES, Preprocessing, load_upright, read_image
+from volo.data.images import Shrink
 
 #: A file, a PIL image, an array (H, W) or (H, W, C) uint8, 0–255, or a tensor (C, H, W) uint8, 0–255. C is 1, 3 or 4.
 #: A model with another number of channels accepts only arrays and tensors with this number.
@@ -28,7 +29,7 @@ def preprocessing_of(fields: dict[str, Any], channels: int, path: object) -> Pre
     """
     try:
         preprocessing = Preprocessing.from_dict(fields)
-    except TypeError as error:
+    except ValueError as error:
         raise ValueError(
             f"this version of volo does not know the preprocessing described in {path}: {error}"
         ) from error
@@ -39,28 +40,36 @@ def preprocessing_of(fields: dict[str, Any], channels: int, path: object) -> Pre
     return preprocessing
 
 
-def check_finite(outputs: Tensor, model: nn.Module | None, path: object) -> None:
-    """Check that all values are finite.
+def check_finite(outputs: Tensor, path: object) -> None:
+    """Check that all outputs of a model are finite.
 
     Args:
-        outputs: outputs or weights of the model.
-        model: the model, whose damaged weights are named in the error message; None for an exported file.
+        outputs: outputs of the model.
         path: the model's path, for the error message.
 
     Raises:
         ValueError: A value is infinite or NaN.
     """
     if not outputs.isfinite().all():
-        weights = model.state_dict() if model is not None else {}
-        bad = [name for name, weight in weights.items() if not weight.isfinite().all()]
-        damaged = f"{bad[0]} and {len(bad) - 1} others" if bad else "the outputs"
         raise ValueError(
-            f"the weights of {path} cannot be used: {damaged} are not finite; download or train them again"
+            f"the weights of {path} cannot be used: the outputs are not finite; download or train them again"
         )
 
 
-def to_model_image(image: ImageLike, preprocessing: Preprocessing) -> Image.Image | np.ndarray:
+def to_model_image(
+    image: ImageLike,
+    preprocessing: Preprocessing,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    shrink: Shrink | None = None,
+) -> Image.Image | np.ndarray:
     """Convert an image to the model's channels, and apply its EXIF orientation.
+
+    Args:
+        image: the image.
+        preprocessing: of the model.
+        max_pixels: see :func:`volo.data.read_image`; used for files only.
+        shrink: see :func:`volo.data.read_image`; used for files only.
 
     Returns:
         A PIL image for 1, 3 or 4 channels, otherwise an array (H, W, C) uint8.
@@ -71,7 +80,7 @@ def to_model_image(image: ImageLike, preprocessing: Preprocessing) -> Image.Imag
     """
     channels, background = preprocessing.channels, preprocessing.background
     if isinstance(image, str | Path):
-        return read_image(image, channels, background=background)
+        return read_image(image, channels, background=background, max_pixels=max_pixels, shrink=shrink)
     if isinstance(image, Tensor):
         image = _channels_last(image, channels)
     if isinstance(image, np.ndarray):

@@ -1,6 +1,5 @@
 """A folder with the segmentations of many images."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from volo.csv_files import path_cell, write_csv
 from volo.data import Color
-from volo.files import atomic_write, check_writable_folder
+from volo.files import atomic_write
 from volo.inference.mask_pictures import legend
 from volo.inference.segmenter import Segmentation
 from volo.messages import printable
+from volo.outputs import check_output_folder
 
 #: The two subfolders and the two files of the folder.
 MASKS, OVERLAYS, LEGEND, SHARES = "masks", "overlays", "legend.png", "shares.csv"
@@ -49,18 +50,12 @@ class MaskFolder:
         *,
         overwrite: bool = False,
     ) -> None:
-        check_writable_folder(folder)
         self.folder, self.class_names, self.class_colors = folder, class_names, class_colors
         self._names = output_names(paths)
         self._done: list[tuple[Path, tuple[float, ...]]] = []
-        targets = [folder / LEGEND, folder / SHARES, *(self._mask(path) for path in paths)]
-        present = [path for path in targets if path.exists()]
-        if present and not overwrite:
-            raise ValueError(
-                f"{printable(present[0])} exists already"
-                + (f", and {len(present) - 1:,} more of the files to write" if len(present) > 1 else "")
-                + "; name another --output, or add --overwrite"
-            )
+        pictures = (place for path in paths for place in (self._mask(path), self._overlay(path)))
+        names = [LEGEND, SHARES, *(str(place.relative_to(folder)) for place in pictures)]
+        check_output_folder(folder, names, overwrite=overwrite, inputs=paths)
 
     def __enter__(self) -> "MaskFolder":
         return self
@@ -71,7 +66,7 @@ class MaskFolder:
 
     def write(self, path: Path, image: Image.Image, segmentation: Segmentation) -> None:
         """Write mask and overlay of the image at ``path``."""
-        mask, overlay = self._mask(path), self.folder / OVERLAYS / f"{self._names[path]}.jpg"
+        mask, overlay = self._mask(path), self._overlay(path)
         with ExitStack() as stack:  # both temporary files are renamed, or none
             for place in (mask, overlay):
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -83,14 +78,14 @@ class MaskFolder:
     def _mask(self, path: Path) -> Path:
         return self.folder / MASKS / f"{self._names[path]}.png"
 
+    def _overlay(self, path: Path) -> Path:
+        return self.folder / OVERLAYS / f"{self._names[path]}.jpg"
+
     def _write_table(self) -> None:
         with atomic_write(self.folder / LEGEND) as picture, atomic_write(self.folder / SHARES) as table:
             legend(self.class_names, self.class_colors).save(picture, format="PNG")
-            with table.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["image", *self.class_names])
-                for path, shares in self._done:
-                    writer.writerow([printable(path), *(f"{share:.6f}" for share in shares)])
+            rows = ([path_cell(printable(path)), *(f"{share:.6f}" for share in shares)] for path, shares in self._done)
+            write_csv(table, ["image", *self.class_names], rows)
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:

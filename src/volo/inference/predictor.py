@@ -1,8 +1,10 @@
 """Classification of images with a trained model."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from volo.data.images import Shrink
 from volo.data.preprocessing import as_array
+from volo.data.read_notes import ReadNote, notes_of
 from volo.inference.base import ModelRunner
 from volo.inference.image_inputs import ImageLike, check_finite, to_model_image
-from volo.inference.prefetch import map_in_threads
+from volo.inference.prefetch import PixelGate, map_in_threads
 from volo.models import VOLO, TrainedModel, load_model
 from volo.models.weights.model_folder import CLASSIFICATION
 from volo.runtime.export_info import ExportInfo
@@ -58,6 +62,8 @@ class Predictor(ModelRunner[TrainedModel]):
         device: device that computes; None selects an accelerator if there is one. Exported files run on the CPU.
         threads: number of CPU threads; None keeps the runtime's default.
         runtime: pytorch or compile; for an exported file, a runtime of its format. None selects the default.
+        trust: let an exported ``.pt2`` file run code that is in it. AOTInductor's packages are machine code and need
+            this; set it only for files from a source that you trust.
 
     Attributes:
         model: the trained model as it was saved, in evaluation mode, on ``device``; None for an exported file.
@@ -81,8 +87,9 @@ class Predictor(ModelRunner[TrainedModel]):
         device: str | torch.device | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        trust: bool = False,
     ) -> None:
-        super().__init__(path, device=device, threads=threads, runtime=runtime)
+        super().__init__(path, device=device, threads=threads, runtime=runtime, trust=trust)
         self.takes_photos = isinstance(self._description, ExportInfo) and self._description.include_resize
 
     @property
@@ -111,24 +118,49 @@ class Predictor(ModelRunner[TrainedModel]):
     def predict(self, images: Iterable[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> Iterator[Prediction]:
         """Classify images in batches, and yield the ``top_k`` most likely classes of each image in order.
 
-        Images are taken from ``images`` only when they are needed, so it may be infinite. Files are decoded in
-        threads. On an accelerator, the next batch is decoded while the model computes; on the CPU, decoding and
-        computing alternate.
+        Images are taken from ``images`` only when they are needed, so it may be infinite. Files are decoded and
+        cropped in threads, which bound the memory for whole images. On an accelerator, the next batch is decoded while
+        the model computes; on the CPU, decoding and computing alternate. An exported file that resizes images itself
+        gets one whole image at a time.
 
         Raises:
             volo.data.ImageError: A file cannot be read.
             ValueError: ``top_k`` or ``batch_size`` is below 1, or an image has another form than documented.
         """
+        return self.predict_pixels(self._prepared(images, batch_size), top_k=top_k, batch_size=batch_size)
+
+    def predict_pixels(
+        self, pixels: Iterable[np.ndarray], *, top_k: int = 5, batch_size: int = 32
+    ) -> Iterator[Prediction]:
+        """Classify images that are preprocessed, (H, W, channels) uint8 each, as ``preprocess`` returns them.
+
+        Raises:
+            ValueError: ``top_k`` or ``batch_size`` is below 1.
+        """
         if top_k < 1 or batch_size < 1:
             raise ValueError(f"top_k and batch_size must be at least 1, not {top_k} and {batch_size}")
-        prepared = map_in_threads(self._pixels, images, count=batch_size, overlap=self.device.type != "cpu")
-        while batch := list(islice(prepared, batch_size)):
-            for _, alike in groupby(batch, key=np.shape):  # sizes differ only if takes_photos
-                for probabilities in self.probabilities(torch.from_numpy(np.stack(list(alike))).permute(0, 3, 1, 2)):
-                    yield self._prediction(probabilities, top_k)
+        remaining = iter(pixels)
+        # Photos of different sizes cannot be stacked to a batch.
+        while batch := list(islice(remaining, 1 if self.takes_photos else batch_size)):
+            for probabilities in self.probabilities(torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)):
+                yield self._prediction(probabilities, top_k)
 
-    def _pixels(self, image: ImageLike) -> np.ndarray:
-        return self.preprocess(to_model_image(image, self.preprocessing))
+    def _prepared(self, images: Iterable[ImageLike], batch_size: int) -> Iterator[np.ndarray]:
+        """Decode and crop images in threads; warn of images that were read although something is wrong with them."""
+        count = 1 if self.takes_photos else batch_size
+        prepare = partial(self._pixels, gate=PixelGate())
+        for pixels, notes in map_in_threads(prepare, images, count=count, overlap=self.device.type != "cpu"):
+            for note in notes:
+                warnings.warn(f"an image was read {note.kind}", stacklevel=3)
+            yield pixels
+
+    def _pixels(self, image: ImageLike, *, gate: PixelGate) -> tuple[np.ndarray, tuple[ReadNote, ...]]:
+        def read(wait: Shrink) -> tuple[np.ndarray, tuple[ReadNote, ...]]:
+            picture = to_model_image(image, self.preprocessing, shrink=wait)
+            return self.preprocess(picture), notes_of(picture) if isinstance(picture, Image.Image) else ()
+
+        with gate.place() as wait:
+            return read(wait)  # whose variables, among them the whole image, end here
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Compute probabilities (B, K) float32, 0–1, on the CPU, from preprocessed images (B, channels, H, W) uint8."""
@@ -143,8 +175,9 @@ class Predictor(ModelRunner[TrainedModel]):
         Raises:
             ValueError: A logit is not finite.
         """
+        self._prepare_process()
         logits = self._forward(pixels).float().cpu()
-        check_finite(logits, self.model, self._source)
+        check_finite(logits, self._source)
         return logits
 
     def _prediction(self, probabilities: Tensor, top_k: int) -> Prediction:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from volo.data import Color
+from volo.data import MAX_PIXELS, Color, ImageError
 from volo.inference.base import ModelRunner
 from volo.inference.image_inputs import ImageLike, check_finite, to_model_image
 from volo.inference.mask_pictures import named_overlay, palette_picture
@@ -84,6 +84,8 @@ class Segmenter(ModelRunner[TrainedSegmenter]):
         batch_size: number of windows in a batch.
         threads: number of CPU threads; None keeps the runtime's default.
         runtime: pytorch or compile; for an exported file, a runtime of its format. None selects the default.
+        trust: let an exported ``.pt2`` file run code that is in it. AOTInductor's packages are machine code and need
+            this; set it only for files from a source that you trust.
 
     Attributes:
         model: the trained model as it was saved, in evaluation mode, on ``device``; None for an exported file.
@@ -116,8 +118,9 @@ class Segmenter(ModelRunner[TrainedSegmenter]):
         batch_size: int = 4,
         threads: int | None = None,
         runtime: str | None = None,
+        trust: bool = False,
     ) -> None:
-        super().__init__(path, device=device, threads=threads, runtime=runtime)
+        super().__init__(path, device=device, threads=threads, runtime=runtime, trust=trust)
         description = self._description
         assert description.class_colors is not None
         assert description.ignore_index is not None
@@ -146,7 +149,7 @@ class Segmenter(ModelRunner[TrainedSegmenter]):
         """Segment one image.
 
         Raises:
-            volo.data.ImageError: The file cannot be read.
+            volo.data.ImageError: The file cannot be read, or the image is so long that it would become too large.
             ValueError: The array or tensor has another shape or dtype than documented.
         """
         picture = to_model_image(image, self.preprocessing)
@@ -177,20 +180,27 @@ class Segmenter(ModelRunner[TrainedSegmenter]):
 
     def _scores(self, picture: Image.Image | np.ndarray) -> Iterator[Tensor]:
         """Yield logits, or averaged probabilities if there are several views, in blocks (K, rows, W) from the top."""
-        base = 1.0 if self.short_side is None else self.short_side / min(size_of(picture))
+        self._prepare_process()
+        height, width = size_of(picture)
+        base = 1.0 if self.short_side is None else self.short_side / min(height, width)
+        if base > 1 and base * height * base * width > MAX_PIXELS:
+            raise ImageError(
+                f"an image of {width:,}×{height:,} pixels is too long: its shorter side would be enlarged to "
+                f"{self.short_side:,} pixels, and the whole to more than {MAX_PIXELS:,}; cut it"
+            )
         return sliding_scores(
             picture,
             self._logits,
             replace(self.sliding, scales=tuple(base * scale for scale in self.sliding.scales)),
             classes=len(self.class_names),
-            interpolation=Image.Resampling[self.preprocessing.interpolation.upper()],
+            interpolation=self.preprocessing.resampling,
         )
 
     @torch.no_grad()
     def _logits(self, windows: Tensor) -> Tensor:
         """Compute logits (B, K, h, w) of windows (B, C, h, w) uint8."""
         logits = self._forward(windows)
-        check_finite(logits, self.model, self._source)
+        check_finite(logits, self._source)
         return logits
 
 
