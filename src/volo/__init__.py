@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from volo.ops import outlook_attention
     from volo.training.config import TrainConfig
     from volo.training.run import TrainResult, resume, train
+    from volo.training.run_images import held_out_images
 
 #: Public name → module that defines it. The module is imported when the name is first used, so ``import volo`` is fast.
 _HOMES = {
@@ -59,6 +60,7 @@ _HOMES = {
     "optimize_for_inference": "volo.fused.optimize",
     "TrainConfig": "volo.training.config",
     "TrainResult": "volo.training.run",
+    "held_out_images": "volo.training.run_images",
     "resume": "volo.training.run",
     "train": "volo.training.run",
 }
@@ -84,6 +86,7 @@ __all__ = [
     "evaluate_segmentation",
     "export_model",
     "from_pretrained",
+    "held_out_images",
     "list_models",
     "load_model",
     "load_segmenter",

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from volo.data import ArrayImages, FileImages, Preprocessing, with_channels
-from volo.evaluation.classification import evaluate
+from volo.evaluation.classification import evaluate, model_indices
 from volo.inference import Predictor
 from volo.models import create_model, save_model
 
@@ -64,6 +64,7 @@ def test_the_summary_gives_the_scores_and_their_intervals():
     assert summary == {
         "images": 7,
         "unreadable": 0,
+        "trained_on": None,
         "classes": 3,
         "classes_without_images": 0,
         "loss": pytest.approx(-np.mean(np.log([0.7, 0.7, 0.8, 0.3, 0.4, 0.5, 0.1])), abs=1e-6),
@@ -93,6 +94,16 @@ def test_the_error_about_an_unknown_class_names_the_known_classes():
         match=r"does not know the classes newt, owl \(2 of the data's 3\); it knows 3: ant, bee, cat; rename",
     ):
         evaluate(model(), images([10, 20], [0, 1], names=("ant", "newt", "owl")))
+
+
+def test_class_names_that_differ_in_what_cannot_be_seen_are_the_same():
+    """Old models may have such names; those of data are normalized."""
+    assert model_indices(("café", "dog"), ("dog", "cafe\u0301\u200b")) == [1, 0]
+
+
+def test_the_error_about_an_unknown_class_names_one_in_other_capitals():
+    with pytest.raises(ValueError, match=r"does not know the classes Cat .*, in other capitals cat; rename"):
+        model_indices(("ant", "Cat"), (*(f"class {number}" for number in range(9)), "ant", "cat"))
 
 
 def test_long_lists_of_classes_are_cut_short():

@@ -245,7 +245,7 @@ def test_a_second_labeling_into_the_same_store_is_refused(setting):
         run(setting)
     assert not setting[2].exists()
     run(setting)
-    assert not list(setting[2].parent.glob(".*.lock"))
+    assert not list(setting[2].parent.glob(".volo-lock*"))
 
 
 def test_logits_that_are_not_finite_stop_the_labeling(setting):

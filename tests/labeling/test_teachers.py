@@ -92,6 +92,7 @@ def test_classes_are_found_by_name_in_any_order(tmp_path, classes):
     _, weights = weights_of("test_resnet", tmp_path)
     teacher = load_teacher("test_resnet", weights=weights, classes=classes)
     assert teacher.columns(("class 5", "class 0")).tolist() == [5, 0]
+    assert teacher.columns(("class\u00a05", "class 0\u200b")).tolist() == [5, 0]
     with pytest.raises(ValueError, match="does not know 1 of the 2 classes of the data: cat; it has 7 classes"):
         teacher.columns(("class 5", "cat"))
 

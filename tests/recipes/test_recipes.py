@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ from volo.cli.training.recipes import header, recipe_path, recipes
 from volo.models import VARIANTS
 from volo.training.config import TrainConfig
 from volo.training.fake_data import DATA_SIZES
+from volo.training.optim import learning_rate
 
 #: Model → base rate at batch 1024, drop path, top-1 at 224. Source: VOLO, arXiv:2106.13112, and the authors' page.
 TRAINED = {
@@ -109,6 +111,16 @@ def test_the_runs_of_segmentation_have_the_published_values(name):
     assert (optim.schedule, optim.lr, optim.weight_decay, optim.betas) == ("poly", 6e-5, 0.01, (0.9, 0.999))
     assert (optim.warmup_steps, optim.min_lr) == (1500, 0)
     assert score in facts["score"]
+
+
+@pytest.mark.parametrize("name", ["finetune", "linear-probe"])
+@pytest.mark.parametrize("images", [4, 18, 100_000])
+def test_recipes_for_any_folder_fit_any_number_of_images_and_epochs(name, images):
+    """They name neither batch nor warm-up, and their learning rate is the same for every batch."""
+    config = replace(load(name), epochs=1).adapt_defaults(images=images, processes=1)
+    assert images // config.batch_size > 0
+    assert config.optim.warmup_epochs == 0.1
+    assert learning_rate(config.optim, config.batch_size) == config.optim.lr
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -1,7 +1,9 @@
 import io
+import multiprocessing
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -24,6 +26,63 @@ def config(image_folder, tmp_path, blank_pictures):
         batch_size=8,
         accelerator="cpu",
     )
+
+
+def test_a_process_that_imports_the_script_of_a_training_does_not_train(config, monkeypatch):
+    """Where processes are spawned, each imports the script that started it; multiprocessing marks it meanwhile."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    for start in (lambda: volo.train(config), lambda: volo.resume(config.output)):
+        with pytest.raises(SystemExit, match=r"^error: .*below the line `if __name__ == '__main__':`"):
+            start()
+    assert not Path(config.output).exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "guard"),
+    [
+        ("spawn", "DataLoader worker (pid 7) exited unexpectedly with exit code 1.", True),
+        ("spawn", "DataLoader worker (pid 7) is killed by signal: Killed.", False),
+        ("fork", "DataLoader worker (pid 7) exited unexpectedly with exit code 1.", False),
+    ],
+)
+def test_a_loading_process_that_cannot_start_is_not_said_to_lack_memory(config, monkeypatch, method, error, guard):
+    def fail(*_):
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    monkeypatch.setattr(ClassificationTask, "training_step", fail)
+    with pytest.raises(RuntimeError) as caught:
+        volo.train(config)
+    assert ("if __name__ == '__main__':" in str(caught.value)) == guard
+    assert ("memory" in str(caught.value)) != guard
+
+
+UNGUARDED = """
+import multiprocessing, sys, volo
+from pathlib import Path
+from volo.training.config import TrainConfig
+multiprocessing.set_start_method("spawn", force=True)
+{guard}volo.train(TrainConfig.load(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guard", ["", "if __name__ == '__main__': "])
+def test_a_script_without_a_guard_is_told_so_where_processes_are_spawned(config, tmp_path, guard):
+    settings = replace(config, data=replace(config.data, workers=1))
+    (tmp_path / "settings.json").write_text(settings.to_json())
+    (tmp_path / "script.py").write_text(UNGUARDED.format(guard=guard))
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "settings.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == bool(guard), done.stderr
+    if guard:
+        assert done.stderr == ""
+        return
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("error: processes that load images import the script that started them")
+    assert lines[-1].startswith("RuntimeError: a process that loads images ended at its start; processes that load")
+    assert "in use by another run" not in done.stderr
+    assert "memory" not in done.stderr
 
 
 HOLD = """

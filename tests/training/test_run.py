@@ -88,9 +88,9 @@ def test_a_run_learns_and_writes_all_its_files(image_folder, tmp_path):
     assert result.evaluation.top1 == 1.0
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
-        ".lock", "train.json", "metrics.csv", "curves.png", "summary.png", "results.json", "per_class.csv",
-        "predictions.csv", "confusion.png", "reliability.png", "mistakes.png",
-        "checkpoints", "model.safetensors", "config.json",
+        ".volo-lock", ".volo-folder", "train.json", "metrics.csv", "curves.png", "summary.png",
+        "results.json", "per_class.csv", "predictions.csv", "confusion.png", "reliability.png", "mistakes.png",
+        "checkpoints", "model.safetensors", "config.json", "images.safetensors",
     }  # fmt: skip
     assert {path.name for path in (result.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     for picture in ("curves.png", "confusion.png", "summary.png"):
@@ -176,6 +176,67 @@ def test_an_unreadable_image_is_named_once_and_counted(config, image_folder):
     assert "2 unreadable images were left out" in text
     assert len(result.evaluation.labels) == 11
     assert len(result.evaluation.problems) == 1
+
+
+def test_a_class_without_one_readable_image_is_named(config, image_folder):
+    for path in [*(image_folder / "train/red").iterdir(), image_folder / "train/blue/00.png"]:
+        path.write_bytes(b"not an image")
+    console = Console(record=True, width=500, file=io.StringIO())
+    volo.train(replace(config, epochs=1), console=console)
+    last = console.export_text().splitlines()[-1]
+    assert last == "warning: the model has learned nothing about 'red': none of the training images can be read"
+
+
+@pytest.fixture
+def first_run(config):
+    """A run of one epoch whose user has given no batch and no warm-up."""
+    return replace(config, epochs=1, batch_size=None, optim=OptimConfig(ema_decay=0.8))
+
+
+def test_the_first_run_on_a_few_images_is_trained_and_told(first_run):
+    console = Console(record=True, width=500, file=io.StringIO())
+    folder = volo.train(first_run, console=console).folder
+    text = console.export_text()
+    for line in (
+        "batch 8 (8 images × accumulate 1 × devices 1 × nodes 1), learning rate 0.001, 1 epochs, 3 optimizer steps "
+        "(warm-up: 0)",
+        "note: 24 training images take a batch of 8 instead of 64, a run of 1 epoch takes a warm-up of 0.1 instead of "
+        "5; to choose yourself: --batch-size, --optim.warmup-epochs",
+        "note: 24 images are few to train from scratch; pretrained weights usually give a better model: --model ",
+        "warning: optim.ema_decay 0.8 is made for a longer run than 3 steps",
+    ):
+        assert text.count(line) == 1
+    assert "left out" not in text
+
+    stored = TrainConfig.load(folder / "train.json")
+    assert (stored.batch_size, stored.optim.warmup_epochs) == (8, 0.1)
+    again = {"batch_size": None, "optim": {"warmup_epochs": None}, "epochs": 1}
+    assert volo.resume(folder, settings=again).evaluation is not None
+
+
+def test_given_settings_are_used_and_images_left_out_are_counted_once(first_run):
+    console = Console(record=True, width=500, file=io.StringIO())
+    config = replace(first_run, batch_size=10, optim=OptimConfig(warmup_epochs=0.5))
+    folder = volo.train(config, console=console).folder
+    text = console.export_text()
+    assert text.count("note: each epoch leaves out 4 of the 24 training images") == 1
+    assert "instead of" not in text
+    stored = TrainConfig.load(folder / "train.json")
+    assert (stored.batch_size, stored.optim.warmup_epochs) == (10, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("optim", "message"),
+    [
+        ({"warmup_steps": 3}, r"optim\.warmup_steps 3 leaves nothing of 3 steps \(1 epochs of 3\)"),
+        ({"warmup_epochs": 0.9}, r"optim\.warmup_epochs 0\.9 leaves nothing of 3 steps"),
+        ({"warmup_epochs": 0.5, "interval": "epoch"}, r"optim\.warmup_epochs 0\.5 leaves nothing of 3 steps"),
+    ],
+)
+def test_a_warm_up_of_the_whole_run_is_refused_before_anything_is_written(first_run, tmp_path, optim, message):
+    with pytest.raises(ValueError, match=message):
+        volo.train(replace(first_run, optim=OptimConfig(**optim)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_strict_makes_an_unreadable_image_an_error(config, image_folder):

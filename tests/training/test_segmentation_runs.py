@@ -86,8 +86,9 @@ def test_a_run_learns_and_writes_all_its_files(config, pairs):
     result = volo.train(replace(config, epochs=24, optim=replace(config.optim, lr=4e-3)), console=console)
     names = {path.name for path in result.folder.iterdir()}
     assert names == {
-        ".lock", "train.json", "metrics.csv", "curves.png", "results.json", "per_class.csv", "per_image.csv",
-        "confusion.png", "worst.png", "checkpoints", "model.safetensors", "config.json",
+        ".volo-lock", ".volo-folder", "train.json", "metrics.csv", "curves.png", "results.json",
+        "per_class.csv", "per_image.csv", "confusion.png", "worst.png", "checkpoints",
+        "model.safetensors", "config.json", "images.safetensors",
     }  # fmt: skip
     assert result.evaluation.scores["miou"] > 0.6
     assert "volo_micro_32 with upernet" in (text := console.export_text())
@@ -122,6 +123,28 @@ def test_a_resumed_run_ends_like_one_that_was_never_interrupted(config, tmp_path
     resumed = volo.resume(config.output)
     one, other = (load_file(result.folder / "model.safetensors") for result in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_undivided_pairs_are_evaluated_on_what_training_held_out(config, pairs, tmp_path, capsys):
+    for name in ("images", "masks"):
+        shutil.copytree(pairs / "train" / name, tmp_path / "undivided" / name)
+    shutil.copy(pairs / "classes.txt", tmp_path / "undivided")
+    data = replace(config.data, path=str(tmp_path / "undivided"), val_fraction=0.25)
+    run = volo.train(replace(config, data=data, batch_size=2, epochs=1))
+    for split, images, trained_on in ((), 2, 0), (("--split=all",), 8, 6):
+        out = tmp_path / f"scores-{images}"
+        assert main(["eval", str(run.folder), str(tmp_path / "undivided"), f"--output={out}", *split]) == 0
+        results = json.loads((out / "results.json").read_text())
+        assert (results["images"], results["trained_on"]) == (images, trained_on)
+        captured = capsys.readouterr()
+        assert ("6 trained on" in captured.out) == ("trained on 6 of these 8" in captured.err) == bool(split)
+    before, now = (json.loads((folder / "results.json").read_text()) for folder in (run.folder, tmp_path / "scores-2"))
+    assert {name: before[name] for name in ("miou", "pixel_accuracy", "iou")} == {
+        name: now[name] for name in ("miou", "pixel_accuracy", "iou")
+    }
+    (tmp_path / "undivided/masks/00.png").write_bytes((tmp_path / "undivided/masks/01.png").read_bytes())
+    with pytest.raises(ValueError, match="its labels or masks have changed"):
+        volo.resume(run.folder)
 
 
 def test_the_backbone_can_be_frozen(config_with_pictures):

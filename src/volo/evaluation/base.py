@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from volo.data.read_notes import NamedNote
 from volo.evaluation.confusion import confused_pairs, group_classes
 from volo.evaluation.metrics import confidence_intervals
 
@@ -27,6 +28,8 @@ class BaseEvaluation(ABC):
         class_names: names of the K classes, in the order of their indices.
         indices: (N,) positions of the images in the data.
         problems: one message for each unreadable image.
+        notes: remarks about images that were read.
+        trained_on: number of these images that the model was trained on; None if it is unknown.
     """
 
     score_names: ClassVar[Mapping[str, str]]
@@ -35,6 +38,8 @@ class BaseEvaluation(ABC):
     class_names: tuple[str, ...]
     indices: np.ndarray
     problems: tuple[str, ...] = ()
+    notes: tuple[NamedNote, ...] = ()
+    trained_on: int | None = None
 
     # A field in one subclass and a cached property in another. For the field, a property that exists at run time
     # would become the default value.

@@ -10,6 +10,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from volo.data import EvalImages, ImageSet, eval_loader
+from volo.data.class_names import find_classes
 from volo.evaluation.base import BaseEvaluation, rounded
 from volo.evaluation.metrics import ClassScores, chance_calibration_error, class_scores, overall_scores
 from volo.inference.predictor import Predictor
@@ -30,6 +31,8 @@ class Evaluation(BaseEvaluation):
         probability: (N,) float32, probability of the most likely class, 0–1.
         label_probability: (N,) float32, probability of the true class, 0–1.
         problems: one message for each unreadable image.
+        notes: remarks about images that were read.
+        trained_on: number of these images that the model was trained on; None if it is unknown.
     """
 
     score_names: ClassVar = {
@@ -99,6 +102,7 @@ class Evaluation(BaseEvaluation):
         return {
             "images": len(self.labels),
             "unreadable": len(self.problems),
+            "trained_on": self.trained_on,
             "classes": len(self.class_names),
             "classes_without_images": len(self.absent),
             **rounded({"loss": self.loss, **self.scores}),
@@ -143,9 +147,10 @@ def evaluate(
     loader = eval_loader(EvalImages(images, predictor.preprocess), batch_size=batch_size, workers=workers)
     # Memory for all results is allocated once. Many small tensors that stay alive would fragment the heap.
     results = _empty_results(len(images.labels), min(5, len(class_names)))
-    done, problems = 0, []
+    done, problems, notes = 0, [], []
     for batch in loader:
         problems += batch.problems
+        notes += batch.notes
         if len(batch.labels):
             logits = predictor.logits(batch.images)
             logits = logits if classes is None else logits[:, chosen]
@@ -166,6 +171,7 @@ def evaluate(
         probability=probability,
         label_probability=label_probability,
         problems=tuple(problems),
+        notes=tuple(notes),
     )
 
 
@@ -199,12 +205,14 @@ def model_indices(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> 
     Raises:
         ValueError: The model does not know a class.
     """
-    places = {name: index for index, name in enumerate(model_names)}
-    unknown = [name for name in data_names if name not in places]
+    found = find_classes(data_names, model_names)
+    unknown = [name for name, index in zip(data_names, found, strict=True) if index is None]
     if unknown:
+        alike = {name.casefold() for name in unknown} & {name.casefold() for name in model_names}
+        case = f", in other capitals {join_few(sorted(alike))}" if alike else ""
         raise ValueError(
             f"the model does not know the classes {join_few(unknown)} ({len(unknown)} of the data's "
-            f"{len(data_names)}); it knows {len(model_names)}: {join_few(model_names)}; "
+            f"{len(data_names)}); it knows {len(model_names)}: {join_few(model_names)}{case}; "
             "rename these classes or leave their images out"
         )
-    return [places[name] for name in data_names]
+    return [index for index in found if index is not None]

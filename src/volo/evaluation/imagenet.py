@@ -4,7 +4,6 @@ Folders are named by WordNet synset (``n01440764``) in ImageNet itself, -A, -R a
 999) in ImageNet-V2. Models name the classes in words, in the order of the synsets.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +17,7 @@ from volo.data import FileImages, ImageSet, read_image
 from volo.data.images import Shrink
 from volo.evaluation.classification import Evaluation
 from volo.imagenet import knows_imagenet, synsets
+from volo.limits import parse_json
 
 _VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 
@@ -76,8 +76,8 @@ class RealLabels:
 
     def __init__(self, path: str | Path, images: ImageSet) -> None:
         try:
-            labels = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            labels = parse_json(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
             raise ValueError(f"{path} is not a JSON file: {error}") from error
         if not isinstance(labels, list) or not all(_is_labels(entry) for entry in labels):
             raise ValueError(

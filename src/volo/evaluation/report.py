@@ -1,6 +1,5 @@
 """Files about an evaluation of either task. Needs the extra ``volo[train]``."""
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from volo.csv_files import path_cell, write_csv
 from volo.data import ImageSet, MaskedImages, hex_color
 from volo.evaluation.base import BaseEvaluation
 from volo.evaluation.classification import Evaluation
@@ -19,7 +19,15 @@ from volo.evaluation.segmentation_plots import draw_worst
 from volo.files import atomic_write, check_writable_folder, created_folder
 
 RESULTS_FILE = "results.json"
-PREDICTIONS_FILE = "predictions.csv"
+PREDICTIONS_FILE, IMAGE_SCORES_FILE = "predictions.csv", "per_image.csv"
+#: Task of the model → the names of all files of an evaluation.
+EVALUATION_FILES = {
+    "classification": (
+        *(RESULTS_FILE, "per_class.csv", PREDICTIONS_FILE),
+        *("confusion.png", "reliability.png", "mistakes.png"),
+    ),
+    "segmentation": (RESULTS_FILE, "per_class.csv", IMAGE_SCORES_FILE, "confusion.png", "worst.png"),
+}
 #: Number of confusions in ``results.json``.
 _MOST_PAIRS = 20
 
@@ -82,7 +90,7 @@ def _classification_files(evaluation: Evaluation, images: ImageSet) -> _Files:
 def _segmentation_files(evaluation: SegmentationEvaluation, images: MaskedImages) -> _Files:
     return [
         ("per_class.csv", lambda path: write_csv(path, _MASK_CLASS_COLUMNS, _mask_class_rows(evaluation))),
-        ("per_image.csv", lambda path: write_csv(path, _IMAGE_COLUMNS, _image_rows(evaluation, images))),
+        (IMAGE_SCORES_FILE, lambda path: write_csv(path, _IMAGE_COLUMNS, _image_rows(evaluation, images))),
         ("confusion.png", lambda path: draw_confusion(evaluation, path)),
         ("worst.png", lambda path: draw_worst(evaluation, images, path)),
     ]
@@ -135,7 +143,7 @@ def _prediction_rows(evaluation: Evaluation, images: ImageSet) -> Iterable[Seque
     for row, index in enumerate(evaluation.indices):
         predicted, *others = names[evaluation.ranked[row]]
         yield (
-            images.name(int(index)),
+            path_cell(images.name(int(index))),
             names[evaluation.labels[row]],
             predicted,
             "right" if evaluation.right[row] else "wrong",
@@ -174,13 +182,4 @@ def _image_rows(evaluation: SegmentationEvaluation, images: MaskedImages) -> Ite
     scores = evaluation.image_scores
     for row, index in enumerate(evaluation.indices):
         values = (f"{scores[name][row]:.6f}" for name in ("miou", "pixel_accuracy"))
-        yield images.name(int(index)), *values, evaluation.true[row].sum()
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file with a header row."""
-    # Bytes of file names that are not UTF-8 are written unchanged.
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        yield path_cell(images.name(int(index))), *values, evaluation.true[row].sum()

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from volo.data import IGNORE, Color, MaskedImages, SegmentationEvalSet, eval_loader
+from volo.data import IGNORE, Color, ImageError, MaskedImages, SegmentationEvalSet, eval_loader
+from volo.data.read_notes import NamedNote
 from volo.evaluation.base import BaseEvaluation, rounded
 from volo.evaluation.classification import model_indices
 from volo.inference.mask_pictures import shrunk
@@ -56,7 +57,9 @@ class SegmentationEvaluation(BaseEvaluation):
         predicted: (N, K) int64, pixels that were predicted as each class.
         confusion: (K, K) int64, pixels; rows are the true classes.
         worst: the images with the lowest pixel accuracy, the worst first.
-        problems: one message for each unreadable image.
+        problems: one message for each image that is unreadable, or too long for the model.
+        notes: remarks about images that were read.
+        trained_on: number of these images that the model was trained on; None if it is unknown.
     """
 
     score_names: ClassVar = {"miou": "mean IoU", "pixel_accuracy": "pixel accuracy"}
@@ -96,6 +99,7 @@ class SegmentationEvaluation(BaseEvaluation):
         return {
             "images": len(self.indices),
             "unreadable": len(self.problems),
+            "trained_on": self.trained_on,
             "pixels": int(self.true.sum()),
             "classes": len(self.class_names),
             "classes_without_pixels": len(self.absent),
@@ -150,12 +154,18 @@ def evaluate_segmentation(
     translate[: len(indices)] = indices
     tables: dict[int, np.ndarray] = {}
     problems: list[str] = []
+    notes: list[NamedNote] = []
     worst: list[WorstImage] = []
     confusion = np.zeros((len(segmenter.class_names),) * 2, dtype=np.int64)
     for batch in eval_loader(SegmentationEvalSet(images), batch_size=1, workers=workers):
         problems += batch.problems
+        notes += batch.notes
         for pixels, mask, index in zip(batch.images, batch.masks, batch.indices.tolist(), strict=True):
-            predicted, truth = segmenter(pixels).mask, translate[mask.numpy()]
+            try:
+                predicted, truth = segmenter(pixels).mask, translate[mask.numpy()]
+            except ImageError as error:
+                problems.append(f"cannot use image {images.name(index)}: {error}")
+                continue
             counts = count_pixels(predicted, truth, len(confusion))
             if counts.sum():  # 0 if the mask ignores every pixel
                 confusion += counts
@@ -181,6 +191,7 @@ def evaluate_segmentation(
         confusion=confusion,
         worst=tuple(worst),
         problems=tuple(problems),
+        notes=tuple(notes),
     )
 
 

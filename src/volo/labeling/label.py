@@ -21,6 +21,7 @@ from torchvision.transforms import functional as TF
 from volo.data import ImageError, ImageSet, Preprocessing
 from volo.data.loader import ignore_signals
 from volo.data.preprocessing import as_array
+from volo.data.read_notes import NamedNote, named_notes
 from volo.data.token_labels.listing import ImageManifest, list_images
 from volo.data.token_labels.match import match
 from volo.data.token_labels.store import LABELED, StoreInfo, TokenLabelStore
@@ -61,11 +62,13 @@ class LabelReport:
         labeled: number of images that this run labeled.
         before: number of images that were labeled before.
         problems: one error message for each image that cannot be read.
+        notes: remarks about images that were read.
     """
 
     labeled: int
     before: int
     problems: tuple[str, ...]
+    notes: tuple[NamedNote, ...] = ()
 
 
 def label_images(
@@ -123,6 +126,7 @@ def label_images(
         )
         label = Labeler(teacher, columns, options, torch.device(device), precision)
         problems: list[str] = []
+        notes: list[NamedNote] = []
         with TokenLabelWriter(out) as writer:
             for batch in loader:
                 if len(batch.indices):
@@ -130,12 +134,16 @@ def label_images(
                 for index, problem in batch.problems:
                     writer.mark_unreadable(index)
                     problems.append(problem)
+                notes += batch.notes
                 if on_batch is not None:
                     on_batch(len(batch.indices) + len(batch.problems))
         if world_size > 1:
             torch.distributed.barrier()
     return LabelReport(
-        labeled=len(remaining) - len(problems), before=len(mine) - len(remaining), problems=tuple(problems)
+        labeled=len(remaining) - len(problems),
+        before=len(mine) - len(remaining),
+        problems=tuple(problems),
+        notes=tuple(notes),
     )
 
 
@@ -195,12 +203,14 @@ class WholeBatch(NamedTuple):
         boxes: (n, 4) float32, (left, top, right, bottom) of each image as shares of the square.
         indices: the index of each image in its set.
         problems: (index, error message) of the images that could not be read, which are not in ``pixels``.
+        notes: remarks about images that were read.
     """
 
     pixels: Tensor
     boxes: Tensor
     indices: list[int]
     problems: list[tuple[int, str]]
+    notes: list[NamedNote]
 
 
 def whole_loader(
@@ -218,7 +228,7 @@ def whole_loader(
 
 
 class _WholeImages(Dataset):
-    """Whole images fitted into the teacher's square: index, pixels and box, or index and error message."""
+    """Whole images fitted into the teacher's square: index, pixels, box and notes, or index and error message."""
 
     def __init__(self, images: ImageSet, preprocessing: Preprocessing, fit: str) -> None:
         self.images, self.preprocessing, self.fit = images, preprocessing, fit
@@ -226,9 +236,13 @@ class _WholeImages(Dataset):
     def __len__(self) -> int:
         return len(self.images.labels)
 
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray, tuple[float, ...]] | tuple[int, str]:
+    def __getitem__(
+        self, index: int
+    ) -> tuple[int, np.ndarray, tuple[float, ...], tuple[NamedNote, ...]] | tuple[int, str]:
         try:
-            return index, *fit_whole(self.images.read(index), self.preprocessing, self.fit)
+            image = self.images.read(index)
+            notes = named_notes(self.images.name(index), image)
+            return index, *fit_whole(image, self.preprocessing, self.fit), notes
         except ImageError as error:
             return index, str(error)
 
@@ -254,13 +268,14 @@ def fit_whole(
 
 
 def _collate(samples: Sequence[tuple]) -> WholeBatch:
-    good = [sample for sample in samples if len(sample) == 3]
+    good = [sample for sample in samples if len(sample) == 4]
     pixels = torch.from_numpy(np.stack([sample[1] for sample in good])) if good else torch.empty(0, 1, 1, 1).byte()
     return WholeBatch(
         pixels.permute(0, 3, 1, 2),
         torch.tensor([sample[2] for sample in good]),
         [sample[0] for sample in good],
         [(sample[0], sample[1]) for sample in samples if len(sample) == 2],
+        [note for sample in good for note in sample[3]],
     )
 
 
@@ -344,7 +359,7 @@ def _lock(out: Path, rank: int) -> Iterator[None]:
     import fcntl  # imported here, since only labeling needs it and Windows does not have it
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_name(f".{out.name}.lock")
+    path = out.with_name(f".volo-lock.{out.name}")
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

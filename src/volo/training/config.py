@@ -1,15 +1,17 @@
 """The configuration of a training run: one frozen tree of dataclasses, saved in the run folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml
 
 from volo.data import BACKGROUND, MODES, AugmentConfig, DataSource, SegmentationAugmentConfig
+from volo.limits import check_type, parse_json, short_repr
 from volo.messages import nearest
 from volo.models.segmentation import check_decoder
 from volo.precision import canonical_precision
@@ -26,6 +28,12 @@ MONITORED_METRICS: Mapping[str, tuple[str, str]] = {
     "segmentation": ("val_miou", "mean IoU"),
 }
 
+#: Defaults of a long training on many images; a short one, or one on few images, takes less.
+USUAL_BATCH, USUAL_WARMUP = 64, 5.0
+#: For few images, the usual batch is halved until an epoch has so many steps, down to so many images.
+_LEAST_STEPS, _LEAST_BATCH = 8, 8
+#: Settings whose value depends on the data or on the number of epochs where none is given.
+_ADAPTED = ("batch_size", "optim.warmup_epochs")
 #: Settings of ``data`` that segmentation does not use.
 _CLASSIFICATION_DATA = ("balanced", "crop_pct", "token_labels")
 #: Loggers that can be used besides ``metrics.csv``.
@@ -59,7 +67,8 @@ class DataConfig(DataSource):
         balanced: draw all classes equally often in every epoch, whatever their sizes.
         crop_pct: share of the shorter side that the center crop of validation keeps; above 1 the image is smaller than
             the crop. None takes 0.96 for images of at least 128 pixels, 1 for smaller ones.
-        workers: processes that load images; None takes one less than the number of cores, at most 8.
+        workers: processes that load images; None takes one less than the number of cores, at most 8, and no more than
+            an epoch has batches.
         strict: stop at the first image that cannot be read, instead of printing a warning.
         token_labels: a store of these images, written by ``volo label``, or a folder of the authors' label maps; the
             target of every token is then its own label. None takes the image's label as the target of every token.
@@ -191,7 +200,8 @@ class OptimConfig:
         weight_decay: weight decay of weights with two or more dimensions; biases, norms, ``pos_embed`` and
             ``cls_token`` have none.
         betas: decay of AdamW's two moving averages; Muon's momentum is 0.95.
-        warmup_epochs: epochs of linear warm-up from ``warmup_lr``.
+        warmup_epochs: epochs of linear warm-up from ``warmup_lr``; None takes 5, or a tenth of the epochs if that is
+            less.
         warmup_steps: optimizer steps of warm-up, instead of ``warmup_epochs``.
         warmup_lr: learning rate at the start of the warm-up.
         min_lr: learning rate at the end of the decay.
@@ -208,7 +218,7 @@ class OptimConfig:
     lr_batch: int | None = None
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
-    warmup_epochs: float = 5.0
+    warmup_epochs: float | None = None
     warmup_steps: int | None = None
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
@@ -230,7 +240,7 @@ class OptimConfig:
             raise ValueError(f"optim.min_lr, {self.min_lr:g}, must not be above optim.lr, {self.lr:g}")
         if self.lr_batch is not None and self.lr_batch < 1:
             raise ValueError(f"optim.lr_batch must be at least 1, not {self.lr_batch}")
-        if self.weight_decay < 0 or self.warmup_epochs < 0 or self.cooldown_epochs < 0:
+        if self.weight_decay < 0 or (self.warmup_epochs or 0.0) < 0 or self.cooldown_epochs < 0:
             raise ValueError("optim.weight_decay, warmup_epochs and cooldown_epochs must be at least 0")
         if self.interval not in ("step", "epoch"):
             raise ValueError(f"optim.interval must be step or epoch, not {self.interval!r}")
@@ -248,7 +258,8 @@ class TrainConfig:
         task: ``classification`` (a class for each image) or ``segmentation`` (a class for each pixel).
         output: the run folder; None takes ``runs/<data>-<model>``.
         epochs: passes over the training images, warm-up and cool-down included.
-        batch_size: images in a batch on each device.
+        batch_size: images in a batch on each device; None takes 64, or less for few training images: the largest
+            power of two that gives an epoch 8 steps, but at least 8, or all images if there are fewer.
         accumulate: batches whose gradients are summed for one optimizer step.
         seed: seed of every random draw.
         checkpoint_minutes: minutes between two checkpoints within an epoch, besides the one after every epoch; 0 turns
@@ -276,7 +287,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     output: str | None = None
     epochs: int = 100
-    batch_size: int = 64
+    batch_size: int | None = None
     accumulate: int = 1
     seed: int = 0
     checkpoint_minutes: float = 10.0
@@ -292,8 +303,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "nodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
         for name in ("seed", "checkpoint_minutes", "checkpoint_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
@@ -317,11 +328,11 @@ class TrainConfig:
             raise ValueError(
                 "strategy fsdp2 does not support optim.ema_decay and sync_batchnorm; take ddp, or leave them out"
             )
-        warmup_epochs = self.optim.warmup_epochs if self.optim.warmup_steps is None else 0.0
+        warmup_epochs = (self.optim.warmup_epochs or 0.0) if self.optim.warmup_steps is None else 0.0
         if warmup_epochs + self.optim.cooldown_epochs >= self.epochs:
             raise ValueError(
                 f"warm-up ({warmup_epochs:g}) and cool-down ({self.optim.cooldown_epochs}) leave nothing "
-                f"of {self.epochs} epochs; lower optim.warmup_epochs or raise epochs"
+                f"of {self.epochs} epochs; lower optim.warmup_epochs and optim.cooldown_epochs, or raise epochs"
             )
 
     def _check_task(self) -> None:
@@ -348,6 +359,65 @@ class TrainConfig:
                 "sync_batchnorm true on several GPUs"
             )
 
+    def adapt_defaults(self, *, images: int, processes: int) -> "TrainConfig":
+        """Return the configuration with values in the place of defaults that depend on the data or on the epochs.
+
+        Settings that are given stay as they are. All processes of a run get the same values.
+
+        Args:
+            images: number of training images.
+            processes: number of processes that train together.
+        """
+        optim, batch_size = self.optim, self.batch_size
+        if optim.warmup_epochs is None and optim.warmup_steps is None:
+            warmup = min(USUAL_WARMUP, (self.epochs - optim.cooldown_epochs) / 10)
+            # A rate that changes with every epoch would stay at its lowest for the whole of a begun epoch.
+            optim = replace(optim, warmup_epochs=float(int(warmup)) if optim.interval == "epoch" else warmup)
+        if batch_size is None:
+            most = images // (processes * self.accumulate)  # a batch of so many makes one step an epoch
+            batch_size = USUAL_BATCH
+            while batch_size > _LEAST_BATCH and most < _LEAST_STEPS * batch_size:
+                batch_size //= 2
+            batch_size = max(min(batch_size, most), 1 if self.task == "classification" else 2)
+        return replace(self, optim=optim, batch_size=batch_size)
+
+    def absolute(self) -> "TrainConfig":
+        """Return the configuration with absolute paths of data, labels, classes, weights and run folder.
+
+        Names that are no paths stay as they are.
+        """
+        output = None if self.output is None else str(Path(self.output).resolve())
+        return replace(self._with_paths(_resolved), output=output)
+
+    def located(self, folder: Path) -> "TrainConfig":
+        """Return the configuration of a run, with the paths of data, labels, classes and weights found again.
+
+        What was moved together with the run is found at the same place relative to the run folder. Earlier versions
+        wrote relative paths; they are found in the same way, or in the current folder.
+
+        Args:
+            folder: the run folder, which may have been moved since ``output`` was written.
+        """
+
+        def find(path: str) -> str:
+            places = [Path(path)]
+            if self.output is not None and Path(path).is_absolute() == Path(self.output).is_absolute():
+                together = folder / os.path.relpath(path, self.output)
+                places.insert(len(places) if Path(path).is_absolute() else 0, together)
+            return next((_resolved(str(place)) for place in places if _exists(place)), path)
+
+        return replace(self._with_paths(find), output=str(folder))
+
+    def _with_paths(self, change: Callable[[str], str]) -> "TrainConfig":
+        """Return the configuration with ``change`` applied to all settings that may be paths of existing files."""
+
+        def changed(section: Any, *names: str) -> Any:
+            values = {name: getattr(section, name) for name in names}
+            return replace(section, **{name: change(value) for name, value in values.items() if _is_text(value)})
+
+        data = changed(self.data, "path", "token_labels", "classes")
+        return replace(self, data=data, model=changed(self.model, "pretrained"))
+
     def to_json(self) -> str:
         """Return the configuration as JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -357,8 +427,12 @@ class TrainConfig:
         return yaml.safe_dump(json.loads(self.to_json()), sort_keys=False)
 
     def differences(self, settings: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Return the nested ``settings`` that differ from these: dotted name → (the value here, the other value)."""
-        return dict(_differences(asdict(self), current_settings(settings), ""))
+        """Return the nested ``settings`` that differ from these: dotted name → (the value here, the other value).
+
+        A setting that is None and that :meth:`adapt_defaults` sets agrees with every value.
+        """
+        found = dict(_differences(asdict(self), current_settings(settings), ""))
+        return {name: pair for name, pair in found.items() if name not in _ADAPTED or pair[1] is not None}
 
     @classmethod
     def load(cls, path: Path) -> "TrainConfig":
@@ -370,9 +444,8 @@ class TrainConfig:
             OSError: The file cannot be read.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return cls.from_dict(values)
-        except (ValueError, TypeError) as error:
+            return cls.from_dict(parse_json(path.read_text(encoding="utf-8")))
+        except ValueError as error:
             raise ValueError(f"{path} is not a training configuration: {error}") from error
 
     @classmethod
@@ -404,6 +477,21 @@ def current_settings(values: Any) -> Any:
     return current
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _resolved(path: str) -> str:
+    return str(Path(path).resolve()) if _exists(Path(path)) else path
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for key, value in theirs.items():
         if isinstance(value, Mapping):
@@ -415,13 +503,16 @@ def _differences(mine: Any, theirs: Any, prefix: str) -> Iterator[tuple[str, tup
 def _build(kind: type, values: dict[str, Any], prefix: str) -> Any:
     """Build a dataclass of ``kind`` from JSON values, and its sections in the same way."""
     if not isinstance(values, Mapping):
-        raise ValueError(f"{prefix.removesuffix('.') or 'a configuration'} must be settings by name, not {values!r}")
+        name = prefix.removesuffix(".") or "a configuration"
+        raise ValueError(f"{name} must be settings by name, not {short_repr(values)}")
     types = get_type_hints(kind)
     arguments = {}
     for key, value in values.items():
         if key not in types:
             raise ValueError(f"unknown setting {prefix + key!r}{nearest(key, [f.name for f in fields(kind)])}")
         if is_dataclass(types[key]):
-            value = _build(types[key], value, f"{prefix}{key}.")
+            arguments[key] = _build(types[key], value, f"{prefix}{key}.")
+            continue
         arguments[key] = tuple(value) if isinstance(value, list) else value
+        check_type(prefix + key, arguments[key], types[key])
     return kind(**arguments)

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from volo.data import EpochSampler, Samples, eval_loader, train_loader
+from volo.training.run_images import RunImages
 
 
 class RunData(pl.LightningDataModule):
@@ -22,6 +23,7 @@ class RunData(pl.LightningDataModule):
         world_size: number of processes that train together.
         balanced_labels: class of every training image, to draw all classes equally often; None draws no
             image twice in an epoch.
+        images: the identity of all images, which every checkpoint holds; None stores nothing.
 
     Attributes:
         global_batch: images in an optimizer step, over all processes.
@@ -43,8 +45,10 @@ class RunData(pl.LightningDataModule):
         seed: int,
         world_size: int,
         balanced_labels: Sequence[int] | None = None,
+        images: RunImages | None = None,
     ) -> None:
         super().__init__()
+        self.images = images
         self.train, self.val, self.balanced_labels = train, val, balanced_labels
         self.batch_size, self.accumulate, self.workers, self.seed = batch_size, accumulate, workers, seed
         self.global_batch = batch_size * accumulate * world_size
@@ -53,8 +57,11 @@ class RunData(pl.LightningDataModule):
         if not self.steps_per_epoch:
             raise ValueError(
                 f"{len(train)} training images do not fill one batch of {self.global_batch} ({batch_size} images × "
-                f"accumulate {accumulate} × {world_size} processes); lower --batch-size or --accumulate"
+                f"accumulate {accumulate} × {world_size} processes); lower --batch-size, --accumulate or --devices"
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.images is None else self.images.state()
 
     def train_dataloader(self) -> DataLoader[Any]:
         assert self.trainer is not None

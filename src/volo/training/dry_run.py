@@ -76,11 +76,11 @@ def dry_run(config: TrainConfig, *, console: Console | None = None) -> DryRun:
             limit_val_batches=1,
         )
         _print(console, f"{run.description()}; a dry run, nothing is kept")
-        run.job.val_images = _first(run.job.val_images, config.batch_size)
+        run.job.val_images = _first(run.job.val_images, run.data.batch_size)
         (run.folder / LAST_CHECKPOINT).parent.mkdir()
         run.fit(checkpoint=None)
         result = _estimate(run, stopwatch)
-    _print(console, _report(config, result, run))
+    _print(console, _report(result, run))
     return result
 
 
@@ -179,9 +179,9 @@ def _estimate(run: Run, stopwatch: _Stopwatch) -> DryRun:
         data.train[0, index]
     loading = (time.perf_counter() - started) / count
     # Worker processes load images while this process computes; without workers, loading and computing alternate.
-    batch = loading * config.batch_size
+    batch = loading * data.batch_size
     each = max(stopwatch.step, batch / run.workers) if run.workers else stopwatch.step + batch
-    val_batches = math.ceil(len(data.val) / run.trainer.world_size / config.batch_size)
+    val_batches = math.ceil(len(data.val) / run.trainer.world_size / data.batch_size)
     epoch = each * data.batches_per_epoch + stopwatch.val * val_batches
     return DryRun(
         step_seconds=stopwatch.step,
@@ -207,13 +207,13 @@ def _peak_memory(trainer: pl.Trainer) -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _report(config: TrainConfig, result: DryRun, run: Run) -> str:
+def _report(result: DryRun, run: Run) -> str:
     device = run.trainer.strategy.root_device.type
     return (
         f"peak memory {_gigabytes(result.memory)} on {device}, a checkpoint {_gigabytes(result.checkpoint)}; "
-        f"a batch of {config.batch_size} takes {result.step_seconds:.3g} s, loading an image "
+        f"a batch of {run.data.batch_size} takes {result.step_seconds:.3g} s, loading an image "
         f"{1000 * result.loading_seconds:.3g} ms ({run.workers} processes load); an epoch about "
-        f"{_duration(result.epoch_seconds)}, all {config.epochs} about {_duration(result.run_seconds)} "
+        f"{_duration(result.epoch_seconds)}, all {run.config.epochs} about {_duration(result.run_seconds)} "
         "(rough, estimated from one batch each)"
     )
 

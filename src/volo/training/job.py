@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from volo.data import Preprocessing, Samples
@@ -14,8 +16,10 @@ from volo.models import VOLO, SegmentationModel
 from volo.tasks.task import Task
 from volo.training.config import TrainConfig
 from volo.training.datamodule import RunData
+from volo.training.run_images import RunImages
 
 Evaluated = Evaluation | SegmentationEvaluation
+EvaluatedT = TypeVar("EvaluatedT", Evaluation, SegmentationEvaluation)
 
 
 class Job(ABC):
@@ -29,6 +33,7 @@ class Job(ABC):
         val_images: validation images.
         model: the model to train, with its initial weights.
         preprocessing: size and normalization of the images.
+        run_images: the identity of the images, if the run keeps it.
     """
 
     config: TrainConfig
@@ -36,6 +41,7 @@ class Job(ABC):
     val_images: Any
     model: VOLO | SegmentationModel
     preprocessing: Preprocessing
+    run_images: RunImages | None = None
 
     @abstractmethod
     def __init__(self, config: TrainConfig, images: tuple[Any, Any] | None) -> None:
@@ -82,6 +88,10 @@ class Job(ABC):
         """Return warnings about the data, to print before the training begins."""
         return []
 
+    def unreadable_classes(self) -> list[str]:
+        """Return the classes of which not one training image can be read, as far as images have classes."""
+        return []
+
     @abstractmethod
     def make_task(self, data: RunData) -> Task:
         """Return the Lightning module that trains the model on ``data``."""
@@ -99,6 +109,14 @@ class Job(ABC):
             rows: the rows of ``metrics.csv``, one for each epoch.
             workers: number of processes that decode images.
         """
+
+
+def count_trained_on(evaluation: EvaluatedT, images: RunImages | None) -> EvaluatedT:
+    """Return an evaluation of a run's validation images with the number of those that are training images, too."""
+    if images is None:
+        return evaluation
+    trained_on = np.isin(images.val, images.train)[evaluation.indices]
+    return replace(evaluation, trained_on=int(trained_on.sum()))
 
 
 def training_summary(rows: Sequence[dict[str, float]]) -> dict[str, Any]:

@@ -104,6 +104,26 @@ def _schedule(kind: type[Scheduler], steps_per_epoch: int, *arguments: Any, **op
     return Epochwise(*arguments, **options)
 
 
+def warmup_length(config: OptimConfig, *, epochs: int, steps_per_epoch: int) -> int:
+    """Return the optimizer steps of the warm-up.
+
+    Raises:
+        ValueError: The warm-up leaves no steps for the decay.
+    """
+    steps = (epochs - config.cooldown_epochs) * steps_per_epoch
+    given = config.warmup_steps
+    warmup = round((config.warmup_epochs or 0.0) * steps_per_epoch) if given is None else given
+    # A rate that changes with every epoch stays at its lowest for the whole of a begun epoch.
+    lowest = -(-warmup // steps_per_epoch) * steps_per_epoch if config.interval == "epoch" else warmup
+    if lowest and lowest >= steps:
+        name = f"optim.warmup_epochs {config.warmup_epochs:g}" if given is None else f"optim.warmup_steps {given}"
+        raise ValueError(
+            f"{name} leaves nothing of {steps} steps ({epochs - config.cooldown_epochs} epochs of "
+            f"{steps_per_epoch}); lower it, or raise epochs"
+        )
+    return warmup
+
+
 def configure_optimizers(
     model: VOLO | SegmentationModel, config: OptimConfig, *, epochs: int, steps_per_epoch: int, global_batch: int
 ) -> dict[str, Any]:
@@ -123,18 +143,13 @@ def configure_optimizers(
         What Lightning expects of ``configure_optimizers``.
 
     Raises:
-        ValueError: ``warmup_steps`` leaves no steps for the decay.
+        ValueError: The warm-up leaves no steps for the decay.
     """
     scale = _scale(config, global_batch)
     groups = parameter_groups(model, config)
     optimizer = _optimizer(groups, config, learning_rate(config, global_batch))
     steps = (epochs - config.cooldown_epochs) * steps_per_epoch
-    warmup = round(config.warmup_epochs * steps_per_epoch) if config.warmup_steps is None else config.warmup_steps
-    if config.warmup_steps is not None and warmup >= steps:
-        raise ValueError(
-            f"optim.warmup_steps {warmup} leaves nothing of {steps} steps ({epochs - config.cooldown_epochs} epochs of "
-            f"{steps_per_epoch}); lower it, or raise epochs"
-        )
+    warmup = warmup_length(config, epochs=epochs, steps_per_epoch=steps_per_epoch)
     poly = config.schedule == "poly"
     scheduler = _schedule(
         PolyLRScheduler if poly else CosineLRScheduler,

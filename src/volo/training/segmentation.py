@@ -25,7 +25,7 @@ from volo.tasks.segmentation import SegmentationTask
 from volo.training.assemble import make_optimizer_factory, make_preprocessing, seeded_weights
 from volo.training.config import TrainConfig
 from volo.training.datamodule import RunData
-from volo.training.job import Job, training_summary
+from volo.training.job import Job, count_trained_on, training_summary
 
 
 class SegmentationJob(Job):
@@ -99,5 +99,6 @@ class SegmentationJob(Job):
 
     def evaluate(self, folder: Path, rows: Sequence[dict[str, float]], *, workers: int) -> SegmentationEvaluation:
         evaluation = evaluate_segmentation(Segmenter(folder), self.val_images, workers=workers)
+        evaluation = count_trained_on(evaluation, self.run_images)
         write_evaluation(evaluation, self.val_images, folder, more=training_summary(rows))
         return evaluation

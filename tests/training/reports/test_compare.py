@@ -203,10 +203,31 @@ def test_folders_that_are_not_run_folders_are_refused(tmp_path):
         ("metrics.csv", "epoch,loss\n1,2\n"),
         ("metrics.csv", "epoch,val_top1\n1,high\n"),
         ("predictions.csv", "file\n1.png\n"),
+        ("predictions.csv", "path,true,answer\n1.png,cat\n"),
+        ("train.json", "[" * 100_000),
+        ("train.json", '{"task": "detection"}'),
+        ("train.json", '{"task": ["classification"]}'),
+        ("results.json", '{"top1": "1"}'),
+        ("results.json", '{"top1": 1e999}'),
+        ("results.json", '{"top1": 0.5, "intervals": [1]}'),
+        ("results.json", '{"top1": 0.5, "intervals": null}'),
+        ("results.json", '{"top1": 0.5, "intervals": {"top1": [0.1]}}'),
+        ("results.json", '{"top1": 0.5, "intervals": {"top1": [null, 1]}}'),
+        ("metrics.csv", "epoch,val_miou\n1,0.5\n"),
+        ("metrics.csv", "epoch,val_top1\nnan,0.5\n"),
+        ("metrics.csv", "epoch,val_top1,seconds\n1,0.5,inf\n"),
+        ("metrics.csv", "epoch,val_top1\n1,0.5,7\n"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, text):
     first, second = make_run(tmp_path / "a", right=right(5)), make_run(tmp_path / "b", right=right(5))
     (second / file).write_text(text)
     with pytest.raises(ValueError, match=f"b/{file} is damaged"):
+        compare_runs([first, second])
+
+
+def test_a_description_that_volo_train_did_not_write_is_named(tmp_path):
+    first, second = make_run(tmp_path / "a", right=right(5)), make_run(tmp_path / "b", right=right(5))
+    (second / "config.json").write_text('{"architecture": "volo_d1_224", "num_classes": 3}')
+    with pytest.raises(ValueError, match=r"b/config\.json was not written by volo train: it has no architecture"):
         compare_runs([first, second])

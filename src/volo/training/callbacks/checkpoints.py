@@ -13,6 +13,8 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from volo.files import atomic_write, system_error
+from volo.messages import quoted
+from volo.models.weights.readers.torch_pickle import read_pickled
 
 BEST_CHECKPOINT = Path("checkpoints/best.ckpt")
 LAST_CHECKPOINT = Path("checkpoints/last.ckpt")
@@ -69,10 +71,31 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except OSError:
             raise
         except Exception as error:  # a damaged file can raise almost any error
-            raise ValueError(
-                f"{path} cannot be resumed, since it is damaged; replace it with {BEST_CHECKPOINT.name}, or "
-                f"train again with another --output ({str(error).splitlines()[0][:60]} …)"
-            ) from error
+            raise ValueError(_cannot_resume(path, "is damaged")) from error
+
+
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of a run, memory-mapped, without running code in it.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is damaged, could run code, or is not a checkpoint of a run.
+    """
+    try:
+        state = read_pickled(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path} ").partition(";")[0]
+        raise ValueError(_cannot_resume(path, reason)) from error
+    if not isinstance(state, dict) or not isinstance(state.get("state_dict"), dict):
+        raise ValueError(_cannot_resume(path, "is not a checkpoint of a run"))
+    return state
+
+
+def _cannot_resume(path: Path, reason: str) -> str:
+    """Return the error message about a checkpoint that cannot be used."""
+    other = LAST_CHECKPOINT if Path(path).name == BEST_CHECKPOINT.name else BEST_CHECKPOINT
+    advice = f"replace it with a copy of {other.name}, or train again with another --output"
+    return f"{path} cannot be resumed, since it {reason}; {advice}"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -89,20 +112,42 @@ def _cannot_save(path: Path, error: Exception) -> str:
     reason = getattr(system_error(error), "strerror", None) or str(error).splitlines()[0]
     previous = "the checkpoint saved before is intact" if path.exists() else "no checkpoint was saved before"
     run = path.parent.parent
-    resume = f"when the file can be written, resume with: volo train --resume {run}"
+    resume = f"when the file can be written, resume with: volo train --resume {quoted(run)}"
     return f"cannot save {path}: {reason}; {previous}; {resume}"
 
 
-def best_checkpoint(folder: Path, score: str) -> ModelCheckpoint:
-    """Return the callback that keeps the epoch with the highest ``score``, a validation metric, as ``best.ckpt``."""
-    return ModelCheckpoint(
-        dirpath=folder / BEST_CHECKPOINT.parent,
-        filename=BEST_CHECKPOINT.stem,
-        monitor=score,
-        mode="max",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the epoch with the highest score as ``best.ckpt``, also after the run folder was moved.
+
+    Args:
+        folder: the run folder.
+        score: name of a validation metric.
+    """
+
+    def __init__(self, folder: Path, score: str) -> None:
+        super().__init__(
+            dirpath=folder / BEST_CHECKPOINT.parent,
+            filename=BEST_CHECKPOINT.stem,
+            monitor=score,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    @property
+    def state_key(self) -> str:
+        # Earlier versions used Lightning's class itself, whose name begins the key in their checkpoints.
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best score, which Lightning forgets if the folder is not the one in which it was saved."""
+        best = Path(str(self.dirpath)) / BEST_CHECKPOINT.name
+        if not best.exists():  # the best of the coming epochs is kept
+            return
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved = {name: str(best) for name in names if state_dict.get(name)}
+        scores = {str(best): score for score in state_dict.get("best_k_models", {}).values()}
+        super().load_state_dict({**state_dict, **moved, "dirpath": self.dirpath, "best_k_models": scores})
 
 
 class Checkpoints(Checkpoint):

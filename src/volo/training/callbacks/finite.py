@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from volo.data import Batch, SegmentationBatch
+from volo.messages import join_few
 from volo.training.callbacks.checkpoints import LAST_CHECKPOINT
 
 #: Batches between two checks of the loss on a GPU or with several processes, where each check makes them wait.
@@ -58,7 +59,7 @@ class FiniteLoss(Callback):
         state = checkpoint["state_dict"]  # under FSDP only the first process has it
         bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
         if trainer.strategy.reduce_boolean_decision(bool(bad), all=False):
-            which = f"the weights {bad[0]} and {len(bad) - 1} others" if bad else "weights"
+            which = f"the weights {join_few(bad)}" if bad else "weights"
             self._stop(f"{which} are no longer finite after step {trainer.global_step}")
 
     def _check_losses(self, trainer: pl.Trainer) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from scipy.stats import binomtest, bootstrap
 
+from volo.csv_files import original_text
 from volo.evaluation.classification import Evaluation
 from volo.evaluation.report import PREDICTIONS_FILE, RESULTS_FILE
 from volo.evaluation.segmentation import SegmentationEvaluation
+from volo.limits import is_number, parse_json, short_repr
 from volo.models import VOLO, SegmentationModel
-from volo.models.weights.model_folder import MODEL_CONFIG_FILE, described_config, read_description
+from volo.models.weights.model_folder import MODEL_CONFIG_FILE, read_description
 from volo.training.config import (
     METRICS_FILE,
     MONITORED_METRICS,
@@ -29,6 +31,8 @@ from volo.training.config import (
 
 #: Task → key in ``results.json`` and printed name of the scores that are compared.
 _SCORE_NAMES = {"classification": Evaluation.score_names, "segmentation": SegmentationEvaluation.score_names}
+#: Most seconds of an epoch; three years.
+_LONGEST_EPOCH = 1e8
 #: The setting that differs between all runs, and is not compared.
 _OUTPUT = "output"
 
@@ -167,20 +171,40 @@ def read_run(folder: Path, name: str) -> RunRecord:
         reason = "does not exist" if not folder.exists() else f"has no {RUN_CONFIG_FILE}"
         raise ValueError(f"{folder} is not a run folder: it {reason}; give run folders of volo train")
     settings = {**_flat(asdict(TrainConfig())), **_flat(current_settings(_read_json(folder / RUN_CONFIG_FILE)))}
-    results = _read_json(folder / RESULTS_FILE) if (folder / RESULTS_FILE).is_file() else None
-    rows = _read_rows(folder / METRICS_FILE) if (folder / METRICS_FILE).is_file() else []
+    task = settings["task"]
+    if task not in tuple(MONITORED_METRICS):
+        raise ValueError(f"{folder / RUN_CONFIG_FILE} is damaged: its task is {short_repr(task)}")
+    results = _read_results(folder / RESULTS_FILE, task) if (folder / RESULTS_FILE).is_file() else None
+    rows = _read_rows(folder / METRICS_FILE, task) if (folder / METRICS_FILE).is_file() else []
     parameters = _parameters(folder / MODEL_CONFIG_FILE) if (folder / MODEL_CONFIG_FILE).is_file() else None
     return RunRecord(name=name, folder=folder, settings=settings, rows=rows, results=results, parameters=parameters)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} is damaged: it must hold settings or scores by name")
     return values
+
+
+def _read_results(path: Path, task: str) -> dict[str, Any]:
+    results = _read_json(path)
+    intervals = results.get("intervals", {})
+    if not isinstance(intervals, dict):
+        raise ValueError(f"{path} is damaged: intervals must be the ends of each score, not {short_repr(intervals)}")
+    for key in _SCORE_NAMES[task]:
+        ends = intervals.get(key)
+        in_pairs = ends is None or (isinstance(ends, list) and len(ends) == 2 and None not in ends)
+        if not in_pairs or not all(_is_share(value) for value in [results.get(key), *(ends or [])]):
+            raise ValueError(f"{path} is damaged: {key} is {short_repr(results.get(key))}, from {short_repr(ends)}")
+    return results
+
+
+def _is_share(value: object) -> bool:
+    return value is None or is_number(value, 0, 1)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -194,23 +218,38 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_rows(path: Path) -> list[dict[str, float]]:
+def _read_rows(path: Path, task: str) -> list[dict[str, float]]:
+    metric = MONITORED_METRICS[task][0]
     with path.open(newline="", encoding="utf-8") as file:
         try:
-            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            rows = [{key: _number(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
             for row in rows:
-                _ = row["epoch"], monitored_metric(row)
-        except (KeyError, TypeError, ValueError) as error:
+                for name, most in (("epoch", 1e9), (metric, 1), ("seconds", _LONGEST_EPOCH)):
+                    if name in row and not is_number(row[name], 0, most):
+                        raise ValueError(f"{name} is {row[name]}")
+                _ = row["epoch"], row[metric]
+        except KeyError as error:
+            raise ValueError(f"{path} is damaged: an epoch has no {error}") from error
+        except (ValueError, csv.Error) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
     return rows
 
 
+def _number(text: str | list[str]) -> float:
+    """Return the number in a cell; csv gives a list for the cells of a row that is too long."""
+    try:
+        return float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"{short_repr(text)} is not a number") from None
+
+
 def _parameters(path: Path) -> int:
     description = read_description(path)
-    assert description.config is not None  # the model folder of a run always has one
+    if description.config is None:
+        raise ValueError(f"{path} was not written by volo train: it has no architecture")
     with torch.device("meta"):  # shapes without memory for the weights
-        segments = description.segmentation is not None
-        model = SegmentationModel(described_config(description)) if segments else VOLO(description.config)
+        segmentation = description.segmentation
+        model = SegmentationModel(segmentation.config) if segmentation else VOLO(description.config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -255,8 +294,16 @@ def _read_predictions(run: RunRecord, notes: list[str]) -> Predictions | None:
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         try:
             rows = csv.DictReader(file)
-            return {(os.path.abspath(row["path"]), row["true"]): row["answer"] == "right" for row in rows}  # noqa: PTH100  # does not resolve links
-        except (KeyError, TypeError, csv.Error) as error:
+            cells = [(row["path"], row["true"], row["answer"]) for row in rows]
+            if short := next((number for number, row in enumerate(cells, 1) if None in row), None):
+                raise ValueError(f"its row {short} is too short")
+            return {
+                (os.path.abspath(image), original_text(name)): answer == "right"  # noqa: PTH100  # does not resolve links
+                for image, name, answer in cells
+            }
+        except KeyError as error:
+            raise ValueError(f"{path} is damaged: it has no column {error}") from error
+        except (ValueError, csv.Error) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 
 
