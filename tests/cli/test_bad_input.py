@@ -23,7 +23,7 @@ TABLES = sorted((Path(__file__).parent / "bad_input").glob("*.yaml"))
 WORDS = {"TINY": TINY, "SEGMENT": SEGMENT, "X250": "x" * 250, "X300": "x" * 300}
 #: Lines that begin so are no errors: the work went on.
 REMARKS = ("warning: ", "note: ")
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+TEMPORARY = re.compile(r"\.volo-tmp\..*")
 
 
 @dataclass(frozen=True)

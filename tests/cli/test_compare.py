@@ -22,3 +22,16 @@ def test_compare_prints_a_table_and_writes_picture_and_json(tmp_path, image_fold
     assert values["settings"] == {"epochs": [1, 2]}
     assert values["against_the_first"][0]["images"] == 12
     assert (tmp_path / "both.png").stat().st_size > 10_000
+
+
+def test_a_setting_of_a_stranger_does_not_steer_the_terminal(tmp_path, capsys):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.json").write_text(
+            json.dumps({"data": {"path": f"{name}\x1b[2J\u202e"}, "\x1b]0;x": name})
+        )
+    assert volo("compare", tmp_path / "one", tmp_path / "two") == 0
+    printed = capsys.readouterr().out
+    assert r"two\x1b[2J\u202e" in printed
+    assert r"\x1b]0;x" in printed
+    assert not {"\x1b", "\u202e"} & set(printed)

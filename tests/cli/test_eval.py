@@ -22,7 +22,7 @@ def test_the_scores_of_a_classifier_are_printed_and_written(model_folder, image_
     for words in ("12 images of 3 classes", "balanced accuracy", "calibration error", "precision", "green", f"{out}"):
         assert words in captured.out
     assert captured.err == ""
-    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert sorted(path.name for path in out.iterdir()) == [".volo-folder", *FILES]
     assert json.loads((out / "results.json").read_text())["images"] == 12
 
 

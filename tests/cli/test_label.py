@@ -55,9 +55,15 @@ def test_convert_there_and_back(image_folder, store, tmp_path, capsys):
     assert volo("label", image_folder, "--convert", store, "--output", maps) == 0
     assert torch.load(maps / "red/03.pt", weights_only=True).shape == (2, 2, 4, 4)
     assert volo("label", image_folder, "--output", maps, "--check") == 0
-    assert "a label file for each of 24 images" in capsys.readouterr().out
+    assert "a label file that can be read for each of 24 images" in capsys.readouterr().out
     assert volo("label", image_folder, "--convert", maps, "--output", back) == 0
     assert "24 label maps" in capsys.readouterr().out
+    for name in ("01", "02"):
+        (maps / f"red/{name}.pt").write_bytes(b"broken")
+    assert volo("label", image_folder, "--output", maps, "--check") == 2
+    captured = capsys.readouterr()
+    assert f"cannot read the token labels: {maps / 'red/01.pt'} is " in captured.out.replace("\n", "")
+    assert "2 of 24 label files cannot be used; the first ones are listed above" in captured.err
     one, two = TokenLabelStore(store), TokenLabelStore(back)
     assert all((one.read(i).scores == two.read(i).scores).all() for i in range(24))
     assert volo("train", image_folder, "--data.token-labels", maps, f"--output={tmp_path / 'run'}", *SETTINGS) == 0

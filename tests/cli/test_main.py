@@ -6,7 +6,7 @@ import sys
 import pytest
 from commands import volo
 
-from volo.cli import MODULES
+from volo.cli import MODULES, main
 
 
 def test_help_lists_every_verb_and_each_verb_has_its_own_help(capsys):
@@ -47,3 +47,24 @@ sys.exit(main([{verb!r}, *arguments[{verb!r}]]))
     assert result.returncode == 2, result.stderr
     assert "pip install 'volo[train]'" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_skipped_files_are_reported_once_and_by_the_first_process_only(image_folder, monkeypatch, capsys, variable):
+    for split in ("train", "val"):
+        (image_folder / split / "red" / "1.dng").write_text("no picture")
+    for rank, count in (("0", 1), ("1", 0)):
+        monkeypatch.setenv(variable, rank)
+        assert volo("data", "check", image_folder, "--workers=0") == 0
+        assert capsys.readouterr().err.count("2 files skipped: 2 .dng") == count
+
+
+def test_an_error_with_the_content_of_a_file_is_shortened(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/train.json").write_text('{"data": {"' + "x" * 10**5 + '": 1}}')
+    assert main(["train", "--resume", "run"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("volo train: run/train.json is not a training configuration: unknown setting 'data.xxx")
+    assert "x…x" in line
+    assert len(line) < 2100

@@ -204,3 +204,14 @@ def test_images_that_cannot_be_read_are_left_out_with_a_warning(segmenter, scene
 )
 def test_wrong_options_are_one_line_and_leave_nothing(command, message, refused):
     assert message in refused("predict", command)
+
+
+def test_pillows_warnings_of_metadata_are_not_shown(model_folder, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x9286] = "maker" * 20, "comment" * 20
+    path = tmp_path / "odd.jpg"
+    Image.new("RGB", (40, 30), "red").save(path, exif=exif.tobytes()[:-60])
+    with pytest.warns(UserWarning, match="Skipping tag|EXIF"), Image.open(path) as image:
+        image.getexif()
+    assert volo("predict", model_folder, path) == 0
+    assert capsys.readouterr().err == ""

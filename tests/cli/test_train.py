@@ -120,8 +120,9 @@ def test_a_run_resumes_with_the_same_command_and_other_settings_are_listed(image
     err = capsys.readouterr().err
     assert "another configuration: epochs 4 (the run: 2), model.drop_path_rate 0.1 (the run: None)" in err
     assert err.count("\n") == 1
-    assert volo("train", "--resume", run, tmp_path) == 2
-    assert f"data.path {str(tmp_path)!r} (the run: {str(image_folder)!r})" in capsys.readouterr().err
+    assert volo("train", "--resume", run, image_folder / "val") == 2
+    err = capsys.readouterr().err
+    assert f"{image_folder / 'val'} does not hold the images of {run}: 12 of its images are new and" in err
     recipe = tmp_path / "other.yaml"
     recipe.write_text("optim:\n  lr: 0.5\n")
     assert volo("train", f"--resume={run}", "--recipe", recipe) == 2

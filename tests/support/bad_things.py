@@ -129,6 +129,48 @@ def huge_png(stack, width, height):
 
 
 @setup
+def long_png(stack, width, height):
+    """An image of few bytes that is much longer than high."""
+    Image.new("RGB", (width, height)).save("good/val/cat/bad.png")
+
+
+@setup
+def long_pair(stack, width, height):
+    """An image of a segmentation data set, and its mask, that are much longer than high."""
+    Image.new("RGB", (width, height)).save("scenes/val/images/bad.png")
+    Image.new("L", (width, height)).save("scenes/val/masks/bad.png")
+
+
+@setup
+def claims_more(stack, width, height):
+    """A JPEG whose header claims this size, and whose data end at once."""
+    content = bytearray(encoded("jpg"))
+    struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, height, width)
+    add_image("bad.jpg", bytes(content))
+
+
+@setup
+def flawed(stack, split="val"):
+    """Two images of 12 bits in 16, a JPEG without its end marker, and a PNG with a large color profile."""
+    folder = Path("good", split, "cat")
+    for number in (1, 2):
+        deep = np.linspace(0, 4000 + number, 24 * 20).astype(np.uint16).reshape(24, 20)
+        Image.fromarray(deep).save(folder / f"deep{number}.png")
+    (folder / "ended.jpg").write_bytes(encoded("jpg")[:-2])
+    Image.new("RGB", (20, 24), "red").save(folder / "profile.png", icc_profile=bytes(2_000_000))
+
+
+@setup
+def no_memory_once(stack, place):
+    """The first call of the function ``place`` finds no memory."""
+
+    def refuse():
+        raise MemoryError
+
+    return partial(at, stack, place, refuse)
+
+
+@setup
 def one_pixel(stack):
     for split in ("train", "val"):
         Image.new("RGB", (1, 1)).save(f"good/{split}/cat/one.png")
@@ -191,6 +233,7 @@ def odd_but_good_names(stack):
 def files(stack, /, **texts):
     """Path → text."""
     for path, text in texts.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(os.fsencode(text))
 
 
@@ -298,9 +341,9 @@ def color_mask(stack, path):
 
 
 @setup
-def segmenter(stack, *names):
+def segmenter(stack, *names, short_side=None):
     """A segmentation model in ``segmenter``."""
-    save_untrained(Path("segmenter"), names=names or NAMES)
+    save_untrained(Path("segmenter"), names=names or NAMES, short_side=short_side)
 
 
 @setup
@@ -309,6 +352,12 @@ def described(stack, /, **changes):
     path = Path("model/config.json")
     description = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
+
+
+@setup
+def nested_recipe(stack, depth):
+    """``a.yaml``: a list in a list in a list …"""
+    Path("a.yaml").write_text(f"epochs: {'[' * depth}")
 
 
 @setup

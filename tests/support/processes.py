@@ -63,6 +63,18 @@ def volo(folder, *arguments, prepare=None, extra=()):
     return Volo(folder, *arguments, prepare=prepare, extra=extra).end()
 
 
+def run_apart(target, *arguments, timeout):
+    """Run a function in a process of its own. Returns its exit code, negative for a signal, None for no end."""
+    process = _CONTEXT.Process(target=target, args=arguments)
+    process.start()
+    process.join(timeout)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
 def rows(run):
     """The rows of ``metrics.csv`` without the clock's."""
     with (run / "metrics.csv").open() as file:

@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -9,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from volo.cli.ui.terminal import give_up_output, prepare_streams
+from volo.cli.ui.terminal import give_up_output, prepare_streams, say, say_error, warn
 from volo.extras import missing_extra
 from volo.files import out_of_space
-from volo.messages import nearest, printable
+from volo.messages import elide, nearest, printable
+from volo.skipped import collect_skipped, describe_skipped
 
 #: heading → the package of this one that holds its verbs, and each verb with what it does. A verb is a module of its
 #: name with a function ``run(arguments)``, which returns the exit code.
@@ -90,12 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     prepare_streams()
     try:
-        code = _dispatch(words)
+        with collect_skipped() as skipped:
+            code = _dispatch(words)
         sys.stdout.flush()  # a full disk raises its error here rather than when Python ends
+        if skipped and _is_first_process():
+            warn(describe_skipped(skipped))
         return code
     except KeyboardInterrupt:
         give_up_output()
-        print("interrupted", file=sys.stderr)
+        say_error("interrupted")
         return 130
     except (Exception, SystemExit) as caught:
         error = give_up_output() or caught
@@ -104,18 +109,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, SystemExit) or debug:
             raise
         hint = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
-        print(f"{' '.join(['volo', *words[:1]])}: {hint or _one_line(error)}", file=sys.stderr)
+        say_error(f"{' '.join(['volo', *words[:1]])}: {hint or _one_line(error)}")
         return 2 if hint or _is_mistake(error) else 1
+
+
+def _is_first_process() -> bool:
+    """Return whether this is the first of the processes that train together, by the variables that number them."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_usage())
+        say(_usage())
         return 0
     if words[0] == "--version":
         from volo import __version__
 
-        print(__version__)
+        say(__version__)
         return 0
     verb, *rest = words
     verb = SYNONYMS.get(verb, verb)
@@ -124,6 +134,8 @@ def _dispatch(words: list[str]) -> int:
     return importlib.import_module(MODULES[verb]).run(rest)
 
 
+#: Most characters of an error line.
+_LONGEST_LINE = 2000
 #: Error number of the system → advice.
 _ADVICE = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or name another place"),
@@ -147,7 +159,8 @@ def _one_line(error: Exception) -> str:
         advice = _ADVICE.get(error.errno or 0)
         return f"{where}{error.strerror}" + (f"; {advice}" if advice else "")
     text = str(error).strip().splitlines()
-    first = text[0] if text else type(error).__name__
+    # A name or value of a file that is part of the message may be of any length.
+    first = elide(text[0], _LONGEST_LINE) if text else type(error).__name__
     if isinstance(error, ValueError | OSError):
         return first
     return f"{type(error).__name__}: {first} (--debug shows where)"

@@ -82,10 +82,16 @@ def test_dashes_underscores_and_old_names_are_accepted(parser, options, expected
         ("train d --patience 3", "--patience: there is no early stopping yet"),
         ("train d --imgsz=224", "--imgsz: the size of the images is --image-size"),
         ("train d --learning_rate 1", "--learning_rate: the learning rate is --lr"),
-        ("train --data d", "--data: the data is an argument without an option"),
+        ("train --data d", "--data: DATA is an argument without an option"),
         ("train d --optim adamw", "--optim: its settings are --optim.NAME"),
         ("train d --weight-decay 0", "--weight-decay: the weight decay is --optim.weight-decay"),
+        ("train d --val-split 0.2", "--val-split: the share held out is --data.val-fraction"),
+        ("train d --clip-grad 1", "--clip-grad: there is no clipping of gradients"),
+        ("train d --exist-ok", "--exist-ok: a run is never overwritten; choose another --output"),
+        ("train d --max-epochs 3", "--max-epochs: the epochs are --epochs"),
         ("predict m i --conf 0.5", "--conf: there is no threshold"),
+        ("models --batch 3", "unknown option --batch; available: -h, --help"),
+        ("weights list --gpu", "unknown option --gpu"),
         ("eval m d --bs 3", "--bs: the number of images in a batch is --batch-size"),
         ("predict m i --top-kk 3", "unknown option --top-kk; did you mean '--top-k'?"),
         ("train d --optim.lrr=2", "unknown option --optim.lrr; did you mean '--optim.lr'?"),
@@ -125,3 +131,8 @@ def test_an_error_that_is_not_known_is_one_line():
     parser.add_argument("--config", action=ActionConfigFile)
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         parser.error("first\n  second")
+
+
+def test_a_number_of_hundreds_of_digits_is_out_of_range(capsys):
+    assert main(["train", "photos", f"--optim.lr=1{'0' * 400}"]) == 2
+    assert capsys.readouterr().err.startswith("volo train: a number is out of range: int too large to convert to float")

@@ -1,6 +1,5 @@
 """``volo bench``: measure how fast models are on this machine, beside baselines."""
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.table import Table
 
-from volo.cli.ui.parser import VerbParser, parse
-from volo.cli.ui.terminal import Console
-from volo.files import atomic_write, check_writable_file, created_folder
+from volo.cli.ui.parser import VerbParser, add_overwrite_option, add_trust_option, parse
+from volo.cli.ui.terminal import Console, say_error
+from volo.files import atomic_write, created_folder
+from volo.outputs import check_outputs
 
 if TYPE_CHECKING:
     from volo.bench.results import Group
@@ -29,7 +29,9 @@ def run(arguments: Sequence[str]) -> int:
     from volo.bench.runner import Plan, run_interleaved
 
     draw = _drawing(options)
-    candidates = find_candidates(options["models"], options["against"], options["runtimes"], pixels=options["size"])
+    candidates = find_candidates(
+        options["models"], options["against"], options["runtimes"], pixels=options["size"], trust=options["trust"]
+    )
     plan = Plan(rounds=options["rounds"], seconds=options["seconds"])
     batches, threads = options["batch_size"], options["threads"]
     measured = groups(run_interleaved(candidates, batches=batches, threads=threads, plan=plan, report=_report))
@@ -65,6 +67,8 @@ def parser() -> VerbParser:
     add("--seconds", type=float, default=60.0, help="time for the rounds of one batch size; at least 3 are run")
     add("--pareto", action="store_true", help="draw published accuracy by measured speed; chooses the models itself")
     add("--output", type=str | None, help="*.json: all figures; *.png: a picture, and the figures as *.json beside it")
+    add_overwrite_option(parser)
+    add_trust_option(parser)
     return parser
 
 
@@ -87,7 +91,8 @@ def _checked(options: dict[str, Any]) -> dict[str, Any]:
         options["output"] = Path(options["output"])
         if options["output"].suffix not in (".json", ".png"):
             raise ValueError(f"--output must end in .json or .png, not {options['output'].name!r}")
-        check_writable_file(options["output"])  # before the work, not after it
+        inputs = (*options["models"], *options["against"])
+        check_outputs(_files(options["output"]), overwrite=options["overwrite"], inputs=inputs)
     return options
 
 
@@ -120,7 +125,7 @@ def _numbers(name: str, values: Sequence[str]) -> list[int]:
 
 
 def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say_error(line)
 
 
 def _drawing(options: dict[str, Any]) -> Callable[[Sequence["Group"], Path], None]:
@@ -168,9 +173,14 @@ def _fastest(group: "Group") -> str:
     return f"fastest in float32: {ours.candidate.name}, {times} times as fast as {theirs.candidate.name}"
 
 
+def _files(output: Path) -> list[Path]:
+    """Return the files to write: the figures, and the picture if one was named."""
+    return [output.with_suffix(".json"), *([output] if output.suffix == ".png" else [])]
+
+
 def _write(output: Path, figures: str, draw: Callable[[Path], None]) -> list[Path]:
     """Write the figures and the picture, both or neither. Returns the files."""
-    files = [output.with_suffix(".json"), *([output] if output.suffix == ".png" else [])]
+    files = _files(output)
     with created_folder(output.parent), ExitStack() as stack:
         temporary = [stack.enter_context(atomic_write(path)) for path in files]
         temporary[0].write_text(figures, encoding="utf-8")

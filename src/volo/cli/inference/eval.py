@@ -1,8 +1,7 @@
 """``volo eval``: evaluate a trained model on labeled images, or on images with masks."""
 
 import math
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,17 +20,22 @@ from volo.cli.ui.model_options import (
 from volo.cli.ui.parser import (
     VerbParser,
     add_data_options,
+    add_overwrite_option,
     add_runtime_options,
     data_source,
     parse,
     runtime_of,
 )
 from volo.cli.ui.progress import image_progress
-from volo.cli.ui.terminal import Console, warn_left_out
-from volo.data import ImageSet, open_validation_data, with_channels
-from volo.files import check_writable_folder
+from volo.cli.ui.terminal import Console, note, warn, warn_left_out
+from volo.data import ImageSet, open_splits, with_channels
+from volo.data.class_names import find_classes
+from volo.data.identity import data_root
+from volo.data.read_notes import summarize_notes
+from volo.data.splits import UNSPLIT, evaluation_split, training_split
 from volo.inference import Predictor
 from volo.messages import elide, join_few, printable
+from volo.outputs import check_output_folder, own_folder
 
 if TYPE_CHECKING:
     from volo.evaluation.classification import Evaluation
@@ -49,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     for name, least in (("batch_size", 1), ("workers", 0)):
         if options[name] is not None and options[name] < least:
             raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
+    options["inputs"] = [options["model"], options["data"]]
     options["model"] = open_model_option(options)
     task = model_task(options["model"])
     if task == "segmentation":
@@ -75,9 +80,12 @@ def parser() -> VerbParser:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="folder, table or name of a data set, as for volo train; the val split is evaluated",
+        help="folder, table or name of a data set, as for volo train; the val split is evaluated, or the images that "
+        "the training of the model held out",
     )
-    parser.add_argument("--split", type=str | None, help="evaluate this split instead: train, val or test")
+    parser.add_argument(
+        "--split", type=str | None, help="evaluate this split instead: train, val, test, or all of data without splits"
+    )
     add_data_options(parser)
     parser.add_argument(
         "--among",
@@ -92,6 +100,7 @@ def parser() -> VerbParser:
         help="folder for results.json, per_class.csv, predictions.csv, confusion.png, reliability.png, mistakes.png; "
         "segmentation: results.json, per_class.csv, per_image.csv, confusion.png, worst.png",
     )
+    add_overwrite_option(parser)
     add_segmentation_options(parser)
     parser.add_argument(
         "--batch-size", type=int | None, help="images at a time (default: 64); segmentation: windows (default: 4)"
@@ -111,7 +120,7 @@ def _evaluate_classifier(options: dict[str, Any]) -> int:
     output = _checked_output(options)
     console = Console()
     predictor = Predictor(options["model"], device=options["device"], **runtime_of(options))
-    images, chosen, real = _open(options, predictor)
+    images, trained_on, chosen, real = _open(options, predictor)
     with image_progress(console) as progress:
         task = progress.add_task("evaluating", total=len(images.labels))
         result = evaluate(
@@ -122,13 +131,14 @@ def _evaluate_classifier(options: dict[str, Any]) -> int:
             workers=options["workers"],
             on_batch=lambda count: progress.advance(task, count),
         )
-    result = replace(result, class_names=in_words(result.class_names))
+    result = replace(result, class_names=in_words(result.class_names), trained_on=_count(trained_on, result.indices))
     _warn(result, "have no images and so no score", strict=options["strict"])
     reassessed = real.scores(result) if real else {}
     for table in (_scores(result, reassessed), _classes(result)):
         console.print(table)
     if output is not None:
-        write_evaluation(result, images, output, more=reassessed)
+        with own_folder(output, "eval"):
+            write_evaluation(result, images, output, more=reassessed)
         console.print(f"scores of every class, predictions and pictures are in {output}", soft_wrap=True)
     elif len(result.class_names) > _MOST_CLASSES:
         console.print(f"--output FOLDER writes the scores of all {len(result.class_names):,} classes")
@@ -141,14 +151,14 @@ def _evaluate_segmenter(options: dict[str, Any]) -> int:
 
     output = _checked_output(options)
     console, model = Console(), make_segmenter(options)
-    source, split = data_source(options), options["split"]
-    opened = open_validation_data(options["data"], task="segmentation", split=split, source=source)
+    opened, trained_on = _open_split(options, "segmentation")
     images = with_channels(opened, model.preprocessing.channels, model.preprocessing.background)
     with image_progress(console) as progress:
         task = progress.add_task("evaluating", total=len(images))
         result = evaluate_segmentation(
             model, images, workers=options["workers"], on_image=lambda: progress.advance(task)
         )
+    result = replace(result, trained_on=_count(trained_on, result.indices))
     _warn(
         result,
         "are in no mask, so their IoU is 0 if the model predicts them anywhere, else undefined",
@@ -157,7 +167,8 @@ def _evaluate_segmenter(options: dict[str, Any]) -> int:
     for table in (_segmentation_scores(result), _segmentation_classes(result)):
         console.print(table)
     if output is not None:
-        write_evaluation(result, images, output, more={"views": asdict(model.sliding)})
+        with own_folder(output, "eval"):
+            write_evaluation(result, images, output, more={"views": asdict(model.sliding)})
         console.print(f"scores of every class and image, and pictures are in {printable(output)}", soft_wrap=True)
     return 0
 
@@ -166,16 +177,72 @@ def _checked_output(options: dict[str, Any]) -> Path | None:
     """Return the folder to write to, checked before the work rather than after it."""
     output = Path(options["output"]) if options["output"] else None
     if output is not None:
-        check_writable_folder(output)
+        from volo.evaluation.report import EVALUATION_FILES
+
+        names = EVALUATION_FILES[model_task(options["model"])]
+        check_output_folder(output, names, overwrite=options["overwrite"], inputs=options["inputs"])
     return output
 
 
-def _open(options: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list[int] | None, "RealLabels | None"]:
-    """Return the images, the classes to choose among (None means all), and the ReaL labels if they were asked for."""
+def _open_split(options: dict[str, Any], task: Literal["classification", "segmentation"]) -> tuple[Any, Any]:
+    """Open the images to evaluate; of data without splits, those that the run of the model held out.
+
+    Returns:
+        The images; and which of them the model was trained on, (number of images,) bool, or None if it is unknown.
+    """
+    data, split, source = options["data"], options["split"], data_source(options)
+    splits: Mapping[str, Any] = open_splits(data, task=task, source=source)
+    if split is not None or splits.keys() & {"val", "test"}:
+        images = evaluation_split(splits, data, split)
+        return images, _trained_on(options, images)
+    images = training_split(splits, data)
+    trained_on = _trained_on(options, images)
+    if trained_on is None or not trained_on.any() or trained_on.all():
+        return (images if UNSPLIT in splits else evaluation_split(splits, data, None)), trained_on
+    held_out = np.flatnonzero(~trained_on)
+    note(
+        f"these are the {len(held_out):,} images held out from training; the model was trained on the other "
+        f"{trained_on.sum():,} in {data} (--split {next(iter(splits))} evaluates them, too)"
+    )
+    return images.taking(held_out), trained_on[held_out]
+
+
+def _trained_on(options: dict[str, Any], images: Any) -> "np.ndarray | None":
+    """Return which images the model was trained on, or None if it is unknown."""
+    from volo.training.run_images import find_trained_on
+
+    model, data = options["inputs"]
+    try:
+        return find_trained_on(model, images, data_root(data, data_source(options)))
+    except (ValueError, OSError) as error:
+        note(f"how many of these images the model was trained on is unknown: {error}")
+        return None
+
+
+def _count(trained_on: "np.ndarray | None", evaluated: np.ndarray) -> int | None:
+    """Return the number of evaluated images that the model was trained on, and print a warning if there are any."""
+    if trained_on is None:
+        return None
+    count = int(trained_on[evaluated].sum())
+    if count:
+        warn(
+            f"the model was trained on {count:,} of these {len(evaluated):,} images: the scores do not tell how it "
+            "does on new ones"
+        )
+    return count
+
+
+def _open(
+    options: dict[str, Any], predictor: Predictor
+) -> tuple[ImageSet, "np.ndarray | None", list[int] | None, "RealLabels | None"]:
+    """Return the images, which of them were trained on, the classes to choose among, and the ReaL labels.
+
+    None stands for unknown, for all classes, and for no labels.
+    """
     from volo.evaluation.imagenet import RealLabels, StoredImages, as_imagenet
     from volo.imagenet import knows_imagenet
 
-    opened = open_validation_data(options["data"], split=options["split"], source=data_source(options))
+    opened, trained_on = _open_split(options, "classification")
     opened = as_imagenet(opened, predictor.class_names)
     images = with_channels(opened, predictor.preprocessing.channels, predictor.preprocessing.background)
     among = options["among"] == "folder"
@@ -184,15 +251,14 @@ def _open(options: dict[str, Any], predictor: Predictor) -> tuple[ImageSet, list
     real = RealLabels(options["real"], images) if options["real"] else None
     count = len(images.class_names)
     if isinstance(opened, StoredImages) and not among and count < 1000:
-        print(
-            f"note: the folder has {count} of ImageNet's 1000 classes, and the model chooses among all of them; "
-            "published scores of ImageNet-A and -R are among the classes of the folder: --among folder",
-            file=sys.stderr,
+        note(
+            f"the folder has {count} of ImageNet's 1000 classes, and the model chooses among all of them; "
+            "published scores of ImageNet-A and -R are among the classes of the folder: --among folder"
         )
-    wanted = set(images.class_names)
+    found = find_classes(images.class_names, predictor.class_names)
     # If the model knows none of them, all are chosen, and the evaluation raises an error that names them.
-    chosen = [index for index, name in enumerate(predictor.class_names) if name in wanted] or None
-    return images, chosen if among else None, real
+    chosen = sorted(index for index in found if index is not None) or None
+    return images, trained_on, chosen if among else None, real
 
 
 def _warn(result: "Evaluation | SegmentationEvaluation", absent: str, *, strict: bool) -> None:
@@ -204,18 +270,20 @@ def _warn(result: "Evaluation | SegmentationEvaluation", absent: str, *, strict:
         strict: make an image that was left out an error.
     """
     warn_left_out(result.problems, strict=strict)
+    for line in summarize_notes(result.notes):
+        warn(line)
     if result.absent:
-        print(
-            f"warning: {len(result.absent)} of the model's {len(result.class_names)} classes {absent}: "
-            f"{join_few(map(elide, result.absent))}",
-            file=sys.stderr,
+        warn(
+            f"{len(result.absent)} of the model's {len(result.class_names)} classes {absent}: "
+            f"{join_few(map(elide, result.absent))}"
         )
 
 
-def _score_table(title: str, problems: Sequence[str]) -> Table:
+def _score_table(title: str, result: "Evaluation | SegmentationEvaluation") -> Table:
     """Return an empty table with a column for scores, one for values and one for intervals."""
-    unreadable = f", {len(problems)} unreadable" if problems else ""
-    table = Table(title=f"{title}{unreadable}")
+    trained_on = f", {result.trained_on:,} trained on" if result.trained_on else ""
+    unreadable = f", {len(result.problems)} unreadable" if result.problems else ""
+    table = Table(title=f"{title}{trained_on}{unreadable}")
     for column in ("score", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "score" else "right")
     return table
@@ -230,7 +298,7 @@ def _add_scores(table: Table, result: "Evaluation | SegmentationEvaluation") -> 
 
 
 def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
-    table = _score_table(f"{len(result.labels):,} images of {len(result.class_names):,} classes", result.problems)
+    table = _score_table(f"{len(result.labels):,} images of {len(result.class_names):,} classes", result)
     _add_scores(table, result)
     table.add_row("  by chance alone", f"< {result.chance_calibration_error:.2%}")
     for key, name in (("real_top1", "top-1 on ReaL labels"), ("real_top5", "top-5 on ReaL labels")):
@@ -241,7 +309,7 @@ def _scores(result: "Evaluation", reassessed: dict[str, Any]) -> Table:
 
 
 def _segmentation_scores(result: "SegmentationEvaluation") -> Table:
-    table = _score_table(f"{len(result.indices):,} images of {len(result.class_names)} classes", result.problems)
+    table = _score_table(f"{len(result.indices):,} images of {len(result.class_names)} classes", result)
     _add_scores(table, result)
     return table
 

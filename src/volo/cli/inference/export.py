@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.parser import VerbParser, add_overwrite_option, parse
 from volo.cli.ui.terminal import Console
 
 _PRECISION_HELP = "fp32; fp16; bf16 (torch-export, aotinductor); int8 (onnx, openvino)"
@@ -46,6 +46,7 @@ def parser() -> VerbParser:
     add("model", metavar="MODEL", help="model folder, file of weights, hf-hub:org/name, or name of published weights")
     add("--to", metavar="FORMAT", type=str, required=True, help="onnx, openvino, torch-export or aotinductor")
     add("--output", type=str | None, help="file to write (default: named after the model, in the current folder)")
+    add_overwrite_option(parser)
     add("--size", metavar="N|HxW", type=str | None, help="pixels of the input, 384 or 256x384 (default: the model's)")
     add("--dynamic", metavar="WHAT", type=str, default="batch", help="none, batch, size or both may vary in the input")
     add("--precision", type=str, default="fp32", help=_PRECISION_HELP)

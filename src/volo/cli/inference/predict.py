@@ -1,10 +1,8 @@
 """``volo predict``: classify images, or segment them, with a trained model."""
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,23 @@ from volo.cli.ui.model_options import (
     open_model_option,
     refuse,
 )
-from volo.cli.ui.parser import VerbParser, add_runtime_options, parse, runtime_of
+from volo.cli.ui.parser import VerbParser, add_overwrite_option, add_runtime_options, parse, runtime_of
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.reader import ImageReader
-from volo.cli.ui.terminal import Console
+from volo.cli.ui.terminal import Console, say
+from volo.csv_files import path_cell, write_csv
 from volo.data import (
     MAX_PIXELS,
+    ImageError,
     find_images,
     listed_images,
     mode_of,
 )
-from volo.files import atomic_write, check_writable_file, created_folder
+from volo.files import atomic_write, created_folder
 from volo.inference import Prediction, Predictor, Segmentation, Segmenter
 from volo.inference.mask_files import MaskFolder
-from volo.messages import elide, printable
+from volo.messages import elide, printable, quoted
+from volo.outputs import check_outputs, own_folder
 
 #: Most classes that a line of the table lists.
 _MOST_LISTED = 4
@@ -45,14 +46,15 @@ def run(arguments: Sequence[str]) -> int:
     words: list[str] = options.pop("model_and_images")
     options["model"], *options["images"] = words if options["model"] is None else [options["model"], *words]
     if not options["images"]:
-        model = options["model"]
-        raise ValueError(f"images are missing: volo predict {model} IMAGE…, or volo predict {model} --model MODEL")
+        word = quoted(options["model"])
+        raise ValueError(f"images are missing: volo predict {word} IMAGE…, or volo predict {word} --model MODEL")
     for name in ("top_k", "batch_size", "max_pixels"):
         if options[name] is not None and options[name] < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {options[name]}")
+    options["inputs"] = [options["model"], *options["images"]]
     options["model"] = open_model_option(options)
     task = model_task(options["model"])
-    refuse(explicit, ("top_k",) if task == "segmentation" else (*SEGMENTATION_OPTIONS, "overwrite"), task)
+    refuse(explicit, ("top_k",) if task == "segmentation" else SEGMENTATION_OPTIONS, task)
     return _segment(options) if task == "segmentation" else _classify(options)
 
 
@@ -80,7 +82,7 @@ def parser() -> VerbParser:
         help="file to write, *.json or *.csv, in place of the table; segmentation: folder for masks (PNG with a "
         "palette), overlays, legend.png and shares.csv",
     )
-    parser.add_argument("--overwrite", action="store_true", help="segmentation: replace masks of an earlier call")
+    add_overwrite_option(parser)
     add_segmentation_options(parser)
     parser.add_argument(
         "--batch-size", type=int | None, help="images at a time (default: 32); segmentation: windows (default: 4)"
@@ -116,13 +118,18 @@ def _write_masks(options: dict[str, Any], model: Segmenter, reader: ImageReader)
         files = MaskFolder(folder, reader.paths, model.class_names, model.class_colors, overwrite=options["overwrite"])
     done = 0
     with (
-        created_folder(folder) if folder else nullcontext(),
+        own_folder(folder, "predict") if folder else nullcontext(),
         files or nullcontext(),
         image_progress(console) as progress,
     ):
         task = progress.add_task("segmenting", total=len(reader.paths))
         for image in reader:
-            segmentation, path = model(image), reader.good[-1]
+            path = reader.good[-1]
+            try:
+                segmentation = model(image)
+            except (ImageError, MemoryError) as error:
+                reader.leave_out_last(error)
+                continue
             if files is None:
                 table.add_row(printable(path), _largest_classes(segmentation))
             else:
@@ -151,16 +158,21 @@ def _classify(options: dict[str, Any]) -> int:
     if output is not None:
         if output.suffix not in (".json", ".csv"):
             raise ValueError(f"--output must end in .json or .csv, not {output.name!r}")
-        check_writable_file(output)  # before the work, not after it
+        check_outputs([output], overwrite=options["overwrite"], inputs=options["inputs"])
 
     paths = _paths(options)
     predictor = Predictor(options["model"], device=options["device"], **runtime_of(options))
     mode_of(predictor.preprocessing.channels)
     count = options["batch_size"] or 32
     reader = ImageReader(
-        paths, predictor.preprocessing, max_pixels=options["max_pixels"], strict=options["strict"], count=count
+        paths,
+        predictor.preprocessing,
+        max_pixels=options["max_pixels"],
+        strict=options["strict"],
+        count=1 if predictor.takes_photos else count,  # such a model gets whole photos, which take much memory
+        prepare=predictor.preprocess,
     )
-    predictions = predictor.predict(reader, top_k=options["top_k"], batch_size=count)
+    predictions = predictor.predict_pixels(reader, top_k=options["top_k"], batch_size=count)
     results = [(reader.good[number], prediction) for number, prediction in enumerate(predictions)]
     if not results:
         raise ValueError(f"none of the {len(paths)} images could be read")
@@ -168,8 +180,11 @@ def _classify(options: dict[str, Any]) -> int:
         Console().print(_table(results))
     else:
         with created_folder(output.parent), atomic_write(output) as temporary:
-            temporary.write_text(_json(results) if output.suffix == ".json" else _csv(results), encoding="utf-8")
-        print(f"{len(results)} predictions are in {output}")
+            if output.suffix == ".json":
+                temporary.write_text(_json(results), encoding="utf-8")
+            else:
+                write_csv(temporary, ["image", "rank", "name", "probability"], _csv_rows(results))
+        say(f"{len(results)} predictions are in {output}")
     return reader.report()
 
 
@@ -208,12 +223,8 @@ def _json(results: Results) -> str:
     return json.dumps(records, indent=2, ensure_ascii=False) + "\n"
 
 
-def _csv(results: Results) -> str:
-    """Return CSV with a row for each image and rank."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["image", "rank", "name", "probability"])
+def _csv_rows(results: Results) -> Iterator[tuple[str, int, str, str]]:
+    """Yield a row for each image and rank."""
     for path, prediction in results:
         for rank, (name, probability) in enumerate(zip(prediction.names, prediction.probabilities, strict=True), 1):
-            writer.writerow([printable(path), rank, name, f"{probability:.6f}"])
-    return text.getvalue()
+            yield path_cell(printable(path)), rank, name, f"{probability:.6f}"

@@ -1,6 +1,7 @@
 """``volo completion``: the completion of commands and options for a shell. Needs the extra ``volo[completion]``."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 
@@ -24,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
         raise ValueError(f"unknown shell {shell!r}; it is one of {', '.join(SHELLS)}")
     import shtab
 
-    print(shtab.complete(commands(), shell))
+    sys.stdout.write(shtab.complete(commands(), shell) + "\n")
     return 0
 
 

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
+from volo.cli.ui.parser import VerbParser, add_data_options, add_overwrite_option, data_source, parse
 from volo.cli.ui.progress import image_progress
 from volo.cli.ui.terminal import Console
 from volo.data import default_workers, holds_masks, open_splits
 from volo.data.splits import UNSPLIT
-from volo.files import atomic_write, check_writable_folder, created_folder
+from volo.files import atomic_write, created_folder
+from volo.outputs import check_output_folder, own_folder
 
 if TYPE_CHECKING:
     from volo.data.checks.images import ImageReport
     from volo.data.checks.pairs import PairReport
+
+#: Names in the output folder.
+_REPORT_FILE, _SHEETS = "check.json", "contact_sheets"
 
 #: Rows of the table of classes and lines of findings on the terminal; the report in JSON has all.
 _MOST_LINES = 40
@@ -36,7 +40,9 @@ def run(arguments: Sequence[str]) -> int:
 
     folder = Path(options["output"]) if options["output"] else None
     if folder is not None:
-        check_writable_folder(folder)  # before the work, not after it
+        sheets = sorted(path.relative_to(folder) for path in (folder / _SHEETS).glob("*"))
+        names = [_REPORT_FILE, *map(str, sheets)]
+        check_output_folder(folder, names, overwrite=options["overwrite"], inputs=[options["data"]])
     console = Console()
     report = _checked_pairs(options, console) if holds_masks(options["data"]) else _checked_images(options, console)
     findings = report.findings()
@@ -45,8 +51,8 @@ def run(arguments: Sequence[str]) -> int:
     if len(findings) > _MOST_LINES:
         console.print(f"- and {len(findings) - _MOST_LINES} more; --output DIR writes them all")
     if folder is not None:
-        sheets = _write(report, folder)
-        console.print(f"check.json and {sheets} contact sheets are in {folder}", soft_wrap=True)
+        count = _write(report, folder)
+        console.print(f"{_REPORT_FILE} and {count} contact sheets are in {folder}", soft_wrap=True)
     if findings and options["strict"]:
         raise ValueError(f"{len(findings)} findings (--strict)")
     return 0
@@ -65,6 +71,7 @@ def parser() -> VerbParser:
     parser.add_argument(
         "--output", type=str | None, help="folder for check.json and a contact sheet of every class, or split"
     )
+    add_overwrite_option(parser)
     parser.add_argument("--workers", type=int | None, help="processes that read (default: one less than the cores)")
     parser.add_argument("--distance", type=int, default=4, help="most bits of 64 in which near duplicates differ, 0-16")
     parser.add_argument("--strict", action="store_true", help="make findings an error")
@@ -162,14 +169,15 @@ def _print_pairs(console: Console, report: "PairReport") -> None:
 
 def _write(report: "ImageReport | PairReport", folder: Path) -> int:
     """Write the report and the contact sheets. Returns the number of contact sheets."""
-    sheets = folder / "contact_sheets"
+    sheets = folder / _SHEETS
     text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    with created_folder(sheets), ExitStack() as stack:  # the files get their names when all of them are written
+    # The files get their names when all of them are written.
+    with own_folder(folder, "data check"), created_folder(sheets), ExitStack() as stack:
 
         def path(whole: Path) -> Path:
             return stack.enter_context(atomic_write(whole))
 
-        path(folder / "check.json").write_text(text, encoding="utf-8")
+        path(folder / _REPORT_FILE).write_text(text, encoding="utf-8")
         drawn = report.contact_sheets()
         for number, (label, sheet) in enumerate(drawn.items()):
             # Numbered, since different names may look the same without what file systems do not take.

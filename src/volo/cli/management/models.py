@@ -6,7 +6,7 @@ import torch
 from rich.table import Table
 
 from volo.cli.ui.parser import VerbParser, parse
-from volo.cli.ui.terminal import Console
+from volo.cli.ui.terminal import Console, say
 from volo.models import create_model, list_models
 from volo.models.weights.published import shipped_weights
 
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
             ", ".join(map(str, config.depths)),
         )
     Console().print(table)
-    print(f"trained weights: {', '.join(shipped_weights())} in the package; volo weights list has all")
+    say(f"trained weights: {', '.join(shipped_weights())} in the package; volo weights list has all")
     return 0
 
 

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from rich.table import Table
 
 from volo.cli.ui.parser import VerbParser, parse
-from volo.cli.ui.terminal import Console
+from volo.cli.ui.terminal import Console, say
 from volo.messages import nearest
 from volo.models import VARIANTS, WEIGHTS, create_model, load_model
 from volo.models.weights.convert import SYSTEMS, convert
@@ -17,6 +17,7 @@ from volo.models.weights.hub import cached, fetch
 from volo.models.weights.identify import Identity, identify
 from volo.models.weights.load import HUB, LocatedCheckpoint, locate
 from volo.models.weights.published import shipped_weights, weights_name
+from volo.models.weights.read import not_finite
 from volo.models.weights.trained import CARD_FILE
 
 _SOURCE = "file, model folder, hf-hub:org/name[@revision], web address, or name of published weights"
@@ -25,10 +26,10 @@ _SOURCE = "file, model folder, hf-hub:org/name[@revision], web address, or name 
 def run(arguments: Sequence[str]) -> int:
     """Run one of ``ACTIONS``."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: volo weights ACTION [options]\n")
+        say("usage: volo weights ACTION [options]\n")
         for name, (_, _, description) in ACTIONS.items():
-            print(f"  {name:<9} {description}")
-        print("\nvolo weights ACTION --help describes an action.")
+            say(f"  {name:<9} {description}")
+        say("\nvolo weights ACTION --help describes an action.")
         return 0
     action, *rest = arguments
     action = {"fetch": "download"}.get(action, action)
@@ -67,12 +68,14 @@ def _inspect(arguments: Sequence[str]) -> int:
         table.add_row(*row)
     try:
         identity = identify(found.checkpoint.weights, found.checkpoint.origin, described=found.architecture)
-        for row in _model_rows(found, identity):
+        damage = not_finite(found.checkpoint.weights)
+        problems = [*identity.problems, *([f"has {damage}"] if damage else [])]
+        for row in _model_rows(found, identity, problems):
             table.add_row(*row)
     finally:
         Console().print(table)
-    if identity.problems:
-        raise ValueError(f"{found.checkpoint.origin} cannot be loaded: it {'; '.join(identity.problems)}")
+    if problems:
+        raise ValueError(f"{found.checkpoint.origin} cannot be loaded: it {'; '.join(problems)}")
     return 0
 
 
@@ -102,8 +105,8 @@ def _contents(found: LocatedCheckpoint) -> list[tuple[str, str]]:
     return rows
 
 
-def _model_rows(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str, str]]:
-    """Return rows about the model that the tensors belong to."""
+def _model_rows(found: LocatedCheckpoint, identity: Identity, problems: Sequence[str]) -> list[tuple[str, str]]:
+    """Return rows about the model that the tensors belong to, and about the ``problems`` that prevent its use."""
     config = identity.config
     heads = f"{identity.classes} classes" if identity.classes else "none"
     rows = [
@@ -112,11 +115,11 @@ def _model_rows(found: LocatedCheckpoint, identity: Identity) -> list[tuple[str,
         ("heads", f"{heads}, {'with' if identity.token_head else 'without'} a token head"),
         ("body", f"dims {config.dims}, blocks {config.depths}, heads {config.heads}, MLP ratio {config.mlp_ratio:g}"),
     ]
-    if identity.names and not identity.problems:
+    if identity.names and not problems:
         classes = identity.classes or 0
         given = "" if classes == VARIANTS[identity.names[0]].num_classes else f", num_classes={classes}"
         rows.append(("use", f"volo.create_model({identity.names[0]!r}, pretrained={found.checkpoint.origin!r}{given})"))
-    rows.append(("problems", "; ".join(identity.problems) or "none"))
+    rows.append(("problems", "; ".join(problems) or "none"))
     return rows
 
 
@@ -124,7 +127,7 @@ def _convert(arguments: Sequence[str]) -> int:
     options = parse(parser("convert"), arguments)
     trained = convert(options["source"], options["destination"], to=options["to"], ema=options["ema"])
     values = sum(parameter.numel() for parameter in trained.model.parameters())
-    print(f"{values / 1e6:.2f} M parameters are in {options['destination']}, {SYSTEMS[options['to']]}")
+    say(f"{values / 1e6:.2f} M parameters are in {options['destination']}, {SYSTEMS[options['to']]}")
     return 0
 
 
@@ -165,12 +168,12 @@ def _download(arguments: Sequence[str]) -> int:
     if not name.startswith(HUB):
         name = weights_name(name)
         if name in shipped_weights():
-            print(f"{name} comes with the package: {shipped_weights()[name]}")
+            say(f"{name} comes with the package: {shipped_weights()[name]}")
             return 0
     repo = name.removeprefix(HUB) if name.startswith(HUB) else WEIGHTS[name].repo
     folder = fetch(repo, revision=options["revision"], refresh=True)
     files = ", ".join(sorted(path.name for path in Path(folder).iterdir()))
-    print(f"{repo} is in {folder}: {files}")
+    say(f"{repo} is in {folder}: {files}")
     return 0
 
 

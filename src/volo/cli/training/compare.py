@@ -1,16 +1,16 @@
 """``volo compare``: compare training runs."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from rich.table import Table
 
-from volo.cli.ui.parser import VerbParser, parse
-from volo.cli.ui.terminal import Console
-from volo.files import atomic_write, check_writable_file, created_folder
+from volo.cli.ui.parser import VerbParser, add_overwrite_option, parse
+from volo.cli.ui.terminal import Console, note
+from volo.files import atomic_write, created_folder
 from volo.messages import elide
+from volo.outputs import check_outputs
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -24,13 +24,13 @@ def run(arguments: Sequence[str]) -> int:
     if output is not None:
         if output.suffix != ".png":
             raise ValueError(f"--output must end in .png, not {output.name!r}")
-        check_writable_file(output)
+        check_outputs([output, output.with_suffix(".json")], overwrite=options["overwrite"])
     comparison = compare_runs(options["runs"])
     console = Console()
     names = [elide(run.name) for run in comparison.runs]
     console.print(_table(["", *names], table_rows(comparison)))
-    for note in comparison.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for remark in comparison.notes:
+        note(remark)
     if output is not None:
         text = output.with_suffix(".json")
         with created_folder(output.parent), ExitStack() as stack:  # both or none
@@ -54,6 +54,7 @@ def parser() -> VerbParser:
     parser.add_argument(
         "--output", type=str | None, help="picture, *.png; the table and the curves as *.json beside it"
     )
+    add_overwrite_option(parser)
     return parser
 
 

@@ -8,10 +8,13 @@ from volo.cli.inference import eval as eval_verb
 from volo.cli.inference import predict
 from volo.cli.training import compare, train
 from volo.cli.ui.parser import VerbParser, parse
+from volo.cli.ui.terminal import say
 from volo.data import open_validation_data
 from volo.data.embedded import PHOTOS, photo_folder
-from volo.files import check_writable_folder
 from volo.inference import Predictor
+from volo.messages import quoted
+from volo.outputs import check_output_folder, is_own_folder, own_folder
+from volo.training.config import RUN_CONFIG_FILE
 
 DATA = "fashion-mini"
 #: The weights that classify the photos; the second recipe starts from them.
@@ -24,25 +27,29 @@ def run(arguments: Sequence[str]) -> int:
     """Classify photos with the weights of the package, train with and without them, evaluate, predict, and draw it."""
     options = parse(parser(), arguments)
     folder = Path(options["output"])
-    check_writable_folder(folder)
+    names = ["photos.png", "curves.png", "curves.json", *(f"photos/{name}" for name in PHOTOS)]
+    check_output_folder(folder, names, overwrite=is_own_folder(folder, "demo"))
     runs = {name: folder / name for name in RUNS}
 
-    classify_photos(folder)
-    shorter = [] if options["epochs"] is None else [f"--epochs={options['epochs']}", "--optim.warmup-epochs=0"]
+    with own_folder(folder, "demo"):
+        classify_photos(folder)
+    shorter = [] if options["epochs"] is None else [f"--epochs={options['epochs']}"]
     for name, recipe in RUNS.items():
-        code = train.run(["--recipe", recipe, f"--output={runs[name]}", *shorter])
+        # A second demonstration goes on with the runs of the first, or, if they are finished, evaluates them again.
+        start = ["--resume", str(runs[name])] if (runs[name] / RUN_CONFIG_FILE).exists() else [f"--output={runs[name]}"]
+        code = train.run(["--recipe", recipe, *start, *shorter])
         if code:
             return code
-    compare.run([*map(str, runs.values()), f"--output={folder / 'curves.png'}"])
+    compare.run([*map(str, runs.values()), f"--output={folder / 'curves.png'}", "--overwrite"])
     tuned = runs["fine-tuned"]
     eval_verb.run([str(tuned), DATA])
     samples = _write_samples(folder / "samples")
     predict.run([str(tuned), str(samples)])
-    print(f"classified photos:   {folder / 'photos.png'}")
-    print(f"both trainings:      {folder / 'curves.png'}")
-    print(f"the tuned model:     {tuned / 'model.safetensors'}, its summary {tuned / 'summary.png'}")
-    print(f"use it:              volo predict {tuned} {samples}")
-    print(f"or the package's:    volo predict {folder / 'photos'} --model {DEMO_WEIGHTS}")
+    say(f"classified photos:   {folder / 'photos.png'}")
+    say(f"both trainings:      {folder / 'curves.png'}")
+    say(f"the tuned model:     {tuned / 'model.safetensors'}, its summary {tuned / 'summary.png'}")
+    say(f"use it:              volo predict {quoted(tuned)} {quoted(samples)}")
+    say(f"or the package's:    volo predict {quoted(folder / 'photos')} --model {DEMO_WEIGHTS}")
     return 0
 
 

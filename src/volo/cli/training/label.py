@@ -1,7 +1,6 @@
 """``volo label``: label every region of images with a teacher, to train on token labels."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,18 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from volo.cli.ui.parser import VerbParser, add_data_options, data_source, parse
-from volo.cli.ui.terminal import Console
-from volo.data import ImageSet, open_token_labels, open_training_data, with_channels
+from volo.cli.ui.parser import VerbParser, add_data_options, add_overwrite_option, data_source, parse
+from volo.cli.ui.terminal import Console, say, warn
+from volo.data import ImageError, ImageSet, TokenLabels, open_token_labels, open_training_data, with_channels
+from volo.data.read_notes import summarize_notes
 from volo.data.token_labels.match import check_store
 from volo.data.token_labels.store import TokenLabelStore
 from volo.files import check_writable_file
+from volo.outputs import check_outputs
 from volo.precision import canonical_precision
 
+#: Most label files of a folder to report when they cannot be used.
+_SHOWN_PROBLEMS = 5
 #: Precision → the type that the teacher computes in.
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _TEACHER_HELP = "a VOLO as for volo eval, a classifier of timm (downloaded), or efficientnet-lite0 (offline, ImageNet)"
@@ -56,6 +59,7 @@ def parser() -> VerbParser:
     add("--output", metavar="STORE", required=True, help="file of token labels; an unfinished one is continued")
     add("--check", action="store_true", help="compare the store with the images, and list what differs")
     add("--show", metavar="PNG", type=str | None, help="draw images with their labels, augmented, too")
+    add_overwrite_option(parser)
     add("--convert", metavar="SOURCE", type=str | None, help="make --output of a folder CLASS/STEM.pt, or of a store")
     add("--teacher", default="efficientnet-lite0", help=_TEACHER_HELP)
     add("--weights", type=str | None, help="weights of timm's classifier, in place of a download")
@@ -121,7 +125,9 @@ def _label(images: ImageSet, output: Path, options: dict[str, Any]) -> int:
             on_batch=advance,
         )
     for problem in report.problems:
-        print(f"warning: {problem}; left out", file=sys.stderr)
+        warn(f"{problem}; left out")
+    for line in summarize_notes(report.notes):
+        warn(line)
     if report.problems and not report.labeled and not report.before:
         raise ValueError(f"none of the {len(images.labels)} images could be read")
     done = f"{report.labeled:,} images labeled" + (f", {report.before:,} were labeled before" if report.before else "")
@@ -136,20 +142,37 @@ def _check(images: ImageSet, output: Path, data: str) -> int:
     if not output.exists():
         raise ValueError(f"the store {output} does not exist")
     if output.is_dir():
-        open_token_labels(str(output), images, data)
-        print(f"{output}: a label file for each of {len(images.labels):,} images")
-        return 0
+        return _check_files(open_token_labels(str(output), images, data), len(images.labels), output, data)
     store = TokenLabelStore(output)
     info, (problems, states) = store.info, check_store(store, images, data)
     rows, columns = info.grid
     kept = f"{rows}×{columns} cells, {info.top_k} of {len(info.class_names):,} classes each"
-    print(f"{output}: {info.count:,} images, {kept}, by {info.teacher}")
-    print(", ".join(f"{count:,} {kind}" for kind, count in states.items()))
+    say(f"{output}: {info.count:,} images, {kept}, by {info.teacher}")
+    say(", ".join(f"{count:,} {kind}" for kind, count in states.items()))
     for problem in problems:
-        print(problem)
+        say(problem)
     if problems:
         raise ValueError(f"{output} does not fit {data}: {len(problems)} kinds of difference, listed above")
-    print(f"fits {data}")
+    say(f"fits {data}")
+    return 0
+
+
+def _check_files(labels: TokenLabels, count: int, output: Path, data: str) -> int:
+    """Read the label file of every image."""
+    problems = []
+    for index in range(count):
+        try:
+            labels.read(index)
+        except ImageError as error:
+            problems.append(str(error))
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        say(problem)
+    if problems:
+        raise ValueError(
+            f"{output} does not fit {data}: {len(problems):,} of {count:,} label files cannot be used; the first "
+            f"{'is' if len(problems) == 1 else 'ones are'} listed above"
+        )
+    say(f"{output}: a label file that can be read for each of {count:,} images")
     return 0
 
 
@@ -157,6 +180,7 @@ def _show(images: ImageSet, options: dict[str, Any]) -> int:
     from volo.labeling.plots import draw_labels
 
     picture = Path(options["show"])
+    check_outputs([picture], overwrite=options["overwrite"], inputs=[options["output"], options["data"]])
     draw_labels(
         images,
         options["output"],
@@ -166,7 +190,7 @@ def _show(images: ImageSet, options: dict[str, Any]) -> int:
         count=options["count"],
         seed=options["seed"],
     )
-    print(f"the picture is {picture}")
+    say(f"the picture is {picture}")
     return 0
 
 
@@ -177,5 +201,5 @@ def _convert(images: ImageSet, source: Path, output: Path, data: str) -> int:
         count = folder_to_store(source, images, output, data)
     else:
         count = store_to_folder(TokenLabelStore(source), images, output, data)
-    print(f"{count:,} label maps of {source} are in {output}")
+    say(f"{count:,} label maps of {source} are in {output}")
     return 0

@@ -3,19 +3,20 @@
 import re
 import sys
 from argparse import SUPPRESS
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ActionConfigFile
 
-from volo.cli.training.recipes import recipe_path
+from volo.cli.training.recipes import read_recipe, recipe_path
 from volo.cli.ui.help import dashed
 from volo.cli.ui.hints import TRAIN
 from volo.cli.ui.parser import VerbParser, parse
-from volo.cli.ui.terminal import Console
+from volo.cli.ui.terminal import Console, say, say_error
+from volo.limits import short_repr
+from volo.messages import quoted
 from volo.training.config import RUN_CONFIG_FILE, TrainConfig
 
 #: Short option → the setting that it stands for.
@@ -40,10 +41,10 @@ _DATA_HELP = (
 def run(arguments: Sequence[str]) -> int:
     """Train, resume a run, or report what a training would need."""
     if {"-h", "--help"} & set(arguments):
-        print(short_parser().format_help(), end="")
+        say(short_parser().format_help().rstrip())
         return 0
     if {"--help-all", "--help_all"} & set(arguments):
-        print(full_parser().format_help(), end="")
+        say(full_parser().format_help().rstrip())
         return 0
     arguments = _expanded(arguments)
     options = parse(full_parser(), arguments)
@@ -85,7 +86,7 @@ def short_parser() -> VerbParser:
     add("--output", metavar="DIR", help="folder of the run (default: runs/DATA-MODEL)")
     add("--image-size", metavar="N", help="side of the images in pixels; segmentation: of the crops, also HEIGHTxWIDTH")
     add("--epochs", metavar="N", default=TrainConfig.epochs, help="passes over the training images")
-    add("--batch-size", metavar="N", default=TrainConfig.batch_size, help="images in a batch on each device")
+    add("--batch-size", metavar="N", help="images in a batch on each device (default: 64, less for few images)")
     add("--lr", metavar="X", default=1e-3, help="highest learning rate")
     add(
         "--precision",
@@ -112,6 +113,7 @@ def full_parser() -> VerbParser:
         description="Train a model on your images, or resume a run that was stopped. volo train --help shows the short "
         "forms of frequent settings.",
         hints=TRAIN,
+        synonyms=SHORT_FORMS,
     )
     parser.add_argument("data_path", metavar="DATA", nargs="?", help=_DATA_HELP)
     parser.add_argument("--recipe", action=ActionConfigFile, help="name in the list of volo recipes, or YAML file")
@@ -121,7 +123,7 @@ def full_parser() -> VerbParser:
     _add_actions(parser)
     parser.add_class_arguments(TrainConfig, fail_untyped=True)
     for action in parser._actions:
-        if action.dest in (*_sections(), "segmentation.augment"):
+        if action.dest in _sections():
             action.help = SUPPRESS  # jsonargparse's option for a file with one section; a recipe serves for that
     return parser
 
@@ -137,8 +139,15 @@ def _add_actions(parser: VerbParser) -> None:
 
 
 def _sections() -> list[str]:
-    """Return the names of the sections of the configuration."""
-    return [field.name for field in fields(TrainConfig) if is_dataclass(field.default_factory)]
+    """Return the names of the sections of the configuration, such as ``segmentation`` and ``segmentation.augment``."""
+    return [name for name, _ in _nested_sections(TrainConfig, "")]
+
+
+def _nested_sections(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for field in fields(config):
+        if is_dataclass(field.default_factory):
+            yield f"{prefix}{field.name}", field.default_factory
+            yield from _nested_sections(field.default_factory, f"{prefix}{field.name}.")
 
 
 def _settings(options: dict[str, Any], task: str) -> dict[str, Any]:
@@ -180,10 +189,9 @@ def _report(result: Any, console: Console) -> int:
     """Print how the run ended. Returns the exit code."""
     if result.stopped_by is not None:
         if result.first_process:
-            advice = (
-                "SLURM has queued it again" if result.requeued else f"resume with: volo train --resume {result.folder}"
-            )
-            print(f"stopped by {result.stopped_by.name} and saved; {advice}", file=sys.stderr)
+            resume = f"resume with: volo train --resume {quoted(result.folder)}"
+            advice = "SLURM has queued it again" if result.requeued else resume
+            say_error(f"stopped by {result.stopped_by.name} and saved; {advice}")
         return 128 + result.stopped_by
     if result.evaluation is not None:
         console.print(
@@ -195,7 +203,7 @@ def _report(result: Any, console: Console) -> int:
 
 
 def _expanded(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the settings in the place of their short forms, and the recipe's file for its name.
+    """Return the arguments with the settings in the place of short flags, and the recipe's file for its name.
 
     The recipe comes first, so that options beside it override it.
     """
@@ -208,10 +216,8 @@ def _expanded(arguments: Sequence[str]) -> list[str]:
             if not equals:
                 value = next(remaining, "")
             recipe = ["--recipe", _recipe(value)] if value else [argument]
-        elif key in SHORT_FORMS:
-            rest.append(f"--{SHORT_FORMS[key]}{equals}{value}")
-        elif key in _sections():
-            example = {"data": "the data is an argument without an option"}.get(key, f"its settings are --{key}.NAME")
+        elif key in _sections() and key not in SHORT_FORMS:
+            example = {"data": "DATA is an argument without an option"}.get(key, f"its settings are --{key}.NAME")
             raise ValueError(f"unknown option {name}: {example}")
         elif key in FLAGS:
             rest.append(f"--{FLAGS[key]}={value if equals else 'true'}")
@@ -224,16 +230,22 @@ def _recipe(name: str) -> str:
     """Return the file of a recipe that holds settings: errors of the parser would not tell which file is wrong.
 
     Raises:
-        ValueError: The file is not YAML, or holds something else than settings by name.
+        ValueError: See :func:`read_recipe`; or a section is no section, or names another file or class. jsonargparse
+            would read such a file, and import such a class before it refuses it.
     """
     path = recipe_path(name)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a recipe, since it is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is not a recipe: it must hold settings by name, as volo recipes NAME prints them")
-    wrong = [name for name in _sections() if not isinstance(values.get(name, {}), dict)]
-    if wrong:
-        raise ValueError(f"{path}: {wrong[0]} must be settings by name, not {values[wrong[0]]!r}")
+    sections = _sections()
+    for key, value in _nested_settings(read_recipe(path), ""):
+        if key in sections and not isinstance(value, dict):
+            raise ValueError(f"{path}: {key} must be settings by name, not {short_repr(value)}")
+        if key == "recipe" or key.rpartition(".")[2] in ("class_path", "init_args", "dict_kwargs"):
+            raise ValueError(f"{path}: unknown setting {short_repr(key)}; volo train --help-all shows all settings")
     return str(path)
+
+
+def _nested_settings(values: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted names and the values of settings, with those of the sections in them."""
+    for name, value in values.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, dict):
+            yield from _nested_settings(value, f"{prefix}{name}.")

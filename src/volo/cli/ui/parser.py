@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from volo.cli.ui.help import HelpFormatter, allowed, dashed
-from volo.cli.ui.hints import EVERYWHERE
+from volo.cli.ui.hints import EVERYWHERE, find_hint
 from volo.data import DataSource
 from volo.messages import nearest
 
@@ -25,7 +25,8 @@ class VerbParser(ArgumentParser):
         description: what the command does, in a sentence.
         epilog: the end of the help.
         hints: wrong options, without their dashes, and what to write instead; beside those of every verb.
-        synonyms: options of earlier versions, without their dashes, and their names today; the help leaves them out.
+        synonyms: other names of options, such as those of earlier versions, and the options, all without their dashes;
+            the help leaves them out.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class VerbParser(ArgumentParser):
         if not argument.startswith("-"):
             return f"too many arguments, from {argument!r} on; usage: {str(self.usage).splitlines()[0]}"
         name = argument.partition("=")[0]
-        hint = self.hints.get(dashed(name.lstrip("-")).lower())
+        options = [dashed(option) for action in self._actions for option in action.option_strings]
+        known = {*options, *self.synonyms, "--debug"}
+        hint = find_hint(dashed(name.lstrip("-")), self.hints, options=known, usage=str(self.usage))
         if hint:
             return f"unknown option {name}: {hint}"
-        options = [dashed(option) for action in self._actions for option in action.option_strings]
         return f"unknown option {name}{nearest(dashed(name), options)}"
 
 
@@ -95,10 +97,16 @@ def parse(parser: VerbParser, arguments: Sequence[str], *, defaults: bool = True
         parser: of the verb.
         arguments: words after the verb.
         defaults: include options that were not given, with their defaults.
+
+    Raises:
+        ValueError: An option is unknown, is missing, or has a value that is not allowed.
     """
     options = {dashed(option): option for action in parser._actions for option in action.option_strings}
     options |= {old: options[new] for old, new in parser.synonyms.items()}
-    parsed: Namespace = parser.parse_args([_spelled(word, options) for word in arguments], defaults=defaults)
+    try:
+        parsed: Namespace = parser.parse_args([_spelled(word, options) for word in arguments], defaults=defaults)
+    except OverflowError as error:  # jsonargparse lets it pass
+        raise ValueError(f"a number is out of range: {error}") from error
     return parsed.as_dict()
 
 
@@ -130,6 +138,15 @@ def data_source(options: Mapping[str, Any], *, masks: bool = True) -> DataSource
     return DataSource(**{name: options[name] for name in names})
 
 
+def add_overwrite_option(parser: ArgumentParser) -> None:
+    """Add the option that allows to replace files of an earlier call."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that exist; images, models and files of volo train are never replaced",
+    )
+
+
 def add_runtime_options(parser: ArgumentParser) -> None:
     """Add the options that tell how to run a model."""
     parser.add_argument("--threads", type=int | None, help="CPU threads to compute with (default: the runtime's)")
@@ -139,8 +156,14 @@ def add_runtime_options(parser: ArgumentParser) -> None:
         help="pytorch or compile; for an exported file onnxruntime, openvino, torch-export or aotinductor (default: "
         "the one of the file)",
     )
+    add_trust_option(parser)
+
+
+def add_trust_option(parser: ArgumentParser) -> None:
+    """Add the option to let an exported file run code."""
+    parser.add_argument("--trust", action="store_true", help="let a .pt2 file run code that is in it (AOTInductor)")
 
 
 def runtime_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of :class:`volo.Predictor` and :class:`volo.Segmenter` that these options stand for."""
-    return {name: options[name] for name in ("threads", "runtime")}
+    return {name: options[name] for name in ("threads", "runtime", "trust")}

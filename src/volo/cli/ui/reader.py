@@ -1,15 +1,25 @@
 """Read the images that a command was given."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
+from volo.cli.ui.terminal import warn
 from volo.data import ImageError, Preprocessing, read_image
-from volo.inference.prefetch import map_in_threads
+from volo.data.images import Shrink
+from volo.data.read_notes import NamedNote, named_notes, summarize_notes
+from volo.inference.prefetch import PixelGate, map_in_threads
+from volo.messages import printable
+
+
+class _Read(NamedTuple):
+    """A prepared image, and the notes about its file."""
+
+    image: Any
+    notes: tuple[NamedNote, ...]
 
 
 class ImageReader:
@@ -20,15 +30,25 @@ class ImageReader:
         preprocessing: of the model, for channels and background.
         max_pixels: images with more pixels, according to their headers, are not decoded.
         strict: raise the error of an image that cannot be read.
-        count: images that are decoded at a time, in threads.
+        count: images that are read at a time, in threads.
+        prepare: function of the decoded image that returns what is iterated over. It runs in the thread that decodes,
+            so that only its results are kept in memory; None keeps the decoded images.
 
     Attributes:
         good: paths of the images that have been returned so far.
-        bad: number of images that could not be read.
+        bad: number of images that could not be read or used.
+        notes: remarks about images that were read.
     """
 
     def __init__(
-        self, paths: Sequence[Path], preprocessing: Preprocessing, *, max_pixels: int, strict: bool, count: int = 1
+        self,
+        paths: Sequence[Path],
+        preprocessing: Preprocessing,
+        *,
+        max_pixels: int,
+        strict: bool,
+        count: int = 1,
+        prepare: Callable[[Image.Image], Any] | None = None,
     ) -> None:
         self.paths, self.count = paths, count
         self.strict = strict or len(paths) == 1  # no other image is left to continue with
@@ -38,28 +58,51 @@ class ImageReader:
             background=preprocessing.background,
             max_pixels=max_pixels,
         )
+        self.prepare, self.gate = prepare, PixelGate()
         self.good: list[Path] = []
         self.bad = 0
+        self.notes: list[NamedNote] = []
 
     def __iter__(self) -> Iterator[Any]:
-        for path, image in zip(self.paths, map_in_threads(self._read, self.paths, count=self.count), strict=True):
-            if isinstance(image, ImageError):
-                if self.strict:
-                    raise image
-                print(f"warning: {image}; left out", file=sys.stderr)
-                self.bad += 1
+        for path, result in zip(self.paths, map_in_threads(self._read, self.paths, count=self.count), strict=True):
+            if isinstance(result, ImageError):
+                self._leave_out(result)
             else:
                 self.good.append(path)
-                yield image
+                self.notes += result.notes
+                yield result.image
 
-    def _read(self, path: Path) -> Image.Image | ImageError:
+    def _read(self, path: Path) -> _Read | ImageError:
         try:
-            return self.read(path)
+            with self.gate.place() as wait:
+                return self._prepared(path, wait)  # whose variables, among them the whole image, end here
         except ImageError as error:
             return error
+        except MemoryError:
+            return ImageError(f"cannot read image {printable(path)}: not enough memory")
+
+    def _prepared(self, path: Path, wait: Shrink) -> _Read:
+        image = self.read(path, shrink=wait)
+        return _Read(self.prepare(image) if self.prepare else image, named_notes(printable(path), image))
+
+    def leave_out_last(self, reason: object) -> None:
+        """Leave out the image that was returned last, because it cannot be used.
+
+        Raises:
+            ImageError: No image may be left out.
+        """
+        self._leave_out(ImageError(f"cannot use image {printable(self.good.pop())}: {reason}"))
+
+    def _leave_out(self, error: ImageError) -> None:
+        if self.strict:
+            raise error
+        warn(f"{error}; left out")
+        self.bad += 1
 
     def report(self) -> int:
-        """Print how many images could not be read. Returns the exit code, 0."""
+        """Print what was noted about images, and how many could not be read. Returns the exit code, 0."""
+        for line in summarize_notes(self.notes):
+            warn(line)
         if self.bad:
-            print(f"warning: {self.bad} of {len(self.paths)} images could not be read", file=sys.stderr)
+            warn(f"{self.bad} of {len(self.paths)} images could not be read")
         return 0
