@@ -13,26 +13,29 @@ import volo
 ROOT = Path(volo.__file__).parent
 #: A module may import its own room, and rooms of a lower rank; rooms of equal rank may not import each other.
 RANKS = {
-    "version": 0, "extras": 0, "messages": 0, "color": 0, "files": 0,
-    "precision": 1, "figures": 1, "imagenet": 1, "ops": 1, "layers": 2, "models": 3, "data": 3,
-    "tasks": 4, "fused": 4, "runtime": 4, "inference": 5, "evaluation": 6, "export": 6,
-    "training": 7, "labeling": 7, "bench": 7, "cli": 8,
+    "version": 0, "extras": 0, "messages": 0, "color": 0, "files": 0, "limits": 0, "logs": 0,
+    "precision": 1, "figures": 1, "outputs": 1, "skipped": 1, "csv_files": 1, "imagenet": 1, "ops": 1, "layers": 2,
+    "models": 3, "data": 4,
+    "tasks": 5, "fused": 5, "runtime": 5, "inference": 6, "evaluation": 7, "export": 7,
+    "training": 8, "labeling": 8, "bench": 8, "cli": 9,
 }  # fmt: skip
 #: The same within a room, for its modules and its folders: a lower one never imports a higher one, and those of equal
 #: rank are free among themselves, but for folders, which may not mix.
 INNER = {
     "data": {
-        "images": 0, "color_modes": 0, "find": 0, "preprocessing": 0, "splits": 0, "class_names": 0, "loader": 0,
+        "images": 0, "color_modes": 0, "damaged": 0, "read_notes": 0, "find": 0, "preprocessing": 0, "splits": 0,
+        "class_names": 0, "loader": 0,
         "embedded": 0, "sources": 1, "classification": 1, "segmentation": 1, "token_labels": 2, "checks": 2,
-        "registry": 3,
+        "registry": 3, "identity": 4,
     },
     "models": {
         "config": 0, "volo": 0, "pyramid": 0, "segmentation": 0, "weights": 1, "factory": 2,
         "timm_registry": 3, "smp_registry": 3,
     },
     "training": {
-        "config": 0, "reports": 1, "callbacks": 2, "assemble": 3, "checks": 3, "classification": 3, "datamodule": 3,
-        "distributed": 3, "dry_run": 3, "fake_data": 3, "job": 3, "optim": 3, "run": 3, "segmentation": 3,
+        "config": 0, "reports": 1, "callbacks": 2, "advice": 3, "assemble": 3, "checks": 3, "classification": 3,
+        "datamodule": 3, "distributed": 3, "dry_run": 3, "fake_data": 3, "job": 3, "optim": 3, "run": 3,
+        "run_images": 3, "segmentation": 3,
     },
     "cli": {"ui": 0, "inference": 1, "management": 1, "training": 2},
 }  # fmt: skip
