@@ -32,7 +32,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             place = path.with_name(f"{TEMPORARY_PREFIX}{path.name[:40]}.{secrets.token_hex(4)}")
             place.touch(exist_ok=False)
             temporary = place
+            mode = place.stat().st_mode
             yield temporary
+            temporary.chmod(mode)  # a library may have written a file of its own permissions in its place
             temporary.replace(path)
     finally:
         if temporary is not None:

@@ -28,7 +28,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_an_unexpected_error_is_one_line_and_exit_code_1(model_folder, image_folder, monkeypatch, capsys):
-    monkeypatch.setattr("volo.inference.Predictor.predict", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("volo.inference.Predictor.predict_pixels", lambda *a, **k: 1 / 0)
     assert volo("predict", model_folder, image_folder) == 1
     assert capsys.readouterr().err == "volo predict: ZeroDivisionError: division by zero (--debug shows where)\n"
 

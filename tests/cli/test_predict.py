@@ -16,6 +16,7 @@ from scenes import COLORS, NAMES
 
 from volo.inference import Predictor, Segmenter
 from volo.models import VARIANTS, create_model, save_model
+from volo.outputs import MARK_FILE
 
 # Classification
 
@@ -63,7 +64,7 @@ def test_paths_are_read_from_standard_input(model_folder, image_folder, tmp_path
     names = [str(image_folder / "val/red" / f"{number:02d}.png") for number in range(3)]
     for data in ("\n".join(names), "\0".join(names)):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
-        assert volo("predict", model_folder, "-", f"--output={tmp_path / 'out.json'}") == 0
+        assert volo("predict", model_folder, "-", f"--output={tmp_path / 'out.json'}", "--overwrite") == 0
         assert [record["image"] for record in json.loads((tmp_path / "out.json").read_text())] == names
     capsys.readouterr()
     for stdin in (None, io.TextIOWrapper(io.BytesIO(b""))):
@@ -135,7 +136,7 @@ def test_a_segmenter_writes_masks_overlays_a_legend_and_shares(segmenter, scenes
     out = tmp_path / "deep" / "out"
     assert volo("predict", segmenter, scenes / "val/images", f"--output={out}") == 0
     assert "3 masks, overlays, legend.png and shares.csv are in" in capsys.readouterr().out
-    assert len([path for path in out.rglob("*") if path.is_file()]) == 8
+    assert len([path for path in out.rglob("*") if path.is_file() and path.name != MARK_FILE]) == 8
     loaded = Segmenter(segmenter)
     with (out / "shares.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -197,7 +198,6 @@ def test_images_that_cannot_be_read_are_left_out_with_a_warning(segmenter, scene
             "CLASSIFIER IMAGE --flip --window 8",
             "--window, --flip: only for segmentation models, and this is a classification model",
         ),
-        ("CLASSIFIER IMAGE --overwrite", "--overwrite: only for segmentation models"),
         ("EXPORTED IMAGE --window 64", "takes only windows of 32x48 pixels, not of 64x64: leave out the window"),
         ("EXPORTED IMAGE --top-k 2", "--top-k: only for classification models, and this is a segmentation model"),
     ],
