@@ -43,6 +43,18 @@ def parse_json(text: str) -> Any:
     return value
 
 
+def parse_object(text: str) -> dict[str, Any]:
+    """Parse a JSON object that a stranger may have written.
+
+    Raises:
+        ValueError: See :func:`parse_json`; or the text is another JSON value.
+    """
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"it must hold values by name, not {short_repr(value)}")
+    return value
+
+
 def _check_nesting(value: object) -> None:
     """Check that lists and dictionaries are nested at most so deeply that recursive functions can read them.
 

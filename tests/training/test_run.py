@@ -13,6 +13,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import volo
+from volo.outputs import check_outputs
 from volo.tasks.classification import ClassificationTask
 from volo.tasks.losses import LossConfig
 from volo.training.callbacks.problems import Problems
@@ -93,6 +94,9 @@ def test_a_run_learns_and_writes_all_its_files(image_folder, tmp_path):
         "checkpoints", "model.safetensors", "config.json", "images.safetensors",
     }  # fmt: skip
     assert {path.name for path in (result.folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    for path in result.folder.rglob("[!.]*.*"):
+        with pytest.raises(ValueError, match="belongs to a training run and is not overwritten"):
+            check_outputs([path], overwrite=True)
     for picture in ("curves.png", "confusion.png", "summary.png"):
         assert len(set(Image.open(result.folder / picture).convert("L").tobytes())) > 10
     rows = metrics(result)

@@ -71,11 +71,16 @@ def truncated(folder, state, share=0.5):
     return path
 
 
-def encrypted(folder, state):
-    """An archive whose pickle claims to need a password: bit 0 of its flags, here and in the directory at the end."""
+def archive_of(folder, state):
+    """The file of an archive, and its content."""
     path = folder / "a.pth"
     torch.save(state, path)
-    content = bytearray(path.read_bytes())
+    return path, bytearray(path.read_bytes())
+
+
+def encrypted(folder, state):
+    """An archive whose pickle claims to need a password: bit 0 of its flags, here and in the directory at the end."""
+    path, content = archive_of(folder, state)
     content[6] |= 1
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
@@ -84,11 +89,9 @@ def encrypted(folder, state):
 
 def no_name(folder, state):
     """An archive with a name that is not UTF-8, though its flags say so, before the pickle."""
-    path = folder / "a.pth"
-    torch.save(state, path)
-    content = path.read_bytes()
+    path, content = archive_of(folder, state)
     place = content.index(b"data.pkl")
-    content = bytearray(content.replace(b"data.pkl", b"dat\xff.pkl", 1))
+    content = content.replace(b"data.pkl", b"dat\xff.pkl", 1)
     content[7] |= 8
     path.write_bytes(content)
     assert content[place + 3] == 0xFF
@@ -97,9 +100,7 @@ def no_name(folder, state):
 
 def split_archive(folder, state):
     """One of several archives: a locator before the end of the directory counts two disks."""
-    path = folder / "a.pth"
-    torch.save(state, path)
-    content = path.read_bytes()
+    path, content = archive_of(folder, state)
     place = content.rindex(b"PK\x05\x06")
     locator = b"PK\x06\x07" + (0).to_bytes(4, "little") + place.to_bytes(8, "little") + (2).to_bytes(4, "little")
     path.write_bytes(content[:place] + locator + content[place:])

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     plan = Plan(rounds=options["rounds"], seconds=options["seconds"])
     batches, threads = options["batch_size"], options["threads"]
-    measured = groups(run_interleaved(candidates, batches=batches, threads=threads, plan=plan, report=_report))
+    measured = groups(run_interleaved(candidates, batches=batches, threads=threads, plan=plan, report=say_error))
     facts = machine("torch", *dict.fromkeys(name for candidate in candidates for name in candidate.packages))
     console = Console()
     for group in measured:
@@ -122,10 +122,6 @@ def _numbers(name: str, values: Sequence[str]) -> list[int]:
         if not value.isdecimal() or int(value) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be whole numbers from 1 on, such as 1,8, not {value!r}")
     return [int(value) for value in values]
-
-
-def _report(line: str) -> None:
-    say_error(line)
 
 
 def _drawing(options: dict[str, Any]) -> Callable[[Sequence["Group"], Path], None]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from volo.color import Color, hex_color, parse_color, stored_colors
 from volo.files import atomic_write
 from volo.imagenet import distinct
-from volo.limits import check_mask_settings, check_names, check_preprocessing, parse_json, short_repr
+from volo.limits import check_mask_settings, check_names, check_preprocessing, parse_object, short_repr
 from volo.models.config import VOLOConfig
 from volo.models.segmentation import SegmentationConfig
 
@@ -185,12 +185,9 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path} is not a description of a volo model: it is larger than {_LARGEST_DESCRIPTION / 2**20:.0f} MiB"
         )
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not a description of a volo model: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a description of a volo model: it holds {short_repr(content)}")
-    return content
 
 
 def _volo_description(content: dict[str, Any]) -> ModelDescription:

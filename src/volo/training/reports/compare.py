@@ -17,7 +17,7 @@ from volo.csv_files import original_text
 from volo.evaluation.classification import Evaluation
 from volo.evaluation.report import PREDICTIONS_FILE, RESULTS_FILE
 from volo.evaluation.segmentation import SegmentationEvaluation
-from volo.limits import is_number, parse_json, short_repr
+from volo.limits import is_number, parse_object, short_repr
 from volo.models import VOLO, SegmentationModel
 from volo.models.weights.model_folder import MODEL_CONFIG_FILE, read_description
 from volo.training.config import (
@@ -182,12 +182,9 @@ def read_run(folder: Path, name: str) -> RunRecord:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        return parse_object(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged: it must hold settings or scores by name")
-    return values
 
 
 def _read_results(path: Path, task: str) -> dict[str, Any]:
